@@ -1,0 +1,34 @@
+"""Playable world models that see in 3D and act.
+
+The public names below are resolved on first use, so that `import oneiros` is instant.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ActionSpec": "oneiros.records",
+    "Clip": "oneiros.records",
+    "Loss": "oneiros.records",
+    "Sampling": "oneiros.records",
+    "Dataset": "oneiros.data.lerobot",
+    "DatasetWriter": "oneiros.data.lerobot",
+    "Tokenizer": "oneiros.models.tokenizer",
+    "World": "oneiros.models.world",
+    "load": "oneiros.models.checkpoint",
+    "Dream": "oneiros.envs.dream",
+    "make_env": "oneiros.envs.make",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'oneiros' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,65 @@
+"""The command line: one file per verb, imported only when the verb is used."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from oneiros import __version__
+
+# verb -> (module, one line of help), in the order a newcomer meets them
+VERBS = {
+    "doctor": ("doctor", "what is installed, what each verb still needs, cores and GPU"),
+    "record": ("record", "play episodes in ViZDoom or any Gymnasium env and save them as a LeRobot dataset"),
+    "inspect": ("inspect", "summary, checks and contact sheet of a dataset or run"),
+    "train": ("train", "train a tokenizer, then a world model on its codes"),
+    "eval": ("eval", "fidelity, controllability, drift and speed of a world on held-out episodes"),
+    "dream": ("dream", "write a video of a dream beside the real episode"),
+    "play": ("play", "step into the dream"),
+    "demo": ("demo", "all of the above in one go, on ViZDoom"),
+}
+
+_USAGE = "usage: oneiros VERB [OPTIONS]     (oneiros VERB --help explains one verb)"
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS)) + 2
+    rows = "\n".join(f"  {verb:<{width}}{text}" for verb, (_, text) in VERBS.items())
+    return (
+        f"Oneiros {__version__}: playable world models.\n\n{_USAGE}\n\n{rows}\n\n"
+        "From nothing to a dream:\n"
+        "  oneiros record doom:health_gathering --episodes 60 --out data\n"
+        "  oneiros train tokenizer data --out runs/tokenizer\n"
+        "  oneiros train world data --tokenizer runs/tokenizer --out runs/world\n"
+        "  oneiros play runs/world --terminal"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb. Bad input ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        _fail(f"{verb!r} is not a verb; choose from {', '.join(VERBS)}")
+    try:
+        import_module(f"oneiros.cli.{VERBS[verb][0]}").main(rest)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("oneiros"):
+            raise
+        _fail(f"{verb} needs the package {error.name!r}, which is not installed; `oneiros doctor` says how to get it")
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    print(f"oneiros: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,1 @@
+"""Anything with Gymnasium's reset and step."""

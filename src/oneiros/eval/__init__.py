@@ -1,0 +1,1 @@
+"""Measurements, and the reports that show them."""

@@ -1,0 +1,1 @@
+"""Systems: a frozen config, `forward(batch) -> Loss`, and the verbs of use."""

@@ -1,0 +1,174 @@
+"""The data contract: what every part of Oneiros passes to the next, and the protocols they meet.
+
+Legend: B batch, T frames, C channels (3 RGB, 4 RGB + depth), H x W pixels, N codes per frame, A actions (names of a spec).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+ActionKind = Literal["discrete", "keys", "continuous"]
+
+
+class _Record:
+    """Frozen dataclasses of tensors that move between devices as one."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same record with every tensor on `device`."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)  # type: ignore[arg-type]
+            if hasattr(value := getattr(self, field.name), "to")
+        }
+        return replace(self, **moved)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What the player (or robot) can do. One spec travels from env to dataset to model to player.
+
+    kind: `discrete` (one of `names`), `keys` (any of `names` held together) or `continuous` (one number per name).
+    mean, std: for `continuous`, the statistics used to standardise values; empty means 0 and 1.
+    low, high: for `continuous`, the env's bounds, empty where unknown.
+
+    Arrays of actions, for T frames (T - 1 actions, each done between two frames):
+        discrete    int64  (..., T-1)
+        keys        bool   (..., T-1, A)   multi-hot
+        continuous  float32 (..., T-1, A)  in the env's own units
+    With a frame stride of k, k continuous actions are concatenated: (..., T-1, k*A).
+    """
+
+    kind: ActionKind
+    names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("discrete", "keys", "continuous"):
+            raise ValueError(f"action kind is {self.kind!r}; choose discrete, keys or continuous")
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"action names must be unique and at least one, got {list(self.names)}")
+        for name in ("mean", "std", "low", "high"):
+            values = getattr(self, name)
+            if values and (self.kind != "continuous" or len(values) != len(self.names)):
+                raise ValueError(f"action {name} has {len(values)} values for {len(self.names)} {self.kind} actions")
+
+    @property
+    def size(self) -> int:
+        """Number of names: choices, keys, or dimensions."""
+        return len(self.names)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ActionSpec:
+        known = {field.name for field in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+
+    def matches(self, other: ActionSpec | None) -> bool:
+        """Whether actions of one mean the same as actions of the other (statistics may differ)."""
+        return other is not None and (self.kind, self.names) == (other.kind, other.names)
+
+
+@dataclass(frozen=True)
+class Clip(_Record):
+    """Consecutive frames and what was done between them.
+
+    frames: float (B, T, C, H, W) in [-1, 1].
+    actions: `actions[:, t]` was done between frames t and t + 1 (see `ActionSpec`); None = not recorded.
+    valid: bool (B, T), True for real frames; padding is never learned from.
+    task: one instruction per sample, or None.
+    """
+
+    frames: Tensor
+    actions: Tensor | None
+    valid: Tensor
+    task: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CodeClip(_Record):
+    """A `Clip` whose frames have become codes already: codes int64 (B, T, N), row by row of the latent grid."""
+
+    codes: Tensor
+    actions: Tensor | None
+    valid: Tensor
+    task: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """total: scalar with gradient. parts: detached scalars by name; every name is explained in docs/metrics.md."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next code is drawn from its logits: guidance, then min-p and top-k, then temperature, then a draw.
+
+    temperature: 0 takes the most likely code.
+    min_p: keep codes at least this fraction as likely as the likeliest (arXiv 2407.01082); 0 keeps all.
+    top_k: keep this many; None keeps all.
+    guidance_scale: 1 is off; above it, actions are obeyed more strictly (arXiv 2410.02416).
+    parallel_keep_fraction: how much of the guidance parallel to the conditional logits is kept.
+    """
+
+    temperature: float = 0.9
+    min_p: float = 0.1
+    top_k: int | None = None
+    guidance_scale: float = 1.0
+    parallel_keep_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (most likely code) or more")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {self.min_p}; it must lie in [0, 1]")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1, or None to keep all")
+
+
+class Trainable(Protocol):
+    """What the training engine accepts."""
+
+    def forward(self, batch: Any) -> Loss: ...
+
+
+@runtime_checkable
+class World(Protocol):
+    """Something that dreams. `step` consumes the state it is given; `state.clone()` branches."""
+
+    def init(self, clip: Clip) -> Any: ...
+
+    def step(
+        self,
+        state: Any,
+        action: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        sampling: Sampling = ...,
+    ) -> tuple[Any, Tensor]: ...
+
+
+class Policy(Protocol):
+    """Something that acts."""
+
+    def init(self, batch_size: int) -> Any: ...
+
+    def act(self, carry: Any, observation: Any) -> tuple[Any, Tensor]: ...
+
+
+class Segmenter(Protocol):
+    """Something that labels points."""
+
+    def predict(self, points: Any) -> Tensor: ...

@@ -1,0 +1,1 @@
+"""The training engine. It knows `Loss`, not models."""

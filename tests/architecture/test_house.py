@@ -1,0 +1,48 @@
+"""The house rules: who may import whom, and what importing the package may cost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import oneiros
+
+ROOT = Path(__file__).parents[2]
+HEAVY = "torch numpy gymnasium pyarrow av lightning_fabric vector_quantize_pytorch vizdoom matplotlib rich tyro".split()
+
+
+def loaded_after(statement: str) -> set[str]:
+    script = f"import sys; {statement}; print(' '.join(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+def test_import_contracts_hold():
+    pytest.importorskip("importlinter")
+    result = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_import_loads_no_heavy_library():
+    assert not loaded_after("import oneiros").intersection(HEAVY)
+
+
+def test_overview_loads_no_heavy_library():
+    assert not loaded_after("from oneiros.cli import main; main(['--help'])").intersection(HEAVY)
+
+
+@pytest.mark.parametrize("name", oneiros._PUBLIC)
+def test_public_names_resolve(name):
+    assert getattr(oneiros, name).__doc__
+
+
+def test_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        oneiros.nonsense  # noqa: B018
