@@ -1,6 +1,6 @@
 """The data contract: what every part of Oneiros passes to the next, and the protocols they meet.
 
-Legend: B batch, T frames, C channels (3 RGB, 4 RGB + depth), H x W pixels, N codes per frame, A actions (names of a spec).
+Legend: B batch, T frames, C channels (3 RGB, 4 RGB + depth), H x W pixels, N codes per frame, A names of actions.
 """
 
 from __future__ import annotations

@@ -9,7 +9,19 @@ import pytest
 import oneiros
 
 ROOT = Path(__file__).parents[2]
-HEAVY = "torch numpy gymnasium pyarrow av lightning_fabric vector_quantize_pytorch vizdoom matplotlib rich tyro".split()
+HEAVY = [
+    "torch",
+    "numpy",
+    "gymnasium",
+    "pyarrow",
+    "av",
+    "lightning_fabric",
+    "vector_quantize_pytorch",
+    "vizdoom",
+    "matplotlib",
+    "rich",
+    "tyro",
+]
 
 
 def loaded_after(statement: str) -> set[str]:
