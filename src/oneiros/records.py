@@ -79,6 +79,29 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """One stream of images. `name` is its feature in the dataset, such as observation.images.front.
+
+    kind: `rgb` uint8 (H, W, 3); `depth` float32 (H, W) in metres along the optical axis; `labels` uint16 (H, W) < 4096.
+    fx, fy, cx, cy: pinhole intrinsics in pixels, 0 where unknown.
+    depth_min, depth_max, depth_shift, depth_log: how depth in metres becomes 12-bit codes (see data/depth.py).
+    """
+
+    name: str
+    height: int
+    width: int
+    kind: Literal["rgb", "depth", "labels"] = "rgb"
+    fx: float = 0.0
+    fy: float = 0.0
+    cx: float = 0.0
+    cy: float = 0.0
+    depth_min: float = 0.01
+    depth_max: float = 10.0
+    depth_shift: float = 3.5
+    depth_log: bool = True
+
+
+@dataclass(frozen=True)
 class Clip(_Record):
     """Consecutive frames and what was done between them.
 
@@ -86,12 +109,14 @@ class Clip(_Record):
     actions: `actions[:, t]` was done between frames t and t + 1 (see `ActionSpec`); None = not recorded.
     valid: bool (B, T), True for real frames; padding is never learned from.
     task: one instruction per sample, or None.
+    seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = nothing random is drawn.
     """
 
     frames: Tensor
     actions: Tensor | None
     valid: Tensor
     task: tuple[str, ...] | None = None
+    seeds: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,7 @@ class CodeClip(_Record):
     actions: Tensor | None
     valid: Tensor
     task: tuple[str, ...] | None = None
+    seeds: Tensor | None = None
 
 
 @dataclass(frozen=True)
