@@ -1,0 +1,151 @@
+"""A world model as a Gymnasium environment: agents, planners and players step into the dream as into any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from oneiros.data.frames import to_uint8
+from oneiros.records import ActionSpec, Clip, Sampling
+
+if TYPE_CHECKING:
+    from oneiros.models.world import World
+
+_SPREAD = 4.0  # standard deviations that a Box spans on each side of the mean where the env's bounds are unknown
+
+
+class Dream(gym.Env[np.ndarray, Any]):
+    """Dreams on from one of `starts`; the player's actions decide what happens.
+
+    Observations are uint8 (H, W, 3). The reward is always 0 and a dream never ends by itself; it is truncated after
+    `max_steps` steps, where given. The action space follows the world's `ActionSpec`: discrete -> Discrete, keys ->
+    MultiBinary, continuous -> Box (finite actions outside the box are taken as they are); a world trained without
+    actions has Discrete(1). With a frame stride of k one step lasts k frames of the recording, a continuous action
+    being repeated k times.
+
+    starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
+    that options={"start": 3} names.
+    Two resets with the same seed, followed by the same actions, give the same dream.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
+
+    def __init__(
+        self,
+        world: World,
+        starts: Sequence[Clip],
+        *,
+        sampling: Sampling | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        if not starts:
+            raise ValueError("a dream needs at least one start clip, got none")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}; a dream only has 'rgb_array'")
+        if any(len(start.frames) != 1 for start in starts):
+            raise ValueError(f"a start has one sample, got a batch of {max(len(start.frames) for start in starts)}")
+        self.world, self.starts = world, tuple(starts)
+        self.sampling = sampling or Sampling()
+        self.max_steps, self.render_mode = max_steps, render_mode
+        self.fps = world.config.fps / world.config.frame_stride
+        self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
+        height, width = starts[0].frames.shape[-2:]
+        self.observation_space = spaces.Box(0, 255, (height, width, 3), np.uint8)
+        self.action_space = _action_space(self.action_spec)
+        self._device = starts[0].frames.device
+        self._generator = torch.Generator(self._device)
+        self._state: Any = None
+
+    @classmethod
+    def from_run(
+        cls,
+        path: str | Path,
+        *,
+        data: str | Path | None = None,
+        image: str | Path | None = None,
+        device: str = "cpu",
+        sampling: Sampling | None = None,
+        max_steps: int | None = None,
+    ) -> Dream:
+        """The dream of a trained world's run folder.
+
+        It starts from held-out episodes of the dataset `data`, or from the picture `image`, or else from the starts
+        that training left in the run folder. Raises ValueError where one of them does not fit the world.
+        """
+        from oneiros.envs.starts import find_starts, load_world
+
+        world = load_world(path, device=device)
+        starts = [start.to(device) for start in find_starts(world, Path(path), data=data, image=image)]
+        return cls(world, starts, sampling=sampling, max_steps=max_steps)
+
+    @property
+    def action_spec(self) -> ActionSpec | None:
+        """What the player can do; None for a world trained without actions."""
+        return self.world.config.action_spec
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        start = (options or {}).get("start")
+        if start is None:
+            start = int(self.np_random.integers(len(self.starts)))
+        if not 0 <= start < len(self.starts):
+            raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
+        clip = self.starts[start]
+        self._generator.manual_seed(int(self.np_random.integers(2**62)))
+        self._state = self.world.init(clip)
+        self._steps = 0
+        self._frame = to_uint8(clip.frames[0, -1]).cpu().numpy()
+        return self._frame.copy(), {"start": start}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self._state is None:
+            raise ValueError("the dream has not begun; call reset() before step()")
+        self._state, frame = self.world.step(
+            self._state, self._to_model(action), generator=self._generator, sampling=self.sampling
+        )
+        self._frame = to_uint8(frame[0]).cpu().numpy()
+        self._steps += 1
+        return self._frame.copy(), 0.0, False, self._steps == self.max_steps, {}
+
+    def render(self) -> np.ndarray | None:
+        """The newest frame, uint8 (H, W, 3)."""
+        return self._frame.copy() if self.render_mode else None
+
+    def _to_model(self, action: Any) -> torch.Tensor | None:
+        """An action of the player, checked -> the world's batch of one."""
+        spec = self.action_spec
+        if spec is None:
+            return None
+        values = np.asarray(action)
+        expected = () if spec.kind == "discrete" else (spec.size,)
+        if values.shape != expected or not np.isfinite(values).all():
+            raise ValueError(f"action {action!r} does not fit; it must be finite and of shape {expected} ({spec.kind})")
+        if spec.kind == "discrete" and not 0 <= values < spec.size:
+            raise ValueError(f"{action!r} is not an action; choose 0 to {spec.size - 1}: {', '.join(spec.names)}")
+        dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
+        batch = torch.from_numpy(values.astype(dtype)[None]).to(self._device)
+        return batch.repeat(1, self.world.config.frame_stride) if spec.kind == "continuous" else batch
+
+
+def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
+    if spec is None:
+        return spaces.Discrete(1)
+    if spec.kind == "discrete":
+        return spaces.Discrete(spec.size)
+    if spec.kind == "keys":
+        return spaces.MultiBinary(spec.size)
+    mean, std = (
+        np.array(values, np.float32) for values in (spec.mean or (0.0,) * spec.size, spec.std or (1.0,) * spec.size)
+    )
+    low = np.array(spec.low, np.float32) if spec.low else mean - _SPREAD * std
+    high = np.array(spec.high, np.float32) if spec.high else mean + _SPREAD * std
+    return spaces.Box(low, high, dtype=np.float32)
