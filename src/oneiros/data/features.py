@@ -1,0 +1,145 @@
+"""What a LeRobot dataset says about its columns and cameras (`features` in info.json) <-> ActionSpec and Camera.
+
+Readers ignore keys they do not know, so what LeRobot has no word for (the kind of an action, camera intrinsics) lives in
+a feature's `info`, under `action_spec` and `camera`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from oneiros.data.video import pixel_format
+from oneiros.records import ActionSpec, Camera
+
+ACTION, STATE = "action", "observation.state"
+
+_INDEX_FEATURES = {
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
+
+
+def build_features(
+    *, fps: int, cameras: Sequence[Camera], action_spec: ActionSpec | None, state_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The `features` table of info.json."""
+    features: dict[str, dict[str, Any]] = {}
+    if state_names:
+        features[STATE] = _vector("float32", len(state_names), list(state_names))
+    if action_spec is not None:
+        discrete = action_spec.kind == "discrete"
+        feature = (
+            _vector("int64", 1, [ACTION]) if discrete else _vector("float32", action_spec.size, [*action_spec.names])
+        )
+        features[ACTION] = {**feature, "info": {"action_spec": action_spec.to_json()}}
+    for camera in cameras:
+        features[camera.name] = _camera_feature(camera, fps)
+    return {**features, **{name: _vector(dtype, 1, None) for name, dtype in _INDEX_FEATURES.items()}}
+
+
+def _vector(dtype: str, size: int, names: list[str] | None) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [size], "names": names}
+
+
+def _camera_feature(camera: Camera, fps: int) -> dict[str, Any]:
+    codes = camera.kind != "rgb"
+    channels = 1 if codes else 3
+    info = {
+        "video.height": camera.height,
+        "video.width": camera.width,
+        "video.codec": "hevc" if codes else "h264",
+        "video.pix_fmt": pixel_format(camera.height, camera.width, codes=codes),
+        "video.fps": fps,
+        "video.channels": channels,
+        "has_audio": False,
+        "is_depth_map": camera.kind == "depth",
+    }
+    if camera.kind == "depth":
+        info |= {
+            "video.depth_min": camera.depth_min,
+            "video.depth_max": camera.depth_max,
+            "video.shift": camera.depth_shift,
+            "video.use_log": camera.depth_log,
+            "depth_unit": "mm",
+        }
+    info["camera"] = {"kind": camera.kind, "fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+    return {
+        "dtype": "video",
+        "shape": [camera.height, camera.width, channels],
+        "names": ["height", "width", "channels"],
+        "info": info,
+    }
+
+
+def read_cameras(features: Mapping[str, Mapping[str, Any]]) -> tuple[Camera, ...]:
+    """Every video feature as a Camera, in the order of the file."""
+    return tuple(_read_camera(name, feature) for name, feature in features.items() if feature.get("dtype") == "video")
+
+
+def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
+    info: Mapping[str, Any] = feature.get("info") or feature.get("video_info") or {}
+    extra: Mapping[str, Any] = info.get("camera") or {}
+    size = dict(zip(flat_names(feature), feature["shape"], strict=False))
+    if "height" not in size or "width" not in size:  # names are missing: the order every LeRobot writer uses
+        size = dict(zip(("height", "width"), feature["shape"][:2], strict=True))
+    depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
+    default = Camera(name, 1, 1)
+    return Camera(
+        name=name,
+        height=int(size["height"]),
+        width=int(size["width"]),
+        kind="depth" if depth else extra.get("kind", "rgb"),
+        fx=float(extra.get("fx", 0.0)),
+        fy=float(extra.get("fy", 0.0)),
+        cx=float(extra.get("cx", 0.0)),
+        cy=float(extra.get("cy", 0.0)),
+        depth_min=float(info.get("video.depth_min", default.depth_min)),
+        depth_max=float(info.get("video.depth_max", default.depth_max)),
+        depth_shift=float(info.get("video.shift", default.depth_shift)),
+        depth_log=bool(info.get("video.use_log", default.depth_log)),
+    )
+
+
+def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) -> ActionSpec:
+    """The spec our own writer left, else what the column's type suggests.
+
+    A whole number is a choice, a vector of bools is keys, any other vector is continuous.
+    statistics: the column's `min`, `max`, `mean`, `std`.
+    """
+    saved = (feature.get("info") or {}).get("action_spec")
+    if saved is not None:
+        spec = ActionSpec.from_json(saved)
+        return spec if spec.kind != "continuous" or spec.mean else _with_statistics(spec, statistics)
+    size, dtype = int(np.prod(feature["shape"])), str(feature["dtype"])
+    if dtype.startswith(("int", "uint")) and size == 1:
+        return ActionSpec("discrete", tuple(str(i) for i in range(int(np.max(statistics["max"])) + 1)))
+    names = flat_names(feature)
+    if len(set(names)) != size:
+        names = tuple(f"{ACTION}_{i}" for i in range(size))
+    if dtype == "bool":
+        return ActionSpec("keys", names)
+    return _with_statistics(ActionSpec("continuous", names), statistics)
+
+
+def _with_statistics(spec: ActionSpec, statistics: Mapping[str, Any]) -> ActionSpec:
+    mean, std = (tuple(float(x) for x in np.ravel(statistics[name])) for name in ("mean", "std"))
+    return ActionSpec.from_json({**spec.to_json(), "mean": mean, "std": std})
+
+
+def flat_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """A feature's names, which the wild writes as a list, a list of lists or a dict of lists."""
+
+    def leaves(names: Any) -> list[str]:
+        if isinstance(names, Mapping):
+            names = list(names.values())
+        if isinstance(names, list):
+            return [leaf for name in names for leaf in leaves(name)]
+        return [] if names is None else [str(names)]
+
+    return tuple(leaves(feature.get("names")))

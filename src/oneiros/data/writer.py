@@ -1,0 +1,327 @@
+"""Recording a LeRobot dataset (v3.0), episode by episode, so that nothing complete is ever lost.
+
+Frames are encoded as they come. Everything a finished episode changes is first written whole under `.partial`, then
+renamed into place, the table of episodes near the end: a killed recorder or a full disk costs the episode under way and
+no other. Files only ever grow at their end, so what the table says of earlier episodes stays true at every moment.
+
+Episodes share files, as LeRobot wants it. The files of one number (data, videos, table of episodes) hold the same
+episodes. They are rewritten for each, so a new number is begun now and then, and by every session of recording.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av.error
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oneiros.data.episode import EpisodeWriter, RecordingFormat, save_error
+from oneiros.data.features import ACTION, STATE, build_features, read_action_spec, read_cameras
+from oneiros.data.layout import (
+    DATA,
+    EPISODES,
+    INFO,
+    STATS,
+    TASKS,
+    VIDEO,
+    read_episode_rows,
+    read_info,
+    read_layout,
+    read_tasks,
+)
+from oneiros.data.publish import Batch
+from oneiros.data.statistics import Statistics, combine, of_column
+from oneiros.data.tables import data_schema, data_table, plain, write_data, write_episodes, write_json, write_tasks
+from oneiros.data.video import join
+from oneiros.records import ActionSpec, Camera
+
+CHUNKS_SIZE = 1000
+EPISODES_PER_FILE = 100
+DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The files of one number, still growing: an episode's rows of data and its row in the table of episodes."""
+
+    number: int
+    tables: tuple[pa.Table, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def place(self) -> dict[str, int]:
+        return {"chunk_index": self.number // CHUNKS_SIZE, "file_index": self.number % CHUNKS_SIZE}
+
+    @property
+    def num_frames(self) -> int:
+        return sum(table.num_rows for table in self.tables)
+
+
+class DatasetWriter:
+    """Writes a new dataset folder, or appends to one after checking that fps, cameras, actions and states agree.
+
+        with DatasetWriter(path, fps=35, cameras=cameras, action_spec=spec) as writer:
+            with writer.episode(task="find the exit") as episode:
+                episode.add(images={"observation.images.front": frame}, action=2)
+
+    Raises ValueError when the folder is something else, or a dataset of something else, and OSError when the disk is
+    full or another recorder is at work in the folder.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fps: int,
+        cameras: Sequence[Camera],
+        action_spec: ActionSpec | None,
+        state_names: Sequence[str] = (),
+        robot_type: str = "unknown",
+    ) -> None:
+        if int(fps) != fps or fps < 1:
+            raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
+        self.path = Path(path)
+        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names))
+        self._info = _new_info(self.format, robot_type)
+        self._schema = data_schema(self._info["features"])
+        self._tasks: list[str] = []
+        self._statistics: dict[str, Statistics] = {}
+        self._part = _Part(0)
+        self._lock = _lock(self.path)
+        try:
+            if (self.path / INFO).exists():
+                self._continue()
+            else:
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def num_episodes(self) -> int:
+        """Complete episodes in the dataset, those of earlier sessions included."""
+        return self._info["total_episodes"]
+
+    def close(self) -> None:
+        """Let go of the folder. Every finished episode is on disk already."""
+        if not self._lock.closed:
+            shutil.rmtree(self.path / _PARTIAL, ignore_errors=True)
+            self._lock.close()
+
+    @contextmanager
+    def episode(self, *, task: str) -> Iterator[EpisodeWriter]:
+        """Record one episode: leaving the block saves it, an exception inside drops it and nothing else."""
+        name = f"{self.path}: episode {self.num_episodes}"
+        folder = self.path / _PARTIAL / "episode"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        episode = EpisodeWriter(self.format, folder, name)
+        try:
+            yield episode
+            if episode.num_rows == 0:
+                raise ValueError(f"{name} has no frames; add at least one")
+            try:
+                self._save(episode, task)
+            except (av.error.FFmpegError, OSError) as error:
+                raise save_error(name, error) from error
+        finally:
+            episode.abandon()
+
+    def _begin(self) -> None:
+        strangers = sorted(path.name for path in self.path.iterdir() if path.name != _PARTIAL)
+        if strangers:
+            raise ValueError(f"{self.path}: is no LeRobot dataset but holds {strangers[0]}; name a new or empty folder")
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        write_json(batch.new(INFO), self._info)
+        batch.publish()
+
+    def _continue(self) -> None:
+        """Take up an existing dataset where it ends."""
+        info = read_info(self.path)
+        if not info["codebase_version"].startswith("v3"):
+            raise ValueError(f"{self.path}: is a {info['codebase_version']} dataset; only v3.0 can be appended to")
+        _check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
+        rows = read_episode_rows(self.path)
+        self._tasks, self._statistics = read_tasks(self.path), dict(read_layout(self.path).statistics)
+        num_frames = rows[-1]["dataset_to_index"] if rows else 0
+        self._info = {**info, **_totals(len(rows), num_frames, len(self._tasks))}
+        self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
+        if rows:
+            self._drop_unfinished(self.path / info["data_path"].format(**_data_place(rows[-1])), num_frames)
+
+    def _drop_unfinished(self, data: Path, num_frames: int) -> None:
+        """Undo what a recorder left that was killed in the middle of renaming: rows no episode claims."""
+        file = pq.ParquetFile(data)
+        tables = [file.read_row_group(i) for i in range(file.num_row_groups)]
+        kept = [table for table in tables if table.num_rows == 0 or table["index"][0].as_py() < num_frames]
+        if len(kept) < len(tables):
+            batch = Batch(self.path, self.path / _PARTIAL / "batch")
+            write_data(batch.new(str(data.relative_to(self.path))), kept)
+            batch.publish()
+
+    def _save(self, episode: EpisodeWriter, task: str) -> None:
+        """Write all that changes aside, put it in place, and only then believe it."""
+        episode.finish()
+        tasks = self._tasks if task in self._tasks else [*self._tasks, task]
+        table = self._table(episode, tasks.index(task))
+        statistics = {name: of_column(_values(table, name)) for name in table.column_names}
+        statistics |= episode.image_statistics()
+        part = self._part if self._has_room(episode) else _Part(self._part.number + 1)
+        row = self._row(part, table.num_rows, task, statistics)
+        grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row))
+        together = {
+            name: combine([self._statistics[name], new]) if name in self._statistics else new
+            for name, new in statistics.items()
+        }
+        info = {**self._info, **_totals(self.num_episodes + 1, row["dataset_to_index"], len(tasks))}
+
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        for camera in self.format.cameras:
+            name = VIDEO.format(video_key=camera.name, **part.place)
+            join([*([self.path / name] if part.rows else []), episode.video(camera)], batch.new(name))
+        write_data(batch.new(DATA.format(**part.place)), grown.tables)
+        write_tasks(batch.new(TASKS), tasks)
+        write_episodes(batch.new(EPISODES.format(**part.place)), grown.rows)
+        write_json(batch.new(STATS), {name: plain(values) for name, values in together.items()})
+        write_json(batch.new(INFO), info)
+        batch.publish()
+        self._part, self._tasks, self._statistics, self._info = grown, tasks, together, info
+
+    def _has_room(self, episode: EpisodeWriter) -> bool:
+        """Whether the files in progress can take this episode too."""
+        if not self._part.rows:
+            return True
+        videos = [
+            (self.path / VIDEO.format(video_key=camera.name, **self._part.place)).stat().st_size
+            + episode.video(camera).stat().st_size
+            for camera in self.format.cameras
+        ]
+        return (
+            len(self._part.rows) < EPISODES_PER_FILE
+            and sum(table.nbytes for table in self._part.tables) < DATA_FILE_MB * 2**20
+            and max(videos, default=0) <= VIDEO_FILE_MB * 2**20
+        )
+
+    def _table(self, episode: EpisodeWriter, task_index: int) -> pa.Table:
+        """The episode's rows of data."""
+        rows = np.arange(episode.num_rows)
+        columns = {
+            "timestamp": (rows / self.format.fps).astype(np.float32),
+            "frame_index": rows,
+            "episode_index": np.full_like(rows, self.num_episodes),
+            "index": rows + self._info["total_frames"],
+            "task_index": np.full_like(rows, task_index),
+        }
+        return data_table(self._schema, {**columns, **episode.columns()})
+
+    def _row(self, part: _Part, length: int, task: str, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        """The episode's row in the table of episodes. Times are start / fps from whole frames: sums would drift."""
+        start, fps = part.num_frames, self.format.fps
+        row: dict[str, Any] = {"episode_index": self.num_episodes, "tasks": [task], "length": length}
+        row |= {f"data/{name}": value for name, value in part.place.items()}
+        row["dataset_from_index"] = self._info["total_frames"]
+        row["dataset_to_index"] = self._info["total_frames"] + length
+        for camera in self.format.cameras:
+            row |= {f"videos/{camera.name}/{name}": value for name, value in part.place.items()}
+            row[f"videos/{camera.name}/from_timestamp"] = start / fps
+            row[f"videos/{camera.name}/to_timestamp"] = (start + length) / fps
+        for feature, values in statistics.items():
+            row |= {f"stats/{feature}/{name}": value for name, value in plain(values).items()}
+        return row | {f"meta/episodes/{name}": value for name, value in part.place.items()}
+
+
+def _new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
+    return {
+        "codebase_version": "v3.0",
+        "robot_type": robot_type,
+        **_totals(0, 0, 0),
+        "chunks_size": CHUNKS_SIZE,
+        "data_files_size_in_mb": DATA_FILE_MB,
+        "video_files_size_in_mb": VIDEO_FILE_MB,
+        "fps": fmt.fps,
+        "data_path": DATA,
+        "video_path": VIDEO if fmt.cameras else None,
+        "features": build_features(
+            fps=fmt.fps, cameras=fmt.cameras, action_spec=fmt.action_spec, state_names=fmt.state_names
+        ),
+    }
+
+
+def _totals(num_episodes: int, num_frames: int, num_tasks: int) -> dict[str, Any]:
+    return {
+        "total_episodes": num_episodes,
+        "total_frames": num_frames,
+        "total_tasks": num_tasks,
+        "splits": {"train": f"0:{num_episodes}"},
+    }
+
+
+def _check_agreement(
+    path: Path, fmt: RecordingFormat, theirs: Mapping[str, Any], ours: Mapping[str, Any], fps: int
+) -> None:
+    """ValueError when rows of this format do not fit the dataset at `path`."""
+    if fps != fmt.fps:
+        raise ValueError(f"{path}: was recorded at {fps} fps, this recording runs at {fmt.fps}")
+    if theirs.keys() != ours.keys():
+        different = ", ".join(sorted(theirs.keys() ^ ours.keys()))
+        raise ValueError(f"{path}: has other columns or cameras than this recording (only one has {different})")
+    known = {camera.name: camera for camera in read_cameras(theirs)}
+    for camera in fmt.cameras:
+        if camera != known[camera.name]:
+            raise ValueError(f"{path}: was recorded with {known[camera.name]}, this recording has {camera}")
+    if fmt.action_spec is not None:
+        spec = read_action_spec(theirs[ACTION], {"max": [0], "mean": [0.0], "std": [1.0]})
+        if not fmt.action_spec.matches(spec):
+            raise ValueError(
+                f"{path}: has {spec.kind} actions ({', '.join(spec.names)}), "
+                f"this recording {fmt.action_spec.kind} ones ({', '.join(fmt.action_spec.names)})"
+            )
+    if fmt.state_names and theirs[STATE]["shape"] != [len(fmt.state_names)]:
+        raise ValueError(f"{path}: has states of shape {theirs[STATE]['shape']}, this recording {len(fmt.state_names)}")
+
+
+def _last_number(row: Mapping[str, Any], chunks_size: int) -> int:
+    """The highest file number an episode uses, in whatever kind of file."""
+    chunks = [name for name in row if name.endswith("chunk_index")]
+    return max(row[name] * chunks_size + row[name.replace("chunk_index", "file_index")] for name in chunks)
+
+
+def _data_place(row: Mapping[str, Any]) -> dict[str, int]:
+    return {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+
+
+def _values(table: pa.Table, name: str) -> np.ndarray:
+    column = table.column(name).combine_chunks()
+    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    return flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+
+
+def _lock(path: Path) -> Any:
+    """Keep two recorders out of one folder. The lock ends with the process that holds it, however that ends."""
+    folder = path / _PARTIAL
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OSError(f"{path}: another recorder is writing there") from error
+    return file
