@@ -1,0 +1,45 @@
+"""What a run will cost, said before it starts."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from oneiros.train.log import duration
+from oneiros.train.step import Stepper
+
+
+def check_room(out: Path, model: nn.Module) -> str:
+    """The size of a checkpoint beside the room there is. Raises OSError where not even one fits."""
+    needed, free = checkpoint_bytes(model), shutil.disk_usage(out).free
+    if free < needed:
+        raise OSError(f"{out}: a checkpoint takes {needed / 1e6:,.0f} MB, only {free / 1e6:,.0f} MB are free")
+    return f"a checkpoint takes {needed / 1e6:,.1f} MB, {free / 1e6:,.0f} MB are free"
+
+
+def checkpoint_bytes(model: nn.Module) -> int:
+    """What one checkpoint takes on disk: weights twice, their average, and AdamW's two moments."""
+    everything = sum(tensor.nbytes for tensor in model.state_dict().values())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return 2 * everything + 3 * trained
+
+
+def time_needed(stepper: Stepper, steps: int) -> str:
+    """Time for `steps` steps, from a few on a copy of the model that is thrown away."""
+    model, batch = copy.deepcopy(stepper.model), stepper.batch(stepper.shards[0])
+    seconds = min(_seconds(stepper, model, batch) for _ in range(3)) * len(stepper.shards)
+    return f"{steps:,} steps of {seconds:.2g} s take about {duration(steps * seconds)}"
+
+
+def _seconds(stepper: Stepper, model: nn.Module, batch: Any) -> float:
+    started = time.perf_counter()
+    with stepper.fabric.autocast():
+        total = model(batch).total
+    total.backward()
+    total.item()  # waits for a GPU
+    return time.perf_counter() - started

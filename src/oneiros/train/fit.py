@@ -1,0 +1,168 @@
+"""The training engine: any module whose `forward` returns a `Loss`, on one CPU or many GPUs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oneiros.train.config import FitConfig
+from oneiros.train.estimate import check_room, time_needed
+from oneiros.train.log import Averages, Metrics, Watch, environment
+from oneiros.train.machine import make_fabric, precision_of
+from oneiros.train.state import opening_state, save_checkpoint
+from oneiros.train.step import MakeBatch, Stepper
+from oneiros.train.stop import StopRequest
+
+__all__ = ["FitConfig", "FitResult", "fit"]
+
+SaveModel = Callable[[nn.Module, Path], None]
+Pictures = Callable[[nn.Module, int], None]
+
+_ESTIMATE_FROM = 50  # steps; shorter runs are over before an estimate is worth its time
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """step: steps done in all. loss: mean of the last row. seconds: of training, all sessions together."""
+
+    step: int
+    loss: float
+    seconds: float
+    frames_per_second: float
+
+
+def fit(
+    model: nn.Module,
+    make_batch: MakeBatch,
+    *,
+    out: Path,
+    config: FitConfig,
+    save_model: SaveModel,
+    pictures: Pictures | None = None,
+    resume: bool = False,
+    title: str = "training",
+) -> FitResult:
+    """Train `model` and keep `out` such that `resume=True` goes on bit-exactly after a kill at any moment.
+
+    make_batch: (step, samples) -> batch, a pure function of its arguments; `samples` are numbers in
+        range(batch_size), shared out in contiguous ranges over processes and micro-batches. A batch with `valid`
+        (B, T) weighs by its valid frames, so a split batch gives the gradient of the whole one.
+    save_model: (model, folder) -> None writes the weights for use; called with the averaged weights in place.
+    pictures: (model, step) -> None, with the averaged weights in place and the model in eval mode.
+
+    Optional methods of the model: `after_step()`, called once after every optimiser step in every process (one that
+    uses statistics of the batch sums them over processes itself), and `learning_rate_scale(name) -> float`.
+
+    torch's global random numbers are set from (seed, step) before each step. Under torchrun all processes train one
+    model with DDP; every machine must see the same `out`.
+
+    Raises ValueError for a loss that is not finite or an `out` that does not fit `resume`; OSError when the disk takes
+    no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last checkpoint survives all of them.
+    """
+    state = opening_state(out, config, resume=resume)
+    fabric = make_fabric(config.precision)
+    stepper = Stepper(model, make_batch, config, fabric)
+    first = state["step"] if state else 0
+    with Watch(title, first=first, steps=config.steps, visible=fabric.is_global_zero) as watch:
+        run = _Run(stepper, out, watch, save_model, pictures)
+        run.start(state)
+        return run.train()
+
+
+class _Run:
+    """A session of a run: the steps, and what it tells and keeps on the way."""
+
+    def __init__(
+        self, stepper: Stepper, out: Path, watch: Watch, save_model: SaveModel, pictures: Pictures | None
+    ) -> None:
+        self.stepper, self.out, self.watch = stepper, out, watch
+        self.save_model, self.pictures = save_model, pictures
+        self.config, self.leads = stepper.config, stepper.fabric.is_global_zero
+        self.averages, self.metrics = Averages(), None
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def start(self, state: dict[str, Any] | None) -> None:
+        """Go back to `state`, say what the run will cost, and see before the first step that it can be saved."""
+        if state:
+            self.stepper.load_state_dict(state)
+            self.averages.load_state_dict(state["averages"])
+            self.began -= state["seconds"]
+        self.stepper.model.train()
+        self._announce()
+        if self.leads and not state:
+            self._save()
+        if self.leads:
+            self.metrics = Metrics(self.out / "metrics.jsonl", last_step=self.stepper.step)
+            told = environment(self.stepper.fabric.device.type, precision_of(self.stepper.fabric))
+            (self.out / "environment.json").write_text(json.dumps(told, indent=2) + "\n")
+
+    def train(self) -> FitResult:
+        loss = math.nan
+        with StopRequest() as stop:
+            while not self._finished():
+                values, stopping = self.stepper.do(lambda: stop.requested)
+                self.watch.show(self.stepper.step, values["loss"], self.stepper.speed)
+                self.averages.add(values)
+                if self._due(self.config.log_every):
+                    loss = self._log()
+                if self.leads and (stopping or self._due(self.config.save_every)):
+                    self._save()
+                if stopping and not self._finished():
+                    self.watch.say(
+                        f"saved step {self.stepper.step:,} in {self.out}; the same command with --resume goes on"
+                    )
+                    raise KeyboardInterrupt
+                if self.leads and self.pictures and self._due(self.config.picture_every):
+                    self._draw(self.pictures)
+        return FitResult(self.stepper.step, loss, self.seconds, self.stepper.speed.frames_per_second)
+
+    def _finished(self) -> bool:
+        return self.stepper.step == self.config.steps
+
+    def _due(self, every: int) -> bool:
+        return self._finished() or (every > 0 and self.stepper.step % every == 0)
+
+    def _announce(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        room = check_room(self.out, self.stepper.model)
+        steps = self.config.steps - self.stepper.step
+        if steps >= _ESTIMATE_FROM:
+            where = f"{self.stepper.fabric.device.type}, {precision_of(self.stepper.fabric)}"
+            self.watch.say(f"{time_needed(self.stepper, steps)} ({where}); {room}")
+
+    def _log(self) -> float:
+        row = self.averages.take()
+        if self.metrics:
+            timing = {"seconds": self.seconds, "frames_per_second": self.stepper.speed.frames_per_second}
+            self.metrics.write({"step": self.stepper.step} | row | timing)
+        return row["loss"]
+
+    def _save(self) -> None:
+        told = {"config": asdict(self.config), "seconds": self.seconds, "averages": self.averages.state_dict()}
+        save_checkpoint(self.out, self.stepper.state_dict() | told, self._save_averaged)
+
+    def _save_averaged(self, folder: Path) -> None:
+        with self.stepper.ema.swapped_in():
+            self.save_model(self.stepper.model, folder)
+
+    def _draw(self, pictures: Pictures) -> None:
+        model = self.stepper.model.eval()
+        try:
+            with torch.no_grad(), self.stepper.ema.swapped_in():
+                pictures(model, self.stepper.step)
+        except OSError as error:  # a picture is not worth a run
+            self.watch.say(f"no picture of step {self.stepper.step}: {error}")
+        finally:
+            model.train()

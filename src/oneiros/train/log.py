@@ -1,0 +1,191 @@
+"""What a run tells: rows of numbers on disk, progress for the person watching, and the machine it ran on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Seconds before the first line, and between lines, where there is no terminal
+FIRST_LINE_AFTER, NEXT_LINE_AFTER = 2.0, 15.0
+
+
+class Averages:
+    """Means of a step's numbers since the last row."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, values: dict[str, float]) -> None:
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": dict(self.sums), "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.count = dict(state["sums"]), state["count"]
+
+
+class Speed:
+    """Samples and frames per second over the last steps."""
+
+    def __init__(self) -> None:
+        self.seconds = self.samples = self.frames = 0.0
+
+    def add(self, seconds: float, *, samples: float, frames: float) -> None:
+        keep = 0.9
+        self.seconds = keep * self.seconds + seconds
+        self.samples = keep * self.samples + samples
+        self.frames = keep * self.frames + frames
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.samples / self.seconds if self.seconds else 0.0
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object a line, in the order of `step`."""
+
+    def __init__(self, path: Path, *, last_step: int) -> None:
+        """Rows after `last_step` (written after the checkpoint that a resumed run starts from) are dropped."""
+        kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= last_step]
+        aside = path.with_name(path.name + ".part")
+        aside.write_text("".join(kept))
+        os.replace(aside, path)
+        self._file = path.open("a")
+
+    def write(self, row: dict[str, float]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The complete rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+class Watch:
+    """Progress on stderr: a bar in a terminal, elsewhere a line now and then. Silent unless `visible`."""
+
+    def __init__(self, title: str, *, first: int, steps: int, visible: bool) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not visible)
+        self.first, self.steps, self.started = first, steps, time.monotonic()
+        self._next_line = self.started + FIRST_LINE_AFTER
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}  {task.fields[text]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            disable=not (visible and self.console.is_terminal),
+            refresh_per_second=2,  # drawing takes time from training
+        )
+        self._task = self._bar.add_task(title, total=steps, completed=first, text="")
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def show(self, step: int, loss: float, speed: Speed) -> None:
+        """After `step` steps, of which this session did `step - first`."""
+        rates = f"{speed.samples_per_second:,.0f} samples/s  {speed.frames_per_second:,.0f} frames/s"
+        text = f"loss {loss:.4g}  {rates}"
+        self._bar.update(self._task, completed=step, text=text)
+        now = time.monotonic()
+        if not self.console.is_terminal and now >= self._next_line:
+            self._next_line = now + NEXT_LINE_AFTER
+            left = (now - self.started) / (step - self.first) * (self.steps - step)
+            self.say(f"step {step:,}/{self.steps:,}  {text}  {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """The commit, versions and machine of this process, for `environment.json`."""
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        },
+        "device": device,
+        "precision": precision,
+    }
+
+
+_PACKAGES = ("oneiros", "torch", "numpy", "lightning-fabric", "vector-quantize-pytorch", "safetensors", "av")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from; None where it was installed otherwise."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + (" with changes" if changed else "")
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
