@@ -1,7 +1,7 @@
 """What a LeRobot dataset says about its columns and cameras (`features` in info.json) <-> ActionSpec and Camera.
 
-Readers ignore keys they do not know, so what LeRobot has no word for (the kind of an action, camera intrinsics) lives in
-a feature's `info`, under `action_spec` and `camera`.
+Readers ignore keys they do not know, so what LeRobot has no word for (the kind of an action, camera intrinsics) lives
+in a feature's `info`, under `action_spec` and `camera`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def to_model(frames: np.ndarray | Tensor) -> Tensor:
 
 
 def to_uint8(frames: Tensor) -> Tensor:
-    """Float (..., 3 or more, H, W) in [-1, 1] -> uint8 (..., H, W, 3); channels after the third (depth) are left out."""
+    """Float (..., C, H, W) in [-1, 1] -> uint8 (..., H, W, 3); channels after the third (depth) are left out."""
     pixels = frames.detach()[..., :3, :, :].float().add(1.0).mul_(127.5).round_().clamp_(0, 255)
     return pixels.to(torch.uint8).movedim(-3, -1)
 

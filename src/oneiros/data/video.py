@@ -7,6 +7,7 @@ the middle of a file costs no more than the clip.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from av.video.stream import VideoStream
 # B-frames off: decoding order is display order, so files can be joined packet by packet.
 # scene cuts off: exactly every second frame is a key frame.
 _COLOUR_OPTIONS = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0", "sc_threshold": "0"}
-# Key frames only: with inter frames, x265's lossless mode in PyAV 18 was seen to be wrong by up to 2,669 codes on noise.
+# Key frames only: with inter frames, x265's lossless mode in PyAV 18 was wrong by up to 2,669 codes on noise.
 _CODES_OPTIONS = {"preset": "ultrafast", "x265-params": "lossless=1:keyint=1:log-level=none"}
 
 
@@ -69,10 +70,8 @@ class VideoEncoder:
 
     def abandon(self) -> None:
         """Let go of the file, finished or not; its content is worthless afterwards."""
-        try:
+        with suppress(av.error.FFmpegError, OSError):
             self._container.close()
-        except (av.error.FFmpegError, OSError):
-            pass
 
 
 def pixel_format(height: int, width: int, *, codes: bool) -> str:
@@ -151,7 +150,6 @@ def join(paths: Sequence[Path], out: Path) -> None:
             with _open(path) as source:
                 video = source.streams.video[0]
                 stream = stream or target.add_stream_from_template(video)
-                assert video.average_rate and video.time_base
                 ticks = 1 / (video.average_rate * video.time_base)  # of one frame; whole, as the writer's rates are
                 for packet in source.demux(video):
                     if packet.dts is None or packet.pts is None:  # the demuxer's end marker
