@@ -64,7 +64,7 @@ def real_episode(length: int, spec: ActionSpec, seed: int) -> tuple[Tensor, Tens
 class DotConfig:
     action_spec: ActionSpec | None
     frame_stride: int = 1
-    fps: float = 10
+    fps: float = 10.0
     window: int = 8
 
 
@@ -80,6 +80,8 @@ class DotState:
 
 class DotTokenizer:
     """Codes are the 64 blocks of 2 x 2 pixels, each summed up as 16 levels a pixel: exact for a black and white dot."""
+
+    temporal_stride = 1
 
     def encode(self, frames: Tensor) -> Tensor:
         white = (frames[..., 0, :, :] > 0).long()
@@ -101,6 +103,8 @@ class DotWorld(torch.nn.Module):
         super().__init__()
         self.config = DotConfig(SPECS[kind] if kind else None, frame_stride=stride)
         self.tokenizer = DotTokenizer()
+        self.device = torch.device("cpu")
+        self.action_head = self.config.action_spec  # it only matters whether there is one
         self.lag, self.obedient, self.fade = lag, obedient, fade
 
     def init(self, clip: Clip) -> DotState:
@@ -121,8 +125,6 @@ class DotWorld(torch.nn.Module):
         frame = to_model((draw_dots(places).int() - self.fade * state.age).clamp(min=0).to(torch.uint8))
         return state, frame
 
-    def predict_action(self, state: DotState) -> Tensor:
-        """Says: the same as before."""
-        if state.last is None:
-            return random_actions((len(state.places),), self.config.action_spec, torch.Generator().manual_seed(0))
-        return state.last
+    def predict_action(self, state: DotState) -> tuple[DotState, Tensor]:
+        """Guesses that the player goes on as before."""
+        return state, state.last

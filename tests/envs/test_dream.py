@@ -63,7 +63,6 @@ def test_a_stride_repeats_a_continuous_action():
     first, _ = env.reset(seed=0)
     second = env.step(np.array([1.0, 0.0]))[0]
     np.testing.assert_array_equal(second, np.roll(first, 3, axis=0))
-    assert env.fps == pytest.approx(10 / 3)
 
 
 def test_a_seed_and_the_same_actions_give_the_same_dream_and_another_seed_another():

@@ -54,13 +54,12 @@ class Dream(gym.Env[np.ndarray, Any]):
         self.world, self.starts = world, tuple(starts)
         self.sampling = sampling or Sampling()
         self.max_steps, self.render_mode = max_steps, render_mode
-        self.fps = world.config.fps / world.config.frame_stride
+        self.fps = world.config.fps / world.tokenizer.temporal_stride
         self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
         height, width = starts[0].frames.shape[-2:]
         self.observation_space = spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.action_space = _action_space(self.action_spec)
-        self._device = starts[0].frames.device
-        self._generator = torch.Generator(self._device)
+        self._generator = torch.Generator(world.device)
         self._state: Any = None
 
     @classmethod
@@ -82,8 +81,8 @@ class Dream(gym.Env[np.ndarray, Any]):
         from oneiros.envs.starts import find_starts, load_world
 
         world = load_world(path, device=device)
-        starts = [start.to(device) for start in find_starts(world, Path(path), data=data, image=image)]
-        return cls(world, starts, sampling=sampling, max_steps=max_steps)
+        starts = find_starts(world, Path(path), data=data, image=image)
+        return cls(world, [start.to(device) for start in starts], sampling=sampling, max_steps=max_steps)
 
     @property
     def action_spec(self) -> ActionSpec | None:
@@ -112,7 +111,8 @@ class Dream(gym.Env[np.ndarray, Any]):
         self._state, frame = self.world.step(
             self._state, self._to_model(action), generator=self._generator, sampling=self.sampling
         )
-        self._frame = to_uint8(frame[0]).cpu().numpy()
+        newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
+        self._frame = to_uint8(newest).cpu().numpy()
         self._steps += 1
         return self._frame.copy(), 0.0, False, self._steps == self.max_steps, {}
 
@@ -132,8 +132,9 @@ class Dream(gym.Env[np.ndarray, Any]):
         if spec.kind == "discrete" and not 0 <= values < spec.size:
             raise ValueError(f"{action!r} is not an action; choose 0 to {spec.size - 1}: {', '.join(spec.names)}")
         dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
-        batch = torch.from_numpy(values.astype(dtype)[None]).to(self._device)
-        return batch.repeat(1, self.world.config.frame_stride) if spec.kind == "continuous" else batch
+        batch = torch.from_numpy(values.astype(dtype)[None]).to(self.world.device)
+        repeats = self.world.config.frame_stride * self.world.tokenizer.temporal_stride
+        return batch.repeat(1, repeats) if spec.kind == "continuous" else batch
 
 
 def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
