@@ -97,15 +97,21 @@ class Dynamics(nn.Module):
 
     def run(self, x: Tensor, memory: Memory, rotary: Tensor) -> Tensor:
         """All blocks over elements x (B, L, D). Returns outputs (B, L, D), streams averaged."""
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # the stream too: its bytes cost as much as the products
+        entered = x.dtype
+        x = x.to(self._stream_dtype(x.device.type))
         if self.streams > 1:
             x = x[:, :, None].expand(-1, -1, self.streams, -1)
         first_values = None
         for block in self.blocks:
             x, values = block(x, memory, rotary, first_values)
             first_values = values if first_values is None else first_values
-        return x.mean(2) if self.streams > 1 else x
+        return (x.mean(2) if self.streams > 1 else x).to(entered)
+
+    def _stream_dtype(self, device_type: str) -> torch.dtype:
+        """Elements travel in the products' own type: in training, their bytes cost as much as the products."""
+        if torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+        return self.blocks[0].attention.value.weight.dtype  # type: ignore[union-attr]
 
     # -- a whole clip ----------------------------------------------------------------------------------------------
 
@@ -175,7 +181,7 @@ class Clipwise:
             steps = step.repeat(last - oldest)
             asking = slice((first - oldest) * elements, None)
             mask = visible(times[asking], steps[asking], times, steps, window)
-            self.masks.append(_additive(torch.cat([mask.new_ones(len(mask), self.meta), mask], 1)))
+            self.masks.append(additive(torch.cat([mask.new_ones(len(mask), self.meta), mask], 1)))
             self.spans.append((self.meta + oldest * elements, self.meta + last * elements))
             self.sizes.append(len(mask))
 
@@ -193,11 +199,11 @@ class Clipwise:
                 keys, values = (torch.cat([x[:, :, :meta], x[:, :, oldest:end]], 2) for x in (key, value))
             elif end < key.shape[2]:
                 keys, values = key[:, :, :end], value[:, :, :end]
-            read.append(_attention(asking, keys, values, mask))
+            read.append(attention(asking, keys, values, mask))
         return torch.cat(read, 2) if len(read) > 1 else read[0]
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention. On CPUs bf16 products are fast, but torch's fused kernel does not use them:
     materialising the scores was measured 1.5x faster there, forward and backward."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
@@ -207,5 +213,5 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tenso
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
-def _additive(mask: Tensor) -> Tensor:
+def additive(mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from oneiros.nn.dynamics import Clipwise, Dynamics
+from oneiros.nn.dynamics import Clipwise, Dynamics, additive, attention
 from oneiros.nn.layout import visible
 
 _UNWRITTEN = 1 << 62  # a frame index that no query can look back to
@@ -79,14 +78,14 @@ class Ring:
         key_times = self.slots.repeat_interleave(elements)
         key_steps = layout.step.to(device).repeat(len(self.slots))
         mask = visible(times, steps, key_times, key_steps, self.dynamics.window)
-        self._mask = torch.cat([mask.new_ones(len(mask), meta), mask], 1)
+        self._mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
         return self.dynamics.run(x, self, self.dynamics.rotary(times, of_step))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self._writing] = key
         values[:, :, self._writing] = value
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=self._mask)
+        return attention(query, keys, values, self._mask)
 
     def clone(self) -> Ring:
         return replace(self, keys=self.keys.clone(), values=self.values.clone(), slots=self.slots.clone())
