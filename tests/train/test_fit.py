@@ -63,6 +63,27 @@ def test_accumulation_changes_nothing(tmp_path, accumulate):
         torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_may_say_how_many_items_its_loss_is_a_mean_over(tmp_path):
+    class FirstFrames(toy.Toy):
+        """Half of the batch has no item at all."""
+
+        def forward(self, batch):
+            wanted = self.wanted(batch)
+            errors = (self.layers(batch.inputs) * self.gain - batch.targets).square().mean(-1)
+            return Loss((errors * wanted).sum() / wanted.sum(), {})
+
+        def wanted(self, batch):
+            return batch.valid & (batch.inputs[..., :1].sum(-1) > 0)
+
+        def loss_weight(self, batch):
+            return self.wanted(batch).sum()
+
+    for name, accumulate in (("whole", 1), ("split", 2)):
+        config = replace(CONFIG, accumulate=accumulate)
+        fit(FirstFrames(), toy.batches(config), out=tmp_path / name, config=config, save_model=toy.save_weights)
+    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
 def test_after_step_is_called_once_a_step_however_many_micro_batches(tmp_path):
     toy.train(tmp_path, replace(CONFIG, accumulate=4))
     assert load_state(tmp_path)["model"]["steps_seen"] == CONFIG.steps
@@ -93,7 +114,15 @@ def test_pictures_see_averaged_weights_in_eval_mode_and_change_nothing(tmp_path)
     assert list(seen) == [4, 8, 12]
     assert not any(training for training, _ in seen.values())
     assert torch.equal(seen[12][1], load_file(tmp_path / "with" / "model.safetensors")["layers.0.weight"])
-    assert losses(tmp_path / "with") == losses(tmp_path / "without")
+    drawn, plain = (load_state(tmp_path / name)["model"] for name in ("with", "without"))
+    assert all(torch.equal(drawn[name], plain[name]) for name in plain)
+
+
+def test_what_pictures_measure_stands_in_their_row(tmp_path):
+    config = replace(CONFIG, picture_every=4, log_every=6)
+    toy.train(tmp_path, config, pictures=lambda model, step: {"held_out": step / 2})
+    rows = [(row["step"], row.get("held_out")) for row in read_metrics(tmp_path / "metrics.jsonl")]
+    assert rows == [(4, 2.0), (6, None), (8, 4.0), (12, 6.0)]
 
 
 def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from oneiros.train.stop import StopRequest
 __all__ = ["FitConfig", "FitResult", "fit"]
 
 SaveModel = Callable[[nn.Module, Path], None]
-Pictures = Callable[[nn.Module, int], None]
+Pictures = Callable[[nn.Module, int], Mapping[str, float] | None]
 
 _ESTIMATE_FROM = 50  # steps; shorter runs are over before an estimate is worth its time
 
@@ -56,10 +56,12 @@ def fit(
         range(batch_size), shared out in contiguous ranges over processes and micro-batches. A batch with `valid`
         (B, T) weighs by its valid frames, so a split batch gives the gradient of the whole one.
     save_model: (model, folder) -> None writes the weights for use; called with the averaged weights in place.
-    pictures: (model, step) -> None, with the averaged weights in place and the model in eval mode.
+    pictures: (model, step) -> numbers for the row of that step, if any; called with the averaged weights in place and
+        the model in eval mode, to draw and measure what it has learned.
 
     Optional methods of the model: `after_step()`, called once after every optimiser step in every process (one that
-    uses statistics of the batch sums them over processes itself), and `learning_rate_scale(name) -> float`.
+    uses statistics of the batch sums them over processes itself); `learning_rate_scale(name) -> float`;
+    `loss_weight(batch) -> Tensor`, over how many items the loss is a mean, where that is not the valid frames.
 
     torch's global random numbers are set from (seed, step) before each step. Under torchrun all processes train one
     model with DDP; every machine must see the same `out`.
@@ -115,17 +117,15 @@ class _Run:
                 values, stopping = self.stepper.do(lambda: stop.requested)
                 self.watch.show(self.stepper.step, values["loss"], self.stepper.speed)
                 self.averages.add(values)
-                if self._due(self.config.log_every):
-                    loss = self._log()
+                drawing = self.pictures is not None and self._due(self.config.picture_every)
+                measured = self._draw() if drawing and self.leads else {}
+                if drawing or self._due(self.config.log_every):
+                    loss = self._log(measured)
                 if self.leads and (stopping or self._due(self.config.save_every)):
                     self._save()
                 if stopping and not self._finished():
-                    self.watch.say(
-                        f"saved step {self.stepper.step:,} in {self.out}; the same command with --resume goes on"
-                    )
+                    self._say_stopped()
                     raise KeyboardInterrupt
-                if self.leads and self.pictures and self._due(self.config.picture_every):
-                    self._draw(self.pictures)
         return FitResult(self.stepper.step, loss, self.seconds, self.stepper.speed.frames_per_second)
 
     def _finished(self) -> bool:
@@ -142,11 +142,11 @@ class _Run:
             where = f"{self.stepper.fabric.device.type}, {precision_of(self.stepper.fabric)}"
             self.watch.say(f"{time_needed(self.stepper, steps)} ({where}); {room}")
 
-    def _log(self) -> float:
+    def _log(self, measured: Mapping[str, float]) -> float:
         row = self.averages.take()
         if self.metrics:
             timing = {"seconds": self.seconds, "frames_per_second": self.stepper.speed.frames_per_second}
-            self.metrics.write({"step": self.stepper.step} | row | timing)
+            self.metrics.write({"step": self.stepper.step} | row | dict(measured) | timing)
         return row["loss"]
 
     def _save(self) -> None:
@@ -157,12 +157,18 @@ class _Run:
         with self.stepper.ema.swapped_in():
             self.save_model(self.stepper.model, folder)
 
-    def _draw(self, pictures: Pictures) -> None:
+    def _say_stopped(self) -> None:
+        step = f"{self.stepper.step:,}"
+        self.watch.say(f"saved step {step} in {self.out}; the same command with --resume goes on")
+
+    def _draw(self) -> Mapping[str, float]:
+        assert self.pictures is not None
         model = self.stepper.model.eval()
         try:
             with torch.no_grad(), self.stepper.ema.swapped_in():
-                pictures(model, self.stepper.step)
+                return self.pictures(model, self.stepper.step) or {}
         except OSError as error:  # a picture is not worth a run
             self.watch.say(f"no picture of step {self.stepper.step}: {error}")
+            return {}
         finally:
             model.train()

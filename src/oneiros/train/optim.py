@@ -60,16 +60,18 @@ def rescale_and_clip(parameters: list[nn.Parameter], scale: float, clip_norm: fl
 
 
 class Ema:
-    """Exponential moving average of a model's trained parameters: smoother weights for evaluation and play.
+    """Exponential moving average of what training changes: smoother weights for evaluation and play.
 
+    Buffers of numbers, such as a codebook, are averaged like parameters, so that they stay in step with them.
     The decay grows as (1 + step) / (10 + step) up to its final value, so that short runs forget their beginning too.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.trained = trained if decay else {}
-        self.average = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+        parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        buffers = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+        self.trained: dict[str, Tensor] = {**parameters, **buffers} if decay else {}
+        self.average = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -87,8 +89,8 @@ class Ema:
             self._swap()
 
     def _swap(self) -> None:
-        for name, parameter in self.trained.items():
-            parameter.data, self.average[name] = self.average[name], parameter.data
+        for name, tensor in self.trained.items():
+            tensor.data, self.average[name] = self.average[name], tensor.data
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.average)

@@ -80,7 +80,7 @@ class Stepper:
         names, sums = [], torch.zeros((), device=self.fabric.device)
         for i, samples in enumerate(self.shards):
             batch = self.batch(samples)
-            weight, frames = _weight(batch, len(samples), self.fabric.device)
+            weight, frames = self._weight(batch, len(samples))
             with self._sync_gradients(i == len(self.shards) - 1):
                 total, parts = self.module(lambda batch=batch: batch)
                 self.fabric.backward(total * weight)
@@ -88,6 +88,16 @@ class Stepper:
             losses = torch.stack([total.detach().float(), *(part.float() for part in parts.values())])
             sums = sums + torch.cat([torch.stack([weight, frames]), weight * losses])
         return names, sums
+
+    def _weight(self, batch: Any, num_samples: int) -> tuple[Tensor, Tensor]:
+        """A micro-batch's share in the step's mean loss, and its number of frames: scalars on the device."""
+        valid = getattr(batch, "valid", None)
+        if valid is None:
+            valid = torch.ones(num_samples, 1, dtype=torch.bool, device=self.fabric.device)
+        frames = valid.sum().float()
+        loss_weight = getattr(self.model, "loss_weight", None)
+        items = loss_weight(batch).float() if loss_weight else frames
+        return items / valid.numel(), frames
 
     def _sync_gradients(self, now: bool) -> AbstractContextManager[None]:
         if now or self.fabric.world_size == 1:
@@ -128,12 +138,3 @@ def _seed(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-def _weight(batch: Any, num_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A micro-batch's share in the step's mean loss, and its number of frames: scalars on `device`."""
-    valid = getattr(batch, "valid", None)
-    if valid is None:
-        return torch.ones((), device=device), torch.full((), float(num_samples), device=device)
-    frames = valid.sum().float()
-    return frames / valid.numel(), frames
