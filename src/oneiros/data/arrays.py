@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,22 +56,30 @@ def load_frames(
     by_index = {episode.index: episode for episode in dataset.episodes}
     wanted = [by_index[index] for index in episodes]
     actions = {episode.index: dataset.actions(episode.index) for episode in wanted}
-    loaded: list[EpisodeArrays] = []
+    contents: dict[int, np.ndarray] = {}
     damaged: list[str] = []
-    with _progress() as progress:
-        for episode in progress.track(wanted, description="decoding episodes"):
-            try:
-                content = _cached(dataset, episode, cameras, height, width, folder)
-            except DamagedVideoError as error:
-                damaged.append(f"episode {episode.index} ({error})")
-                continue
-            loaded.append(EpisodeArrays(content, actions[episode.index], episode.task, episode.index))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress() as progress:
+        futures = [
+            (episode, pool.submit(_cached, dataset, episode, cameras, height, width, folder)) for episode in wanted
+        ]
+        try:
+            for episode, future in progress.track(futures, description="decoding episodes"):
+                try:
+                    contents[episode.index] = future.result()
+                except DamagedVideoError as error:
+                    damaged.append(f"episode {episode.index} ({error})")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
     if damaged:
         message = f"{dataset.path}: {len(damaged)} of {len(wanted)} episodes cannot be decoded: {', '.join(damaged)}"
-        if not loaded:
+        if not contents:
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
-    return loaded
+    return [
+        EpisodeArrays(contents[episode.index], actions[episode.index], episode.task, episode.index)
+        for episode in wanted
+        if episode.index in contents
+    ]
 
 
 def _progress() -> Progress:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from oneiros.data.depth import codes_to_depth
 from oneiros.data.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
 from oneiros.data.layout import INFO, EpisodeFiles, Layout, read_layout
 from oneiros.data.statistics import Statistics, of_column
-from oneiros.data.video import DamagedVideoError, decode, is_complete, probe
+from oneiros.data.video import DamagedVideoError, VideoInfo, decode, is_complete, probe
 from oneiros.records import ActionSpec, Camera
 
 
@@ -50,7 +51,6 @@ class Dataset:
     def __init__(self, layout: Layout, damage: dict[int, str]) -> None:
         self._layout = layout
         self._files = {files.index: files for files in layout.episodes if files.index not in damage}
-        self._checked: set[Path] = set()
         features = layout.info["features"]
         self.path, self.fps = layout.root, layout.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
@@ -58,6 +58,17 @@ class Dataset:
         self.cameras = read_cameras(features)
         self.state_names = _names_of(features[STATE]) if STATE in features else ()
         self.action_spec = read_action_spec(features[ACTION], self._action_statistics()) if ACTION in features else None
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The content of meta/info.json."""
+        return self._layout.info
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What the metadata's own totals should be, episodes that cannot be read included."""
+        episodes = self._layout.episodes
+        return {"total_episodes": len(episodes), "total_frames": sum(files.length for files in episodes)}
 
     @classmethod
     def open(cls, path: Path | str, *, strict: bool = False) -> Dataset:
@@ -132,10 +143,9 @@ class Dataset:
         spec = self.action_spec
         if spec is None:
             return None
-        values = self._column(episode_index, ACTION)
-        bad = np.argwhere(~np.isfinite(values)) if values.dtype.kind == "f" else ()
-        if len(bad):
-            row, dimension = bad[0]
+        values = self.column(episode_index, ACTION)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            row, dimension = np.argwhere(~np.isfinite(values))[0]
             raise ValueError(
                 f"{self._find(episode_index).data}: episode {episode_index}, row {row}: action "
                 f"{spec.names[dimension] if spec.kind != 'discrete' else ACTION} is {values[row, dimension]}"
@@ -146,7 +156,20 @@ class Dataset:
 
     def states(self, episode_index: int) -> np.ndarray | None:
         """The robot's own state per row, float32 (T, S); None when none were recorded."""
-        return self._column(episode_index, STATE).astype(np.float32) if self.state_names else None
+        return self.column(episode_index, STATE).astype(np.float32) if self.state_names else None
+
+    def column(self, episode_index: int, name: str) -> np.ndarray:
+        """A column of the data files, (T, n); missing values are NaN."""
+        files = self._find(episode_index)
+        try:
+            table = pq.read_table(files.data, columns=[name], filters=[("episode_index", "=", episode_index)])
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{files.data}: episode {episode_index} cannot be read ({error})") from error
+        if table.num_rows != files.length:
+            raise ValueError(
+                f"{files.data}: episode {episode_index} has {table.num_rows} rows; the metadata says {files.length}"
+            )
+        return _to_numpy(table.column(name).combine_chunks(), files)
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
@@ -159,7 +182,7 @@ class Dataset:
                 f"{video.first_frame + files.length}"
             )
 
-    def _check_video(self, path: Path, camera: Camera):
+    def _check_video(self, path: Path, camera: Camera) -> VideoInfo:
         info = probe(path)
         if (info.height, info.width) != (camera.height, camera.width):
             raise ValueError(
@@ -184,24 +207,11 @@ class Dataset:
             frames[index] = frame
         return frames
 
-    def _column(self, episode_index: int, name: str) -> np.ndarray:
-        """(T, n) values of a vector column; missing values are NaN."""
-        files = self._find(episode_index)
-        try:
-            table = pq.read_table(files.data, columns=[name], filters=[("episode_index", "=", episode_index)])
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{files.data}: episode {episode_index} cannot be read ({error})") from error
-        if table.num_rows != files.length:
-            raise ValueError(
-                f"{files.data}: episode {episode_index} has {table.num_rows} rows; the metadata says {files.length}"
-            )
-        return _to_numpy(table.column(name).combine_chunks(), files)
-
     def _action_statistics(self) -> Statistics:
         known = self._layout.statistics.get(ACTION)
         if known is not None and {"max", "mean", "std"} <= known.keys():
             return known
-        return of_column(np.concatenate([self._column(episode.index, ACTION) for episode in self.episodes]))
+        return of_column(np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes]))
 
 
 def _to_numpy(column: pa.Array, files: EpisodeFiles) -> np.ndarray:
@@ -260,7 +270,3 @@ def _ranges(indices: Iterable[int]) -> str:
         else:
             runs.append([index])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def total_frames(episodes: Sequence[Episode]) -> int:
-    return sum(episode.length for episode in episodes)

@@ -127,7 +127,7 @@ def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) 
         return
     try:
         with _open(path) as container:
-            for index, frame in _frames_from(container, start, fps, many=stop - start > 32):
+            for index, frame in _frames_from(container, start, fps):
                 if index < expected:
                     continue
                 if index > expected:
@@ -172,11 +172,9 @@ def _open(path: Path) -> Any:
     return container
 
 
-def _frames_from(container: Any, start: int, fps: int, *, many: bool) -> Iterator[tuple[int, VideoFrame]]:
+def _frames_from(container: Any, start: int, fps: int) -> Iterator[tuple[int, VideoFrame]]:
     """(frame number, frame) from the key frame at or before `start` on."""
     stream = container.streams.video[0]
-    if many:
-        stream.thread_type = "AUTO"
     origin, time_base = stream.start_time or 0, stream.time_base
     if start > 0:
         container.seek(origin + round(start / (fps * time_base)), stream=stream)
@@ -189,7 +187,7 @@ def _codes(frame: VideoFrame, path: Path) -> np.ndarray:
     if "12le" not in frame.format.name:
         raise ValueError(f"{path}: depth is stored as {frame.format.name}; it must be a 12-bit format such as gray12le")
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, dtype=np.uint16).reshape(frame.height, plane.line_size // 2)
+    rows = np.frombuffer(memoryview(plane), dtype=np.uint16).reshape(frame.height, plane.line_size // 2)
     return rows[:, : frame.width].copy()
 
 

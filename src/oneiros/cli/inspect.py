@@ -1,0 +1,207 @@
+"""`oneiros inspect`: what is in a dataset, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from oneiros.data.checks import Check
+    from oneiros.data.lerobot import Dataset
+
+_DESCRIPTION = """\
+Summary, checks and contact sheet of a dataset; the configuration of a run.
+
+  oneiros inspect data                      summary, checks, and the picture data-sheet.png
+  oneiros inspect data --json               the same for programs, without the picture
+  oneiros inspect runs/world                what was trained, and on what
+
+Exit code 2 when something is wrong that would stop training (with --strict: when anything is wrong).
+"""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    path: Annotated[Path, tyro.conf.Positional]
+    """A LeRobot dataset (v2.x or v3.0) or a run folder."""
+    json: bool = False
+    """Print {"episodes", "frames", "fps", "cameras", "action", "problems"} instead of tables."""
+    out: Path | None = None
+    """Where the contact sheet goes; by default NAME-sheet.png in the current folder."""
+    strict: bool = False
+    """Let every problem count, a missing episode included."""
+
+
+def main(arguments: list[str]) -> None:
+    command = tyro.cli(Inspect, prog="oneiros inspect", args=arguments, description=_DESCRIPTION)
+    if (command.path / "config.json").is_file():
+        _print_run(command.path, as_json=command.json)
+    else:
+        _inspect_dataset(command)
+
+
+def _inspect_dataset(command: Inspect) -> None:
+    from oneiros.data.checks import run_checks
+    from oneiros.data.lerobot import Dataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the warning says is among the problems
+        dataset = Dataset.open(command.path)
+    checks = run_checks(dataset)
+    problems = [problem for check in checks for problem in check.problems]
+    if command.json:
+        print(json.dumps(_as_json(dataset, [problem.text for problem in problems]), indent=2, ensure_ascii=False))
+    else:
+        _print_dataset(dataset, checks)
+    grave = [problem.text for problem in problems if problem.fatal or command.strict]
+    if grave:
+        raise ValueError(grave[0] if len(grave) == 1 else f"{grave[0]} (and {len(grave) - 1} more problems)")
+    if dataset.cameras and (command.out or not command.json):
+        _write_sheet(dataset, command.out or Path(f"{dataset.path.resolve().name}-sheet.png"))
+
+
+def _as_json(dataset: Dataset, problems: list[str]) -> dict[str, Any]:
+    return {
+        "episodes": len(dataset.episodes),
+        "frames": sum(episode.length for episode in dataset.episodes),
+        "fps": dataset.fps,
+        "cameras": {
+            camera.name: {"kind": camera.kind, "height": camera.height, "width": camera.width}
+            for camera in dataset.cameras
+        },
+        "action": None if dataset.action_spec is None else dataset.action_spec.to_json(),
+        "problems": problems,
+    }
+
+
+def _print_dataset(dataset: Dataset, checks: tuple[Check, ...]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in (_summary(dataset), _actions(dataset, checks), _lengths(dataset), _findings(checks)):
+        if table is not None:
+            console.print(table)
+            console.print()
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=bool(columns))
+    for column in columns or ("", ""):
+        table.add_column(column)
+    return table
+
+
+def _summary(dataset: Dataset) -> Table:
+    table = _table(str(dataset.path))
+    frames = sum(episode.length for episode in dataset.episodes)
+    minutes, seconds = divmod(round(frames / dataset.fps), 60)
+    table.add_row(
+        "format", f"LeRobot {dataset.info['codebase_version']}, {dataset.info.get('robot_type') or 'no robot'}"
+    )
+    table.add_row("episodes", f"{len(dataset.episodes):,}")
+    table.add_row("frames", f"{frames:,} at {dataset.fps} fps ({minutes} min {seconds} s)")
+    for camera in dataset.cameras:
+        table.add_row("camera", f"{camera.name}  {camera.kind} {camera.width} x {camera.height}{_details(camera)}")
+    if dataset.state_names:
+        table.add_row("state", f"{len(dataset.state_names)} numbers: {', '.join(dataset.state_names)}")
+    for task in dict.fromkeys(episode.task for episode in dataset.episodes):
+        table.add_row("task", task or "(none)")
+    return table
+
+
+def _details(camera: Any) -> str:
+    depth = f", {camera.depth_min:g} to {camera.depth_max:g} m" if camera.kind == "depth" else ""
+    return depth + (f", focal length {camera.fx:g} x {camera.fy:g} px" if camera.fx else "")
+
+
+def _actions(dataset: Dataset, checks: tuple[Check, ...]) -> Table | None:
+    """Each action by name, with how often (choices, keys) or in what range (numbers) it was used."""
+    import numpy as np
+
+    spec = dataset.action_spec
+    broken = any(problem.fatal for check in checks for problem in check.problems)
+    if spec is None:
+        return None
+    if broken:  # actions may not be readable; the names are
+        table = _table(f"actions ({spec.kind})", "name")
+        for name in spec.names:
+            table.add_row(name)
+        return table
+    actions = np.concatenate([np.asarray(dataset.actions(episode.index)) for episode in dataset.episodes])
+    if spec.kind == "continuous":
+        table = _table("actions (continuous)", "name", "lowest", "mean", "highest", "std")
+        for name, column in zip(spec.names, actions.T, strict=True):
+            table.add_row(
+                name, *(f"{value:.3f}" for value in (column.min(), column.mean(), column.max(), column.std()))
+            )
+        return table
+    held = actions if spec.kind == "keys" else actions[:, None] == np.arange(spec.size)
+    table = _table(f"actions ({spec.kind})", "name", "share of rows", "")
+    for name, share in zip(spec.names, held.mean(axis=0), strict=True):
+        table.add_row(name, f"{share:.1%}", _bar(share))
+    return table
+
+
+def _lengths(dataset: Dataset) -> Table:
+    import numpy as np
+
+    lengths = np.array([episode.length for episode in dataset.episodes])
+    counts, edges = np.histogram(lengths, bins=min(10, max(1, len(set(lengths.tolist())))))
+    table = _table("episode lengths", "frames", "episodes", "")
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        table.add_row(
+            f"{low:.0f} to {high:.0f}" if high - low > 1 else f"{low:.0f}", str(count), _bar(count / counts.max())
+        )
+    return table
+
+
+def _bar(share: float, width: int = 40) -> str:
+    """A horizontal bar drawn in eighths of a character."""
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def _findings(checks: tuple[Check, ...]) -> Table:
+    table = _table("checks")
+    for check in checks:
+        table.add_row("[red]✗[/]" if check.problems else "[green]✓[/]", check.name)
+        for problem in check.problems:
+            table.add_row("", f"[{'red' if problem.fatal else 'yellow'}]{problem.text}[/]")
+    return table
+
+
+def _write_sheet(dataset: Dataset, path: Path) -> None:
+    from oneiros.data.contact_sheet import contact_sheet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(dataset).save(path)
+    print(f"contact sheet: {path}", file=sys.stderr)
+
+
+def _print_run(path: Path, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.json'}: is no valid JSON ({error})") from error
+    if as_json:
+        print(json.dumps(config, indent=2, ensure_ascii=False))
+        return
+    table = _table(f"{path}: {config.get('kind', 'unknown')}")
+    for section, values in config.items():
+        if isinstance(values, dict):
+            for key, value in values.items():
+                table.add_row(f"{section}.{key}", json.dumps(value, ensure_ascii=False))
+    Console().print(table)
