@@ -19,9 +19,12 @@ def episodes(kind: str, count: int = 4, length: int = 30) -> list[EpisodeArrays]
     return [EpisodeArrays(f.numpy(), a.numpy(), "move", 10 + i) for i, (f, a) in enumerate(made)]
 
 
+def dot_clips(kind: str = "discrete", *, length: int = CONFIG.clip_length, stride: int = 1) -> Clips:
+    return Clips(episodes(kind), SPECS[kind], length=length, stride=stride)
+
+
 def run(world: DotWorld, *, kind: str = "discrete", config: EvalConfig = CONFIG) -> Evaluation:
-    clips = Clips(episodes(kind), SPECS[kind], length=config.clip_length, stride=world.config.frame_stride)
-    return evaluate(world, clips, config=config)
+    return evaluate(world, dot_clips(kind, stride=world.config.frame_stride), config=config)
 
 
 @pytest.mark.parametrize("kind", SPECS)
@@ -48,7 +51,7 @@ def test_a_world_that_ignores_actions_gains_nothing_and_has_no_delta():
 
 
 def test_copying_repeats_the_last_context_frame_not_the_first_nor_a_dreamed_one():
-    clips = Clips(episodes("discrete"), SPECS["discrete"], length=CONFIG.clip_length)
+    clips = dot_clips()
     frames = [((clips.batch([i]).frames[0] + 1) * 127.5).round() for i in choose(len(clips), CONFIG)]
     errors = torch.stack([(f[3:] - f[2:3]).square().mean(dim=(1, 2, 3)) for f in frames])
     expected = (10 * torch.log10(255**2 / errors)).clamp(max=60).mean(0)

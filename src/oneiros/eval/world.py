@@ -15,6 +15,7 @@ from torch import Tensor
 from oneiros.data.frames import to_uint8
 from oneiros.eval import metrics
 from oneiros.eval.drift import DriftConfig, DriftFrames, measure_drift
+from oneiros.eval.networks import Networks, lpips, video_features
 from oneiros.eval.progress import Advance, Track, silent
 from oneiros.eval.rollout import GREEDY, context_of, roll
 from oneiros.eval.speed import measure_speed
@@ -82,16 +83,24 @@ class Evaluation:
     drift: DriftFrames | None = None
 
 
-def evaluate(world: World, clips: ClipSource, *, config: EvalConfig | None = None, track: Track = silent) -> Evaluation:
+def evaluate(
+    world: World,
+    clips: ClipSource,
+    *,
+    config: EvalConfig | None = None,
+    networks: Networks | None = None,
+    track: Track = silent,
+) -> Evaluation:
     """Measure a world on clips of held-out episodes, `config.clip_length` frames each, all of them real.
 
+    networks: the user's own, for LPIPS and FVD; these are None in the metrics without them.
     Raises ValueError for fewer than two clips or clips with padding.
     """
     config = config or EvalConfig()
     if len(clips) < 2:
         raise ValueError(f"the held-out episodes hold {len(clips)} clip of {config.clip_length} frames; 2 are needed")
     chosen = choose(len(clips), config)
-    results = _Results(world, config)
+    results = _Results(world, config, networks or Networks())
     variants = 3 if world.config.action_spec else 2
     advance = track("dreaming held-out clips", len(chosen) * config.horizon * variants)
     for number, indices in enumerate(_batches(chosen, config.batch_size)):
@@ -158,9 +167,11 @@ def reconstruct(world: World, clip: Clip) -> Tensor:
 class _Results:
     """Scores of all clips, gathered batch by batch: n clips, H horizons."""
 
-    def __init__(self, world: World, config: EvalConfig) -> None:
+    def __init__(self, world: World, config: EvalConfig, networks: Networks) -> None:
         self.config, self.spec, self.stride = config, world.config.action_spec, world.tokenizer.temporal_stride
-        self.scores: dict[str, dict[str, list[Tensor]]] = {"psnr": {}, "ssim": {}}
+        self.networks = networks
+        self.scores: dict[str, dict[str, list[Tensor]]] = {"psnr": {}, "ssim": {}, "lpips": {}}
+        self.features: dict[str, list[Tensor]] = {}
         self.guesses: list[Tensor] = []
         self.actions: list[Tensor] = []
         self.episodes: list[int] = []
@@ -172,6 +183,11 @@ class _Results:
         for name, dreamed in dreams.items():
             self.scores["psnr"].setdefault(name, []).append(metrics.psnr(dreamed, real))
             self.scores["ssim"].setdefault(name, []).append(metrics.ssim(dreamed, real))
+            if self.networks.lpips:
+                self.scores["lpips"].setdefault(name, []).append(lpips(self.networks.lpips, dreamed, real))
+        if self.networks.video_features:
+            for name, seen in {"real": real, **dreams}.items():
+                self.features.setdefault(name, []).append(video_features(self.networks.video_features, seen))
         self.episodes += [episode for episode, _ in where]
         if guesses is not None and clip.actions is not None:
             self.guesses.append(guesses)
@@ -187,8 +203,8 @@ class _Results:
 
     def summary(self) -> dict[str, Any]:
         """Averages over clips, a value for each horizon."""
-        psnr, ssim = (
-            {name: torch.cat(parts) for name, parts in self.scores[measure].items()} for measure in ("psnr", "ssim")
+        psnr, ssim, perceptual = (
+            {name: torch.cat(parts) for name, parts in measured.items()} for measured in self.scores.values()
         )
         gain = psnr["model"] - psnr["copy_last_frame"]
         delta = psnr["model"] - psnr["shuffled_actions"] if "shuffled_actions" in psnr else None
@@ -196,6 +212,8 @@ class _Results:
             "episodes": sorted(set(self.episodes)),
             "psnr": {name: values.mean(0).tolist() for name, values in psnr.items()},
             "ssim": {name: values.mean(0).tolist() for name, values in ssim.items()},
+            "lpips": {name: values.mean(0).tolist() for name, values in perceptual.items()} or None,
+            "fvd": self._frechet_video_distances(),
             "psnr_gain": gain.mean(0).tolist(),
             "delta_psnr": None if delta is None else delta.mean(0).tolist(),
             "standard_error": {
@@ -204,6 +222,13 @@ class _Results:
             },
             "action_recovery": self._action_recovery(),
         }
+
+    def _frechet_video_distances(self) -> dict[str, float] | None:
+        features = {name: torch.cat(parts) for name, parts in self.features.items()}
+        real = features.pop("real", None)
+        if real is None:
+            return None
+        return {name: metrics.frechet_distance(dreamed, real) for name, dreamed in features.items()}
 
     def _action_recovery(self) -> dict[str, Any] | None:
         """Scores of the action head after real frames and after dreamed ones, and of repeating the last action."""

@@ -1,0 +1,124 @@
+"""Where dreams begin: held-out episodes of a dataset, one's own picture, or what training left in the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.frames import resize, to_model
+from oneiros.data.lerobot import Dataset
+from oneiros.models.checkpoint import load, read_config
+from oneiros.models.world import World
+from oneiros.records import Clip
+
+STARTS = "starts.safetensors"
+CONTEXT = 8  # frames a dream is given to begin with
+
+
+def load_world(path: Path | str, *, device: str = "cpu") -> World:
+    """The world of a run folder. ValueError when it is none, or a tokenizer's."""
+    model = load(path, device=device)
+    if not isinstance(model, World):
+        raise ValueError(f"{path} holds a tokenizer; this needs a world (oneiros train world DATA --tokenizer {path})")
+    return model
+
+
+def find_starts(
+    world: World, run: Path, *, data: Path | str | None = None, image: Path | str | None = None
+) -> list[Clip]:
+    """Starts from the dataset `data`, or the picture `image`, or else those in the run folder."""
+    if data is not None and image is not None:
+        raise ValueError("a dream starts from data or from an image; give one of them")
+    if image is not None:
+        return [start_from_image(world, image)]
+    if data is not None:
+        dataset = Dataset.open(data)
+        return starts_from_data(world, dataset, held_out_episodes(run, dataset))
+    return starts_from_run(world, run)
+
+
+def check_dataset(world: World, dataset: Dataset) -> None:
+    """ValueError when the dataset's actions are not the world's."""
+    known, found = world.config.action_spec, dataset.action_spec
+    if known is not None and not known.matches(found):
+        has = "no actions" if found is None else f"{found.kind} actions ({', '.join(found.names)})"
+        raise ValueError(f"{dataset.path} has {has}; this world knows {known.kind} actions ({', '.join(known.names)})")
+
+
+def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
+    """The dataset's episodes that the run never trained on.
+
+    Those that the run lists, if it was trained on exactly this dataset; else the last tenth, which holds for the same
+    dataset with episodes appended as well.
+    """
+    trained_on = read_config(run).get("data") or {}
+    readable = tuple(episode.index for episode in dataset.episodes)
+    if trained_on.get("fingerprint") == dataset.fingerprint():
+        return tuple(index for index in trained_on.get("held_out", ()) if index in readable)
+    return split_episodes(readable)[1]
+
+
+def load_clips(world: World, dataset: Dataset, episodes: tuple[int, ...], *, length: int) -> Clips:
+    """All clips of `length` whole frames in these episodes, at the world's size and stride.
+
+    ValueError when the actions are not the world's, or every episode is shorter than a clip.
+    """
+    check_dataset(world, dataset)
+    size, stride = world.tokenizer.config, world.config.frame_stride
+    loaded = load_frames(dataset, episodes, height=size.height, width=size.width, depth=size.channels == 4)
+    whole = [episode for episode in loaded if len(episode.content) > (length - 1) * stride]
+    return Clips(whole or loaded, dataset.action_spec, length=length, stride=stride)
+
+
+def starts_from_data(
+    world: World, dataset: Dataset, episodes: tuple[int, ...], *, length: int = CONTEXT, count: int = 16
+) -> list[Clip]:
+    """Contexts spread evenly over the episodes."""
+    clips = load_clips(world, dataset, episodes, length=length)
+    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
+    return [_as_start(clips, index, world) for index in chosen]
+
+
+def start_from_image(world: World, path: Path | str) -> Clip:
+    """A picture, cropped to the middle and resized, as a context of one frame."""
+    size = world.tokenizer.config
+    if size.channels != 3:
+        raise ValueError(f"{path}: this world dreams colour and depth; a picture has no depth to start from")
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+    frames = to_model(resize(pixels[None], size.height, size.width).copy())
+    return Clip(frames[None], None, torch.ones(1, 1, dtype=torch.bool))
+
+
+def starts_from_run(world: World, run: Path) -> list[Clip]:
+    """The starts that training left in the run folder: "frames" uint8 (S, T, H, W, 3 or 5), "actions" (S, T-1, ...)."""
+    path = run / STARTS
+    if not path.is_file():
+        raise ValueError(f"{run} holds no {STARTS} to begin from; name a dataset (--data) or a picture (--image)")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    frames, actions = tensors["frames"], tensors.get("actions")
+    starts = []
+    for index in range(len(frames)):
+        episode = EpisodeArrays(frames[index].numpy(), None, "", index)
+        clip = _as_start(Clips([episode], None, length=frames.shape[1]), 0, world)
+        starts.append(replace(clip, actions=None if actions is None else actions[index : index + 1]))
+    return starts
+
+
+def _as_start(clips: Clips, index: int, world: World) -> Clip:
+    clip = clips.batch([index])
+    assert isinstance(clip, Clip)  # the episodes hold frames
+    return clip if world.config.action_spec else replace(clip, actions=None)
