@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from colorsys import hsv_to_rgb
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +14,7 @@ from oneiros.data.video import DamagedVideoError
 from oneiros.records import Camera
 
 _BACKGROUND, _INK, _FAINT = (24, 26, 31), (236, 236, 236), (150, 154, 163)
-_LOW, _HIGH = (45, 48, 56), (240, 150, 60)
+_PANEL, _HELD = (38, 41, 48), (240, 150, 60)
 _TILE_HEIGHT, _GAP, _MARGIN = 120, 6, 24
 # dark blue (far) to light yellow (near), after the viridis colour map
 _DEPTH_COLOURS = np.array([[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139], [68, 1, 84]], float)
@@ -68,22 +69,38 @@ def _rows(dataset: Dataset, episode: Episode, num_frames: int) -> Iterator[tuple
 
 
 def _timeline(dataset: Dataset, episode: Episode, width: int) -> Image.Image:
-    """What was done, from left to right over the whole episode: a line per action, bright where it is held or high."""
+    """What was done, from left to right over the whole episode."""
     spec, actions = dataset.action_spec, dataset.actions(episode.index)
     assert spec is not None
     assert actions is not None
     if spec.kind == "continuous":
-        levels = np.clip((actions - np.array(spec.mean)) / (4 * np.array(spec.std) + 1e-6) + 0.5, 0, 1)
-    else:
-        levels = (actions if spec.kind == "keys" else actions[:, None] == np.arange(spec.size)).astype(float)
-    line = 15 if spec.size <= 8 else 4
-    colours = np.array(_LOW) + levels.T[..., None] * (np.array(_HIGH) - np.array(_LOW))
-    image = Image.fromarray(colours.astype(np.uint8)).resize((width, spec.size * line), Image.Resampling.NEAREST)
+        return _curves((actions - np.array(spec.mean)) / (np.array(spec.std) + 1e-6), width)
+    return _lanes(actions if spec.kind == "keys" else actions[:, None] == np.arange(spec.size), spec.names, width)
+
+
+def _lanes(held: np.ndarray, names: Sequence[str], width: int) -> Image.Image:
+    """A lane per action, bright while it is held."""
+    colours = np.where(held.T[..., None], _HELD, _PANEL).astype(np.uint8)
+    image = Image.fromarray(colours).resize((width, 15 * len(names)), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)
-    for place, name in enumerate(spec.names if line == 15 else ()):
-        draw.text((5, place * line + 1), name, fill=_INK, font=_font(10), stroke_width=1, stroke_fill="black")
-        draw.line((0, place * line, width, place * line), fill=_BACKGROUND)
+    for place, name in enumerate(names):
+        draw.text((5, 15 * place + 1), name, fill=_INK, font=_font(10), stroke_width=1, stroke_fill="black")
+        draw.line((0, 15 * place, width, 15 * place), fill=_BACKGROUND)
     return image
+
+
+def _curves(values: np.ndarray, width: int, height: int = 72) -> Image.Image:
+    """A curve per dimension, in standard deviations from its mean: 3 to the panel's edge."""
+    scale = 2  # drawn larger and reduced, for smooth lines
+    image = Image.new("RGB", (width * scale, height * scale), _PANEL)
+    draw = ImageDraw.Draw(image)
+    x = np.linspace(0, width * scale - 1, len(values))
+    y = (0.5 - np.clip(values, -3, 3) / 6.2) * height * scale
+    for dimension in range(values.shape[1]):
+        red, green, blue = hsv_to_rgb(dimension / values.shape[1], 0.5, 0.95)
+        colour = (int(red * 255), int(green * 255), int(blue * 255))
+        draw.line([*zip(x.tolist(), y[:, dimension].tolist(), strict=True)], fill=colour, width=scale)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def _tile(dataset: Dataset, episode: Episode, camera: Camera, row: int) -> Image.Image:
