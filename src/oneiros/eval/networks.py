@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Networks:
     video_features: Callable[[Tensor], Tensor] | None = None
 
 
-def find_function(name: str) -> Callable[..., Tensor]:
+def find_function(name: str) -> Callable[..., Any]:
     """The function that `module:function` names. Raises ValueError, in one line, where there is none."""
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
