@@ -1,0 +1,275 @@
+"""ViZDoom as a Gymnasium environment: colour, depth in metres, labels, and keys that can be held together.
+
+Map units become metres by Doom's usual convention: 32 units = 1 m, so that the player, 56 units tall, measures 1.75 m.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import vizdoom as vd
+from gymnasium import spaces
+
+from oneiros.data.frames import resize, resize_nearest
+from oneiros.records import ActionSpec, Camera
+
+UNITS_PER_METRE = 32.0
+TICS_PER_SECOND = 35
+
+# The class of every pixel in the labels camera, by number. Objects of any other ViZDoom category are "Other".
+LABELS = (
+    *("Wall", "Floor or ceiling", "Other", "Self", "Player", "Monster", "Weapon", "Ammo", "Health", "Armor", "Key"),
+    *("Explosive", "Gore", "SFX"),
+)
+
+# ViZDoom keeps its depth in 8 bits, linear in map units. The step follows from the bounds in its viz_depth.cpp
+# (120e6 and 358e3 in 16.16 fixed point over 255 steps). Ray casting against the map's lines finds the same step, and
+# walls half a step nearer, floors and ceilings half a step farther than this offset (tests/envs/test_doom.py).
+_DEPTH_STEP = (120_000_000 - 358_000) / 65_536 / 255
+_DEPTH_OFFSET = 11.4
+# The software renderer's pixels are 1.2 times taller than wide, as on Doom's 320x200 screens.
+_PIXEL_ASPECT = 1.2
+
+_RENDER_SIZES = {(240, 320): vd.ScreenResolution.RES_320X240, (480, 640): vd.ScreenResolution.RES_640X480}
+_HIDDEN = ("hud", "crosshair", "weapon", "decals", "particles", "messages", "screen_flashes", "effects_sprites")
+_POSE = ("CAMERA_POSITION_X", "CAMERA_POSITION_Y", "CAMERA_POSITION_Z", "CAMERA_ANGLE")
+_NEEDS_SEVERAL_PLAYERS = ("cig", "multi", "multi_duel")
+
+
+def depth_in_metres(buffer: np.ndarray, rows: int) -> np.ndarray:
+    """ViZDoom's 8-bit depth buffer -> float32 metres along the optical axis.
+
+    rows: height of the rendered screen; ViZDoom cuts the depth of walls off at 255 * rows / 480, and so does this
+    function for everything. At 240 rows metres run from 0.36 to 28.8 in steps of 0.22; measured errors stay
+    below 0.3 m (half a step from quantisation, half a step from where ViZDoom puts walls and floors).
+    """
+    units = np.minimum(buffer, 255 * rows // 480) * np.float32(_DEPTH_STEP) + np.float32(_DEPTH_OFFSET)
+    return (units / np.float32(UNITS_PER_METRE)).astype(np.float32)
+
+
+def depth_summary(height: int, width: int) -> str:
+    """What the depth of frames of this size means, in a sentence."""
+    near, far = _depth_limits(_render_size(height, width)[0])
+    return (
+        f"{near:.2f} to {far:.1f} m (farther reads as {far:.1f}) in steps of {_DEPTH_STEP / UNITS_PER_METRE:.2f} m, "
+        f"from ViZDoom's 8-bit buffer at {UNITS_PER_METRE:.0f} map units a metre"
+    )
+
+
+def scenario_names() -> list[str]:
+    """The scenarios for one player that come with ViZDoom."""
+    folder = Path(vd.scenarios_path)
+    return sorted(path.stem for path in folder.glob("*.cfg") if path.stem not in _NEEDS_SEVERAL_PLAYERS)
+
+
+class DoomEnv(gym.Env[Any, Any]):
+    """A scenario of ViZDoom, seen without weapon and status bar, `frame_skip` tics (of 1/35 s) a step.
+
+    Actions are the scenario's buttons, bool (A,), any of them together; buttons that take a number are left out.
+    Observations, by name:
+        observation.images.front  uint8 (height, width, 3), the whole 4:3 view rendered larger and averaged down
+        observation.depth.front   float32 (height, width), metres (see `depth_in_metres`), with depth=True
+        observation.labels.front  uint16 (height, width), indices of `LABELS`, with labels=True
+        observation.state         float32: the camera's x, y, z in metres and yaw in radians (counter-clockwise from
+                                  +x), then the scenario's own variables
+    Intrinsics count pixel centres as whole numbers. The same seed gives the same episodes.
+    ViZDoom draws nothing once an episode is over: the step that ends one returns the last observation once more, the
+    very same object.
+
+    Raises ValueError for a scenario that does not exist or sizes above 480x640.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        scenario: str,
+        *,
+        height: int = 64,
+        width: int = 64,
+        frame_skip: int = 4,
+        seed: int | None = None,
+        depth: bool = False,
+        labels: bool = False,
+    ) -> None:
+        if frame_skip < 1:
+            raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 tic")
+        self._height, self._width = height, width
+        self._rows, columns = _render_size(height, width)
+        self.frame_skip = frame_skip
+        self.fps = max(1, round(TICS_PER_SECOND / frame_skip))
+        self.metadata = {**self.metadata, "render_fps": self.fps}
+        self._game = _configure(scenario, _RENDER_SIZES[self._rows, columns], depth=depth, labels=labels)
+        self.action_spec = ActionSpec("keys", tuple(button.name for button in self._game.get_available_buttons()))
+        variables = [variable.name for variable in self._game.get_available_game_variables()][len(_POSE) :]
+        self.state_names: tuple[str, ...] = ("x", "y", "z", "yaw", *(name.lower() for name in variables))
+        self._start(scenario)
+        self.cameras = self._cameras(depth=depth, labels=labels)
+        self.action_space = spaces.MultiBinary(self.action_spec.size)
+        observed: dict[str, spaces.Space[Any]] = {camera.name: _space(camera) for camera in self.cameras}
+        observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
+        self.observation_space = spaces.Dict(observed)
+        self._observation: dict[str, np.ndarray] = {}
+        super().reset(seed=seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        with _readable_errors():
+            self._game.set_seed(int(self.np_random.integers(2**31)))
+            self._game.new_episode()
+            self._observation = self._observe()
+        return self._observation, {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        held = np.asarray(action, dtype=float)
+        if held.shape != (self.action_spec.size,):
+            raise ValueError(f"an action has {self.action_spec.size} keys, got shape {held.shape}")
+        with _readable_errors():
+            reward = self._game.make_action(held.tolist(), self.frame_skip)
+            over = self._game.is_episode_finished()
+            timeout = over and self._game.is_episode_timeout_reached()
+            if not over:
+                self._observation = self._observe()
+        return self._observation, reward, over and not timeout, timeout, {}
+
+    def render(self) -> np.ndarray:
+        """The newest frame, uint8 (height, width, 3)."""
+        return self._observation[self.cameras[0].name]
+
+    def close(self) -> None:
+        self._game.close()
+        self._scratch.cleanup()
+
+    def _start(self, scenario: str) -> None:
+        """Start the engine, which drops its settings into the working directory: give it one of its own."""
+        self._scratch = TemporaryDirectory(prefix="oneiros-doom-")
+        try:
+            with chdir(self._scratch.name), _readable_errors():
+                self._game.init()
+        except vd.FileDoesNotExistException as error:
+            self._scratch.cleanup()
+            raise ValueError(f"doom:{scenario} needs a game file that does not come with ViZDoom: {error}") from error
+
+    def _cameras(self, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
+        fov = math.radians(self._game.get_game_variable(vd.GameVariable.CAMERA_FOV))
+        focal = 4 / 3 * self._rows / 2 / math.tan(fov / 2)
+        view = {
+            "height": self._height,
+            "width": self._width,
+            "fx": focal * self._width / (4 / 3 * self._rows),
+            "fy": focal * _PIXEL_ASPECT * self._height / self._rows,
+            "cx": (self._width - 1) / 2,
+            "cy": (self._height - 1) / 2,
+        }
+        cameras = [Camera("observation.images.front", **view)]
+        if depth:
+            near, far = _depth_limits(self._rows)
+            cameras.append(Camera("observation.depth.front", kind="depth", **view, depth_min=near, depth_max=far))
+        if labels:
+            cameras.append(Camera("observation.labels.front", kind="labels", **view))
+        return tuple(cameras)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state: Any = self._game.get_state()  # its buffers are None only where they were not asked for
+        observation = {"observation.state": _physical(state.game_variables)}
+        for camera in self.cameras:
+            if camera.kind == "rgb":
+                image = resize(state.screen_buffer[None], self._height, self._width, crop=False)[0]
+            elif camera.kind == "depth":
+                image = depth_in_metres(self._sample(state.depth_buffer), self._rows)
+            else:
+                image = _classes(self._sample(state.labels_buffer), state.labels)
+            observation[camera.name] = image
+        return observation
+
+    def _sample(self, buffer: np.ndarray) -> np.ndarray:
+        return resize_nearest(buffer[None], self._height, self._width, crop=False)[0]
+
+
+def _depth_limits(rows: int) -> tuple[float, float]:
+    """Nearest and farthest metres a screen of so many rows can tell."""
+    near, far = depth_in_metres(np.array([0, 255], np.uint8), rows)
+    return float(near), float(far)
+
+
+def _render_size(height: int, width: int) -> tuple[int, int]:
+    """The smallest screen that need not be enlarged: averaging several pixels into one keeps textures calm."""
+    if height < 1 or width < 1:
+        raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
+    for rows, columns in _RENDER_SIZES:
+        if height <= rows and width <= columns:
+            return rows, columns
+    raise ValueError(f"frames of {height}x{width} pixels (height x width); ViZDoom is rendered up to 480x640 here")
+
+
+def _configure(scenario: str, resolution: vd.ScreenResolution, *, depth: bool, labels: bool) -> vd.DoomGame:
+    path = Path(vd.scenarios_path) / f"{scenario}.cfg"
+    if scenario in _NEEDS_SEVERAL_PLAYERS:
+        raise ValueError(f"doom:{scenario} waits for other players; choose from {', '.join(scenario_names())}")
+    if scenario not in scenario_names():
+        near = difflib.get_close_matches(scenario, scenario_names(), n=3, cutoff=0.5)
+        choices = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(scenario_names())}"
+        raise ValueError(f"doom:{scenario} is not a scenario of ViZDoom; {choices}")
+    game = vd.DoomGame()
+    game.load_config(str(path))
+    game.set_mode(vd.Mode.PLAYER)
+    game.set_window_visible(False)
+    game.set_screen_format(vd.ScreenFormat.RGB24)
+    game.set_screen_resolution(resolution)
+    for thing in _HIDDEN:
+        getattr(game, f"set_render_{thing}")(False)
+    for buffer in ("audio", "automap", "notifications"):
+        getattr(game, f"set_{buffer}_buffer_enabled")(False)
+    game.set_depth_buffer_enabled(depth)
+    game.set_labels_buffer_enabled(labels)
+    buttons = [button for button in game.get_available_buttons() if not button.name.endswith("_DELTA")]
+    game.set_available_buttons(buttons)
+    pose = [getattr(vd.GameVariable, name) for name in _POSE]
+    game.set_available_game_variables([*pose, *game.get_available_game_variables()])
+    return game
+
+
+def _space(camera: Camera) -> spaces.Box:
+    size = (camera.height, camera.width)
+    if camera.kind == "rgb":
+        return spaces.Box(0, 255, (*size, 3), np.uint8)
+    if camera.kind == "depth":
+        return spaces.Box(camera.depth_min, camera.depth_max, size, np.float32)
+    return spaces.Box(0, len(LABELS) - 1, size, np.uint16)
+
+
+def _classes(buffer: np.ndarray, labels: list[vd.Label]) -> np.ndarray:
+    """The labels buffer, whose values change their meaning every frame, as indices of `LABELS`."""
+    table = np.full(256, LABELS.index("Other"), np.uint16)
+    table[0], table[1] = LABELS.index("Wall"), LABELS.index("Floor or ceiling")
+    for label in labels:
+        if label.object_category in LABELS:
+            table[label.value] = LABELS.index(label.object_category)
+    return table[buffer]
+
+
+def _physical(variables: np.ndarray) -> np.ndarray:
+    """Game variables, pose first, with metres and radians instead of map units and degrees."""
+    values = np.array(variables, np.float64)
+    values[:3] /= UNITS_PER_METRE
+    values[3] = np.radians(values[3])
+    return values.astype(np.float32)
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    try:
+        yield
+    except (vd.ViZDoomUnexpectedExitException, vd.ViZDoomErrorException) as error:
+        raise OSError(f"the ViZDoom engine has stopped: {error}") from error
