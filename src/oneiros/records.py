@@ -85,6 +85,7 @@ class Camera:
     kind: `rgb` uint8 (H, W, 3); `depth` float32 (H, W) in metres along the optical axis; `labels` uint16 (H, W) < 4096.
     fx, fy, cx, cy: pinhole intrinsics in pixels, 0 where unknown.
     depth_min, depth_max, depth_shift, depth_log: how depth in metres becomes 12-bit codes (see data/depth.py).
+    classes: for `labels`, what the numbers mean, from 0 on; empty where unknown.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Camera:
     depth_max: float = 10.0
     depth_shift: float = 3.5
     depth_log: bool = True
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ def _camera_feature(camera: Camera, fps: int) -> dict[str, Any]:
             "depth_unit": "mm",
         }
     info["camera"] = {"kind": camera.kind, "fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+    if camera.classes:
+        info["camera"]["classes"] = list(camera.classes)
     return {
         "dtype": "video",
         "shape": [camera.height, camera.width, channels],
@@ -103,6 +105,7 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
         depth_max=float(info.get("video.depth_max", default.depth_max)),
         depth_shift=float(info.get("video.shift", default.depth_shift)),
         depth_log=bool(info.get("video.use_log", default.depth_log)),
+        classes=tuple(extra.get("classes", ())),
     )
 
 

@@ -37,6 +37,7 @@ _DEPTH_STEP = (120_000_000 - 358_000) / 65_536 / 255
 _DEPTH_OFFSET = 11.4
 # The software renderer's pixels are 1.2 times taller than wide, as on Doom's 320x200 screens.
 _PIXEL_ASPECT = 1.2
+_SCREEN_ASPECT = 4 / 3
 
 _RENDER_SIZES = {(240, 320): vd.ScreenResolution.RES_320X240, (480, 640): vd.ScreenResolution.RES_640X480}
 _HIDDEN = ("hud", "crosshair", "weapon", "decals", "particles", "messages", "screen_flashes", "effects_sprites")
@@ -163,12 +164,11 @@ class DoomEnv(gym.Env[Any, Any]):
 
     def _cameras(self, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
         fov = math.radians(self._game.get_game_variable(vd.GameVariable.CAMERA_FOV))
-        focal = 4 / 3 * self._rows / 2 / math.tan(fov / 2)
         view = {
             "height": self._height,
             "width": self._width,
-            "fx": focal * self._width / (4 / 3 * self._rows),
-            "fy": focal * _PIXEL_ASPECT * self._height / self._rows,
+            "fx": self._width / 2 / math.tan(fov / 2),
+            "fy": self._height / 2 / math.tan(fov / 2) * _SCREEN_ASPECT * _PIXEL_ASPECT,
             "cx": (self._width - 1) / 2,
             "cy": (self._height - 1) / 2,
         }
@@ -177,7 +177,7 @@ class DoomEnv(gym.Env[Any, Any]):
             near, far = _depth_limits(self._rows)
             cameras.append(Camera("observation.depth.front", kind="depth", **view, depth_min=near, depth_max=far))
         if labels:
-            cameras.append(Camera("observation.labels.front", kind="labels", **view))
+            cameras.append(Camera("observation.labels.front", kind="labels", **view, classes=LABELS))
         return tuple(cameras)
 
     def _observe(self) -> dict[str, np.ndarray]:

@@ -44,14 +44,12 @@ class RenderedEnv(gym.Env[Any, Any]):
         self.fps = max(1, round(self._env.metadata.get("render_fps", DEFAULT_FPS) / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}
         self.cameras = (Camera("observation.images.front", height, width),)
-        space = self._env.observation_space
-        vector = isinstance(space, spaces.Box) and len(space.shape) == 1
-        self.state_names = _numbered("state", int(np.prod(space.shape))) if vector else ()
+        self.state_names = _numbered("state", _vector_size(self._env.observation_space))
         observed: dict[str, spaces.Space[Any]] = {
             self.cameras[0].name: spaces.Box(0, 255, (height, width, 3), np.uint8)
         }
-        if vector:
-            observed["observation.state"] = spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+        if self.state_names:
+            observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
         self.observation_space = spaces.Dict(observed)
         self._frame = self._observe(self._env.reset(seed=seed)[0])[self.cameras[0].name]
 
@@ -97,7 +95,8 @@ class RenderedEnv(gym.Env[Any, Any]):
 
 def _make(env_id: str) -> gym.Env[Any, Any]:
     """`gymnasium.make`, with one line that helps for whatever goes wrong."""
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout,
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
     name = f"gym:{env_id}"
     try:
         creator = load_env_creator(str(gym.spec(env_id).entry_point))
@@ -127,6 +126,11 @@ def _action_spec(name: str, env: gym.Env[Any, Any]) -> ActionSpec:
         low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
         return ActionSpec("continuous", names, low=low, high=high)
     raise ValueError(f"{name} takes {type(space).__name__} actions; Discrete, MultiBinary or Box can be recorded")
+
+
+def _vector_size(space: spaces.Space[Any]) -> int:
+    """How many numbers an observation has, where it is a vector; else 0."""
+    return space.shape[0] if isinstance(space, spaces.Box) and len(space.shape) == 1 else 0
 
 
 def _numbered(word: str, count: int) -> tuple[str, ...]:
