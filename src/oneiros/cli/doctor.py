@@ -1,0 +1,101 @@
+"""`oneiros doctor`: what is installed, what each verb still needs, cores and GPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oneiros import __version__
+from oneiros.cli import VERBS
+
+DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
+
+  oneiros doctor
+"""
+
+# What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
+NEEDS = {
+    "record": {"doom": "for doom:SCENARIO"},
+    "train": {"train": ""},
+    "eval": {"train": ""},
+    "demo": {"doom": "", "train": ""},
+}
+
+
+@dataclass(frozen=True)
+class Doctor:
+    pass
+
+
+def main(arguments: list[str]) -> None:
+    tyro.cli(Doctor, prog="oneiros doctor", args=arguments, description=DESCRIPTION)
+    console = Console()
+    console.print(_table(("", "this machine"), machine()))
+    console.print(_table(("verb", "state"), [(verb, state(verb)) for verb in VERBS]))
+
+
+def machine() -> list[tuple[str, str]]:
+    """What training and playing will run on, as (name, value)."""
+    import torch
+
+    from oneiros.nn.precision import bf16_is_faster
+
+    gpu = "none that torch sees; everything runs on the CPU"
+    if torch.cuda.is_available():
+        gpu = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = "bfloat16 (faster here)" if bf16_is_faster(device) else "float32 (bfloat16 would be no faster here)"
+    return [
+        ("oneiros", __version__),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("torch", torch.__version__),
+        ("cores", f"{len(os.sched_getaffinity(0))}, torch uses {torch.get_num_threads()} threads"),
+        ("GPU", gpu),
+        ("training in", precision),
+    ]
+
+
+def state(verb: str) -> str:
+    """`ready`, or what to install."""
+    lacks = {extra: missing(extra) for extra in NEEDS.get(verb, {})}
+    remedies = [
+        " ".join(filter(None, (f"needs {', '.join(names)}: pip install 'oneiros[{extra}]'", NEEDS[verb][extra])))
+        for extra, names in lacks.items()
+        if names
+    ]
+    return "; ".join(remedies) or "ready"
+
+
+def missing(extra: str) -> list[str]:
+    """The packages of an extra that are not installed."""
+    wanted = [line for line in _requirements() if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    names = [re.split(r"[^\w.-]", line)[0] for line in wanted]
+    return [name for name in names if not _is_installed(name)]
+
+
+def _requirements() -> Sequence[str]:
+    return metadata.requires("oneiros") or ()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(Text, row))  # plain text: rich would read [doom] as markup
+    return table
