@@ -162,7 +162,7 @@ class EpisodeWriter:
 def save_error(name: str, error: Exception) -> OSError:
     """One line for whatever the disk or the encoder said."""
     reason = getattr(error, "strerror", None) or str(error)
-    return OSError(f"{name} could not be saved ({reason}); every episode before it is complete")
+    return OSError(f"{name} could not be saved ({reason}); every episode before it is complete and readable")
 
 
 def _image_statistics(camera: Camera) -> ImageStatistics:

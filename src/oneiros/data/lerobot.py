@@ -78,11 +78,13 @@ class Dataset:
         strict: a ValueError instead. ValueError as well when the folder is no dataset or nothing in it is readable.
         """
         layout = read_layout(Path(path))
+        if not layout.episodes:
+            raise ValueError(f"{path}: has no episodes yet")
         damage = _find_damage(layout)
         if damage:
             _report(f"{path}: {len(damage)} of {len(layout.episodes)} episodes cannot be read", damage, strict=strict)
         if len(damage) == len(layout.episodes):
-            raise ValueError(f"{path}: has no readable episode ({len(damage)} are missing or damaged)")
+            raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged")
         return cls(layout, damage)
 
     def fingerprint(self) -> str:

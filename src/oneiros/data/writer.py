@@ -148,8 +148,11 @@ class DatasetWriter:
         if strangers:
             raise ValueError(f"{self.path}: is no LeRobot dataset but holds {strangers[0]}; name a new or empty folder")
         batch = Batch(self.path, self.path / _PARTIAL / "batch")
-        write_json(batch.new(INFO), self._info)
-        batch.publish()
+        try:
+            write_json(batch.new(INFO), self._info)
+            batch.publish()
+        except OSError as error:
+            raise save_error(f"{self.path}: a new dataset", error) from error
 
     def _continue(self) -> None:
         """Take up an existing dataset where it ends."""
@@ -200,7 +203,11 @@ class DatasetWriter:
         write_episodes(batch.new(EPISODES.format(**part.place)), grown.rows)
         write_json(batch.new(STATS), {name: plain(values) for name, values in together.items()})
         write_json(batch.new(INFO), info)
-        batch.publish()
+        try:
+            batch.publish()
+        except BaseException:
+            self._continue()  # some files may be in place, some not; what is on disk decides
+            raise
         self._part, self._tasks, self._statistics, self._info = grown, tasks, together, info
 
     def _has_room(self, episode: EpisodeWriter) -> bool:

@@ -1,0 +1,106 @@
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oneiros.data.video import DamagedVideoError, VideoEncoder, decode, is_complete, join, probe
+
+FPS = 7
+
+
+def write(path, frames, *, codes=False):
+    encoder = VideoEncoder(path, height=frames[0].shape[0], width=frames[0].shape[1], fps=FPS, codes=codes)
+    for frame in frames:
+        encoder.add(frame)
+    encoder.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory, request):
+    """31 frames, each grey by its number."""
+    path = tmp_path_factory.mktemp("video") / "counted.mp4"
+    return write(path, [np.full((16, 24, 3), 8 * number, np.uint8) for number in range(31)])
+
+
+def numbers(path, start, stop):
+    return [round(frame.mean() / 8) for frame in decode(path, start, stop, fps=FPS)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.data())
+def test_any_stretch_is_found_without_reading_from_the_start(counted, data):
+    start = data.draw(st.integers(0, 31))
+    stop = data.draw(st.integers(start, 31))
+    assert numbers(counted, start, stop) == list(range(start, stop))
+
+
+def test_every_second_frame_is_a_key_frame(counted):
+    with av.open(str(counted)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    assert [packet.is_keyframe for packet in packets] == [number % 2 == 0 for number in range(31)]
+    assert probe(counted).pixel_format == "yuv420p"
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (33, 47), (64, 64), (70, 130)])
+def test_codes_come_back_exactly_from_noise(tmp_path, height, width):
+    noise = np.random.default_rng(0).integers(0, 4096, (12, height, width)).astype(np.uint16)
+    path = write(tmp_path / "codes.mp4", noise, codes=True)
+    assert np.array_equal(np.stack(list(decode(path, 0, 12, fps=FPS, codes=True))), noise)
+    assert probe(path).codec == "hevc"
+    assert probe(path).pixel_format == "gray12le"
+    with av.open(str(path)) as container:
+        assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.pts is not None)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 21)])
+def test_colours_keep_their_value(tmp_path, size):
+    colours = np.array(np.meshgrid([0, 128, 255], [0, 128, 255], [0, 128, 255])).reshape(3, -1).T
+    frames = [np.broadcast_to(colour.astype(np.uint8), (*size, 3)) for colour in colours]
+    path = write(tmp_path / "colours.mp4", frames)
+    for colour, frame in zip(colours, decode(path, 0, len(colours), fps=FPS), strict=True):
+        assert np.abs(frame.astype(int) - colour).max() <= 5
+
+
+def test_joined_files_count_on(tmp_path):
+    grey = [np.full((16, 16, 3), 8 * number, np.uint8) for number in range(30)]
+    parts = [write(tmp_path / f"{a}.mp4", grey[a:b]) for a, b in ((0, 1), (1, 12), (12, 30))]
+    join(parts[:2], tmp_path / "two.mp4")
+    join([tmp_path / "two.mp4", parts[2]], tmp_path / "three.mp4")
+    assert numbers(tmp_path / "three.mp4", 0, 30) == list(range(30))
+    assert all(numbers(tmp_path / "three.mp4", n, n + 1) == [n] for n in range(30))
+    assert probe(tmp_path / "three.mp4").num_frames == 30
+    assert probe(tmp_path / "three.mp4").fps == FPS
+
+
+def test_a_file_that_ends_early_says_which_frame_is_missing(counted):
+    with pytest.raises(DamagedVideoError, match=r"counted.mp4: frame 31 is missing.*frames 29 to 39"):
+        numbers(counted, 29, 40)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_cut_off_file_is_known_without_decoding(counted, tmp_path, share):
+    cut = tmp_path / "cut.mp4"
+    content = counted.read_bytes()
+    cut.write_bytes(content[: int(len(content) * share)])
+    assert is_complete(counted)
+    assert not is_complete(cut)
+
+
+def test_damage_inside_a_file_is_reported_or_harmless(counted, tmp_path):
+    content = bytearray(counted.read_bytes())
+    start = content.index(b"mdat")
+    content[start + 8 : start + 3000] = bytes(2992)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    with pytest.raises(DamagedVideoError, match="damaged"):
+        numbers(damaged, 0, 31)
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(DamagedVideoError, match=r"text\.mp4: is no readable video"):
+        probe(tmp_path / "text.mp4")
+    with pytest.raises(DamagedVideoError, match=r"none\.mp4: is no readable video"):
+        probe(tmp_path / "none.mp4")
