@@ -100,18 +100,23 @@ class Tokenizer(nn.Module):
     def decode(self, codes: Tensor, past: Tensor | None = None) -> Tensor:
         """Codes (B, T', N) -> frames (B, T, C, H, W) in [-1, 1].
 
-        past: codes (B, P, N) just before these, which temporal convolutions look back to (see `lookback`).
+        past: codes (B, P, N) just before these, to which decoding looks back (see `lookback`).
         """
         count = codes.shape[1]
         if past is not None and self.lookback:
             codes = torch.cat([past[:, -self.lookback :], codes], 1)
-        latents = self.after(self.vectors(codes))[:, -count:]
-        return self._frames(latents).float().clamp(-1, 1)
+        latents = self.after(self.vectors(codes))
+        if self.config.temporal_convs:
+            latents = latents[:, -count:]  # the codec itself works frame by frame
+        return self._frames(latents)[:, -count * self.temporal_stride :].float().clamp(-1, 1)
 
     @property
     def lookback(self) -> int:
         """How many earlier latents `decode` needs to continue a rollout exactly."""
-        return self.config.temporal_kernel_size - 1 if self.config.temporal_convs else 0
+        if self.config.temporal_convs:
+            return self.config.temporal_kernel_size - 1
+        # At the least one for a video codec, which takes the first latent it is given for a single frame.
+        return getattr(self.codec, "temporal_lookback", int(self.temporal_stride > 1))
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Codes (B, T', N) -> codebook vectors (B, T', C, h, w)."""

@@ -74,10 +74,10 @@ class WorldConfig:
 class WorldState:
     """Everything a dream needs to go on. `World.step` consumes it; `clone` branches.
 
-    ring: keys and values. codes: int64 (B, W', N), the newest latents, at most W. conditions: what led into the newest
-    frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in the ring
-    (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while guidance
-    runs its unconditional branch beside the dream, else B.
+    ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
+    led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
+    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
+    guidance runs its unconditional branch beside the dream, else B.
     """
 
     ring: Ring
@@ -130,6 +130,11 @@ class World(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.dynamics.codebook.device
+
+    @property
+    def _remembered(self) -> int:
+        """How many of a dream's newest latents are kept: the dynamics and the decoder look back to them."""
+        return max(self.config.window, self.tokenizer.lookback + 1)
 
     def train(self, mode: bool = True) -> World:
         super().train(mode)
@@ -234,7 +239,7 @@ class World(nn.Module):
         m = self.dynamics.layout.tokens_per_step
         state = WorldState(
             ring=ring,
-            codes=clip.codes[:, -self.config.window :],
+            codes=clip.codes[:, -self._remembered :],
             conditions=conditions[:, -1],
             time=clip.codes.shape[1] - 1,
             pending=None,
@@ -306,7 +311,7 @@ class World(nn.Module):
         frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
         return WorldState(
             ring=state.ring,
-            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self.config.window :],
+            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._remembered :],
             conditions=conditions,
             time=time,
             pending=x,
@@ -324,12 +329,13 @@ class World(nn.Module):
 
     def _with_guidance(self, state: WorldState) -> WorldState:
         """Add the unconditional branch: the window's codes with unknown actions, in a ring of their own."""
-        frames = state.codes.shape[1]
+        codes = state.codes[:, -self.config.window :]
+        frames = codes.shape[1]
         first_time = state.time - frames + 1
         conditions = self.action_embedding(None, frames, state.batch_size)
         if first_time > 0:
             conditions = self.action_embedding.null.expand_as(conditions)
-        ring, outputs = Ring.filled(self.dynamics, state.codes, conditions, first_time=first_time)
+        ring, outputs = Ring.filled(self.dynamics, codes, conditions, first_time=first_time)
         m = self.dynamics.layout.tokens_per_step
         newest = conditions[:, -1]
         return replace(

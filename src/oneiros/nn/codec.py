@@ -1,7 +1,9 @@
 """Codecs: frames to latents and back. The default works frame by frame and is sized for a CPU.
 
 A codec is any module with `encode(frames) -> latents (B, T', C, h, w)`, `decode(latents) -> frames`, and the attributes
-`temporal_stride` (1 for image codecs) and `latent_channel_first` (False: latents are (B, T', h, w, C)).
+`temporal_stride` (1 for image codecs) and `latent_channel_first` (False: latents are (B, T', h, w, C)). A video codec
+of stride s has latent 0 for frame 0 and latent j for frames (j-1)s+1 .. js; its optional attribute `temporal_lookback`
+says how many earlier latents decoding needs (1 if not given).
 
 Legend: B batch, T frames, C latent channels, H x W pixels, h x w latent grid.
 """
