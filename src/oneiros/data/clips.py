@@ -39,7 +39,7 @@ def stride_actions(actions: np.ndarray, spec: ActionSpec, start: int, num_frames
     steps = rows.reshape(num_frames - 1, stride, *actions.shape[1:])
     if spec.kind == "discrete":
         return steps[:, -1]
-    return np.any(steps, axis=1) if spec.kind == "keys" else steps.reshape(num_frames - 1, -1)
+    return np.any(steps, axis=1) if spec.kind == "keys" else steps.reshape(num_frames - 1, stride * actions.shape[1])
 
 
 class Clips:
