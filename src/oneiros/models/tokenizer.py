@@ -108,7 +108,8 @@ class Tokenizer(nn.Module):
         latents = self.after(self.vectors(codes))
         if self.config.temporal_convs:
             latents = latents[:, -count:]  # the codec itself works frame by frame
-        return self._frames(latents)[:, -count * self.temporal_stride :].float().clamp(-1, 1)
+        frames = self._frames(latents)[:, -count * self.temporal_stride :].float()
+        return frames if getattr(self.codec, "unbounded", False) else frames.clamp(-1, 1)
 
     @property
     def lookback(self) -> int:

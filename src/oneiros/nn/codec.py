@@ -3,7 +3,7 @@
 A codec is any module with `encode(frames) -> latents (B, T', C, h, w)`, `decode(latents) -> frames`, and the attributes
 `temporal_stride` (1 for image codecs) and `latent_channel_first` (False: latents are (B, T', h, w, C)). A video codec
 of stride s has latent 0 for frame 0 and latent j for frames (j-1)s+1 .. js; its optional attribute `temporal_lookback`
-says how many earlier latents decoding needs (1 if not given).
+says how many earlier latents decoding needs (1 if not given). `unbounded` frames are no pixels: they may leave [-1, 1].
 
 Legend: B batch, T frames, C latent channels, H x W pixels, h x w latent grid.
 """
@@ -77,6 +77,7 @@ class IdentityCodec(nn.Module):
 
     temporal_stride = 1
     latent_channel_first = True
+    unbounded = True
 
     def encode(self, frames: Tensor) -> Tensor:
         return frames
