@@ -61,5 +61,6 @@ def make_env(
 
         if depth or labels:
             raise ValueError(f"{name} is a Gymnasium environment, which renders colour only: no depth, no labels")
-        return RenderedEnv(identity, height=height, width=width, frame_skip=frame_skip or 1, seed=seed)
+        skip = 1 if frame_skip is None else frame_skip
+        return RenderedEnv(identity, height=height, width=width, frame_skip=skip, seed=seed)
     raise ValueError(f"{name!r} is no environment; write doom:SCENARIO or gym:ENV_ID, such as doom:health_gathering")

@@ -99,17 +99,18 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
     name = f"gym:{env_id}"
     try:
-        creator = load_env_creator(str(gym.spec(env_id).entry_point))
+        entry = gym.spec(env_id).entry_point
+        creator = entry if callable(entry) else load_env_creator(str(entry))
         modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
         if "rgb_array" not in modes:
             raise ValueError(f"{name} does not render to an array (render modes: {modes}); rgb_array is needed")
         return gym.make(env_id, render_mode="rgb_array", disable_env_checker=True)
-    except error.DependencyNotInstalled as problem:
-        raise ValueError(f"{name} cannot start: {problem}") from problem
     except (error.UnregisteredEnv, error.DeprecatedEnv, ModuleNotFoundError) as problem:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         choices = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists what there is"
         raise ValueError(f"{name} is not a registered environment ({problem}); {choices}") from problem
+    except error.Error as problem:
+        raise ValueError(f"{name} cannot start: {problem}") from problem
 
 
 def _action_spec(name: str, env: gym.Env[Any, Any]) -> ActionSpec:

@@ -1,0 +1,38 @@
+from importlib import metadata
+
+import pytest
+
+from oneiros.cli import VERBS, doctor, main
+
+
+def test_everything_is_ready_where_everything_is_installed(capsys):
+    main(["doctor"])
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+    assert "torch" in out
+    assert "cores" in out
+    assert "needs" not in out
+
+
+def test_what_is_missing_is_named_with_its_remedy(capsys, monkeypatch):
+    installed = metadata.version
+
+    def without_vizdoom(name):
+        if name == "vizdoom":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "version", without_vizdoom)
+    assert doctor.missing("doom") == ["vizdoom"]
+    assert doctor.missing("train") == []
+    assert doctor.state("record") == "needs vizdoom: pip install 'oneiros[doom]' for doom:SCENARIO"
+    assert doctor.state("play") == "ready"
+    main(["doctor"])
+    assert "oneiros[doom]" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("verb", doctor.NEEDS)
+def test_only_verbs_and_extras_that_exist_are_spoken_of(verb):
+    assert verb in VERBS
+    extras = metadata.metadata("oneiros").get_all("Provides-Extra")
+    assert set(doctor.NEEDS[verb]) <= set(extras)

@@ -1,0 +1,113 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneiros.cli import main
+from oneiros.data.lerobot import Dataset
+
+
+def record(*arguments):
+    main(["record", *map(str, arguments)])
+
+
+def test_doom_is_recorded_appended_to_and_summed_up(tmp_path, capsys):
+    arguments = ("doom:basic", "--episodes", 2, "--max-steps", 20, "--depth", "--labels", "--out", tmp_path / "data")
+    record(*arguments)
+    summary = capsys.readouterr().out
+    for words in ("2 episodes", "frames/s", "steps of 0.22 m", "32 map units a metre", "5 Monster"):
+        assert words in summary
+    record(*arguments)
+    dataset = Dataset.open(tmp_path / "data")
+    assert len(dataset.episodes) == 4
+    assert dataset.problems == []
+    assert dataset.action_spec.names == ("MOVE_LEFT", "MOVE_RIGHT", "ATTACK")
+    assert {episode.task for episode in dataset.episodes} == {"explore basic"}
+    assert (dataset.actions(0)[:15] != dataset.actions(2)[:15]).any()
+
+
+def test_the_same_seed_records_the_same(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        record("gym:CartPole-v1", "--episodes", 2, "--seed", seed, "--out", tmp_path / name)
+    a, b, c = (Dataset.open(tmp_path / name) for name in "abc")
+    for episode in range(2):
+        np.testing.assert_array_equal(a.frames(episode), b.frames(episode))
+        np.testing.assert_array_equal(a.actions(episode), b.actions(episode))
+    assert a.states(0).shape != c.states(0).shape or (a.states(0) != c.states(0)).any()
+
+
+def test_a_policy_of_ones_own_plays(tmp_path, monkeypatch):
+    (tmp_path / "my_policy.py").write_text("def right(observation, spec, rng): return spec.names.index('action_1')")
+    monkeypatch.chdir(tmp_path)
+    record("gym:CartPole-v1", "--episodes", 1, "--policy", "my_policy:right", "--out", "data")
+    assert (Dataset.open("data").actions(0)[:-1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["doom:health_gatherin"], "did you mean health_gathering"),
+        (["gym:CartPol-v1"], "did you mean CartPole-v1"),
+        (["gym:Blackjack-v1", "--depth"], "no depth"),
+        (["doom:basic", "--policy", "nowhere:f"], "nowhere"),
+        (["doom:basic", "--episodes", "0"], "0 episodes"),
+        (["pong"], "doom:SCENARIO or gym:ENV_ID"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        record(*arguments, "--out", tmp_path / "data")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_another_environment_is_not_appended(tmp_path, capsys):
+    record("gym:CartPole-v1", "--episodes", 1, "--out", tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        record("gym:Pendulum-v1", "--episodes", 1, "--out", tmp_path)
+    assert stop.value.code == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert len(Dataset.open(tmp_path).episodes) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_to(tmp_path, number, code):
+    out = tmp_path / "data"
+    command = [sys.executable, "-m", "oneiros.cli", "record", "doom:basic", "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--episodes", "10000"],
+        start_new_session=True,  # a terminal's Ctrl-C reaches the engine too, and so must this
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_episodes(out, 3)
+    os.killpg(process.pid, number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    complete = len(Dataset.open(out, strict=True).episodes)
+    assert complete >= 3
+    if number == signal.SIGINT:
+        assert f"{complete} episodes" in stdout
+    subprocess.run([*command, "--episodes", "1"], check=True, capture_output=True)
+    dataset = Dataset.open(out, strict=True)
+    assert [len(dataset.frames(e.index)) for e in dataset.episodes] == [e.length for e in dataset.episodes]
+    assert len(dataset.episodes) == complete + 1
+
+
+def wait_for_episodes(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    info = path / "meta" / "info.json"
+    while not (info.exists() and json.loads(info.read_text())["total_episodes"] >= count):
+        assert time.monotonic() < deadline, f"no {count} episodes after a minute"
+        time.sleep(0.05)

@@ -1,0 +1,169 @@
+import os
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from oneiros.envs.doom import LABELS, UNITS_PER_METRE, DoomEnv, depth_in_metres, scenario_names
+
+ROOM, CEILING = 1216 / UNITS_PER_METRE, 104 / UNITS_PER_METRE  # health_gathering is one square room
+
+
+@pytest.fixture(scope="module")
+def room():
+    env = DoomEnv("health_gathering", depth=True, labels=True, seed=0)
+    yield env
+    env.close()
+
+
+def keys(env, *names):
+    return np.array([name in names for name in env.action_spec.names])
+
+
+def play(env, seed, steps=25):
+    rng, seen = np.random.default_rng(seed), [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        seen.append(env.step(rng.random(env.action_spec.size) < 0.4)[0])
+    return seen
+
+
+def cast_rays(camera, state):
+    """Depth of the empty room and which surface is seen, from the pose and the intrinsics alone."""
+    x, y, z, yaw = state[:4]
+    columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    right, down = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
+    east, north = np.cos(yaw) + right * np.sin(yaw), np.sin(yaw) - right * np.cos(yaw)
+    with np.errstate(divide="ignore"):
+        walls = np.minimum(np.maximum(-x / east, (ROOM - x) / east), np.maximum(-y / north, (ROOM - y) / north))
+        planes = np.maximum(z / down, -(CEILING - z) / down)
+    return np.minimum(walls, planes), np.where(walls < planes, LABELS.index("Wall"), LABELS.index("Floor or ceiling"))
+
+
+def test_depth_labels_pose_and_intrinsics_agree_with_the_geometry_of_the_room(room):
+    camera = room.cameras[1]
+    right_depth, right_label, pixels = 0, 0, 0
+    for observation in play(room, seed=3, steps=60):
+        depth, surface = cast_rays(camera, observation["observation.state"])
+        labels = observation["observation.labels.front"]
+        empty = labels <= LABELS.index("Floor or ceiling")  # no medikit in the way
+        tolerance = 0.3 + 0.06 * depth  # quantisation, and the pixel grid where floors are seen at a grazing angle
+        near_enough = np.abs(observation["observation.depth.front"] - np.minimum(depth, camera.depth_max)) < tolerance
+        right_depth += (near_enough & empty).sum()
+        right_label += ((labels == surface) & empty).sum()
+        pixels += empty.sum()
+    assert right_depth / pixels > 0.99
+    assert right_label / pixels > 0.98
+
+
+def test_depth_is_linear_and_cut_off_at_the_screens_range():
+    metres = depth_in_metres(np.arange(256, dtype=np.uint8), rows=240)
+    assert np.allclose(np.diff(metres[:128]), 7.159 / 32, atol=1e-4)
+    assert (metres[127:] == metres[127]).all()
+    assert depth_in_metres(np.array([255], np.uint8), rows=480) == pytest.approx(57.4, abs=0.1)
+
+
+def test_medikits_are_labelled_as_health(room):
+    seen = np.stack([observation["observation.labels.front"] for observation in play(room, seed=3)])
+    assert (seen == LABELS.index("Health")).any()
+    assert seen.max() < len(LABELS)
+
+
+def test_the_same_seed_gives_the_same_episode_whatever_was_played_before(room):
+    first, again, other = play(room, seed=7), play(room, seed=7), play(room, seed=8)
+    fresh = DoomEnv("health_gathering", depth=True, labels=True)
+    elsewhere = play(fresh, seed=7)
+    fresh.close()
+    for a, b, c in zip(first, again, elsewhere, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+            np.testing.assert_array_equal(a[name], c[name])
+    assert (first[0]["observation.images.front"] != other[0]["observation.images.front"]).any()
+
+
+def test_keys_are_held_together(room):
+    moved = {}
+    for names in [(), ("MOVE_FORWARD",), ("TURN_LEFT",), ("MOVE_FORWARD", "TURN_LEFT")]:
+        start = room.reset(seed=1)[0]["observation.state"]
+        for _ in range(4):
+            state = room.step(keys(room, *names))[0]["observation.state"]
+        moved[names] = (np.hypot(*(state - start)[:2]) > 0.5, (state - start)[3] > 0.3)
+    assert moved == {
+        (): (False, False),
+        ("MOVE_FORWARD",): (True, False),
+        ("TURN_LEFT",): (False, True),
+        ("MOVE_FORWARD", "TURN_LEFT"): (True, True),
+    }
+
+
+def test_is_a_gymnasium_environment(room):
+    check_env(room, skip_render_check=True)
+    assert room.render().shape == (64, 64, 3)
+
+
+def test_an_action_with_too_few_keys_is_refused(room):
+    room.reset(seed=0)
+    with pytest.raises(ValueError, match="3 keys"):
+        room.step(np.zeros(2, bool))
+
+
+def test_the_step_that_ends_an_episode_returns_the_last_observation_again():
+    env = DoomEnv("basic", frame_skip=10, height=48, width=80)
+    assert env.fps == 4
+    before, over = env.reset(seed=0)[0], False
+    assert before["observation.images.front"].shape == (48, 80, 3)
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(keys(env))
+        over = terminated or truncated
+        assert (observation is before) == over
+        before = observation
+    assert truncated
+    env.close()
+
+
+def test_buttons_that_take_a_number_are_left_out():
+    env = DoomEnv("deathmatch")
+    assert {"ATTACK", "MOVE_FORWARD"} <= set(env.action_spec.names)
+    assert not any(name.endswith("_DELTA") for name in env.action_spec.names)
+    env.close()
+
+
+def test_the_engine_leaves_nothing_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = DoomEnv("basic")
+    play(env, seed=0, steps=2)
+    env.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_engine_is_an_error_of_one_line():
+    env = DoomEnv("basic")
+    env.reset(seed=0)
+    engines = subprocess.run(["pgrep", "-n", "-P", str(os.getpid()), "vizdoom"], capture_output=True, text=True).stdout
+    os.kill(int(engines), signal.SIGKILL)
+    with pytest.raises(OSError, match="engine has stopped"):
+        play(env, seed=0, steps=3)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "size", "message"),
+    [
+        ("health_gatherin", {}, "did you mean health_gathering"),
+        ("xyz", {}, "choose from basic, "),
+        ("cig", {}, "waits for other players"),
+        ("doom2", {}, "doom2.wad"),
+        ("basic", {"height": 0}, "0x64"),
+        ("basic", {"width": 700}, "64x700"),
+        ("basic", {"frame_skip": 0}, "at least 1 tic"),
+    ],
+)
+def test_bad_input_is_named(scenario, size, message):
+    with pytest.raises(ValueError, match=message):
+        DoomEnv(scenario, **size)
+
+
+def test_scenarios_for_one_player_are_listed():
+    assert {"basic", "health_gathering", "my_way_home"} <= set(scenario_names())
+    assert "cig" not in scenario_names()

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from oneiros.envs.make import make_env
+from tests.envs import echo_env
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "action", "stripes"),
+    [
+        ("EchoDiscrete-v0", "discrete", np.int64(2), [0, 0, 255, 0]),
+        ("EchoKeys-v0", "keys", np.array([True, False, False, True]), [255, 0, 0, 255]),
+        ("EchoBox-v0", "continuous", np.array([-2, 2, 0, 1], np.float32), [0, 255, 128, 191]),
+    ],
+)
+def test_every_kind_of_action_reaches_the_environment(name, kind, action, stripes):
+    env = make_env(f"gym:{name}", height=32, width=32)
+    assert (env.action_spec.kind, env.action_spec.size) == (kind, echo_env.STRIPES)
+    assert not env.reset(seed=0)[0]["observation.images.front"].any()
+    frame = env.step(action)[0]["observation.images.front"]
+    assert frame.shape == (32, 32, 3)
+    np.testing.assert_array_equal(frame[16, 4::8, 0], stripes)
+    np.testing.assert_array_equal(env.render(), frame)
+
+
+def test_bounds_state_and_speed_are_taken_from_the_environment():
+    env = make_env("gym:EchoBox-v0", frame_skip=3)
+    assert (env.action_spec.low, env.action_spec.high) == ((-2.0,) * 4, (2.0,) * 4)
+    assert (env.fps, env.state_names) == (3, ("state_0", "state_1"))
+    env.reset(seed=0)
+    observation, reward, *_ = env.step(np.zeros(4, np.float32))
+    assert (observation["observation.state"][0], reward) == (3, 3.0)
+
+
+def test_frame_skip_stops_where_the_episode_ends():
+    env = make_env("gym:EchoKeys-v0", frame_skip=5)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(4, bool))[2] for _ in range(3)]
+    assert ends == [False, False, True]
+
+
+def test_the_same_seed_gives_the_same_episode():
+    env = make_env("gym:EchoKeys-v0", seed=5)
+    states = [env.reset(seed=seed)[0]["observation.state"][1] for seed in (1, 1, 2)]
+    assert states[0] == states[1] != states[2]
+
+
+@pytest.mark.parametrize("name", ["gym:CartPole-v1", "gym:Pendulum-v1"])
+def test_real_environments_are_gymnasium_environments_still(name):
+    env = make_env(name)
+    check_env(env, skip_render_check=True)
+    assert env.render().std() > 1
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gym:CartPol-v1", "did you mean CartPole-v1"),
+        ("gym:CartPole-v9", "not a registered environment"),
+        ("gym:no_such_module:Env-v0", "not a registered environment"),
+        ("gym:Mute-v0", "rgb_array is needed"),
+        ("gym:Liar-v0", "renders NoneType"),
+        ("gym:EchoTuple-v0", "takes Tuple actions"),
+        ("gym:", "no environment"),
+        ("atari:pong", "doom:SCENARIO or gym:ENV_ID"),
+    ],
+)
+def test_bad_names_and_environments_are_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        make_env(name)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="no depth"):
+        make_env("gym:EchoKeys-v0", depth=True)
+    with pytest.raises(ValueError, match="0x64"):
+        make_env("gym:EchoKeys-v0", height=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        make_env("gym:EchoKeys-v0", frame_skip=0)
