@@ -163,8 +163,9 @@ class Tokenizer(nn.Module):
         self.codebook.copy_(codebook)
         inner = self.quantiser._codebook
         inner.embed.copy_(codebook[None])
-        inner.embed_avg.copy_(codebook[None])
-        inner.cluster_size.fill_(1.0)
+        # Counted as if often used, or the codes that a first batch happens not to use would be dead at once.
+        inner.cluster_size.fill_(10.0)
+        inner.embed_avg.copy_(10.0 * codebook[None])
         inner.initted.fill_(True)
 
     def _quantise(self, latents: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
