@@ -134,7 +134,8 @@ class Tokenizer(nn.Module):
         vectors, commitment = self._quantise(self.before(latents), real)
         restored = self.after(vectors)
         frames = self._frames(restored).float()
-        valid = batch.valid.float()
+        stride = self.temporal_stride
+        valid = real.repeat_interleave(stride, 1)[:, stride - 1 :].float()  # frames of latents without padding
         error = (frames - batch.frames).square().flatten(2).mean(-1)
         reconstruction = (error * valid).sum() / valid.sum()
         total = reconstruction + self.config.commitment_weight * commitment
