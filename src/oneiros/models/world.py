@@ -422,7 +422,8 @@ class World(nn.Module):
                 frames.append(frame if stride > 1 else frame[:, None])
         finally:
             self.train(was_training)
-        made = actions[:, :num_frames] if scripted else torch.stack(done, 1) if done and stride == 1 else None
+        chosen = spread_actions(torch.stack(done, 1), self.config.action_spec, stride) if done else None
+        made = actions[:, :num_frames] if scripted else chosen
         used = None if made is None else made if clip.actions is None else torch.cat([clip.actions, made], 1)
         if used is not None and used.shape[1] < clip.frames.shape[1] + num_frames - 1:
             used = None  # the context's own actions are unknown: a partial record would misalign
@@ -441,6 +442,13 @@ def combine_actions(actions: Tensor | None, spec: ActionSpec | None, stride: int
     if spec.kind == "continuous":
         return grouped.flatten(2)
     return grouped.any(2) if spec.kind == "keys" else grouped[:, :, -1]
+
+
+def spread_actions(actions: Tensor, spec: ActionSpec | None, stride: int) -> Tensor:
+    """Actions (B, n, ...) between latents -> (B, n * s, ...) between frames, which `combine_actions` brings back."""
+    if spec is not None and spec.kind == "continuous":
+        return actions.unflatten(2, (stride, -1)).flatten(1, 2)
+    return actions.repeat_interleave(stride, 1)
 
 
 def _as_clip(image: Tensor) -> Clip:
