@@ -192,6 +192,15 @@ class World(nn.Module):
             parts |= tokenizer_loss.parts
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
+    def loss_weight(self, batch: Clip | CodeClip) -> Tensor:
+        """Over how many frames the loss is a mean, by which the parts of a batch are weighed."""
+        valid = batch.valid[:, :: self.tokenizer.temporal_stride] if isinstance(batch, Clip) else batch.valid
+        return valid[:, self._first_learned :].sum()
+
+    @property
+    def _first_learned(self) -> int:
+        return 0 if self.config.learn_first_frame else 1
+
     def _to_codes(self, clip: Clip) -> CodeClip:
         stride = self.tokenizer.temporal_stride
         return CodeClip(
