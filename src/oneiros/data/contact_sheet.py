@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from colorsys import hsv_to_rgb
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -127,6 +128,7 @@ def _colour(codes: np.ndarray, camera: Camera) -> np.ndarray:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 

@@ -210,10 +210,15 @@ class Dataset:
         return frames
 
     def _action_statistics(self) -> Statistics:
-        known = self._layout.statistics.get(ACTION)
-        if known is not None and {"max", "mean", "std"} <= known.keys():
+        """The dataset's own, else counted over the rows that are numbers."""
+        known = self._layout.statistics.get(ACTION, {})
+        if {"max", "mean", "std"} <= known.keys() and all(np.isfinite(known[name]).all() for name in ("mean", "std")):
             return known
-        return of_column(np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes]))
+        values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])
+        numbers = values[np.isfinite(values).all(axis=1)]
+        if not len(numbers):
+            raise ValueError(f"{self.path}: no action is a number")
+        return of_column(numbers)
 
 
 def _to_numpy(column: pa.Array, files: EpisodeFiles) -> np.ndarray:
