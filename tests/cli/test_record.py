@@ -85,6 +85,7 @@ def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_t
     command = [sys.executable, "-m", "oneiros.cli", "record", "doom:basic", "--out", str(out)]
     process = subprocess.Popen(
         [*command, "--episodes", "10000"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         start_new_session=True,  # a terminal's Ctrl-C reaches the engine too, and so must this
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -39,6 +39,7 @@ _DEPTH_OFFSET = 11.4
 _PIXEL_ASPECT = 1.2
 _SCREEN_ASPECT = 4 / 3
 
+# 160x120 would save half a millisecond a frame, but its textures flicker and its depth ends at 14 m.
 _RENDER_SIZES = {(240, 320): vd.ScreenResolution.RES_320X240, (480, 640): vd.ScreenResolution.RES_640X480}
 _HIDDEN = ("hud", "crosshair", "weapon", "decals", "particles", "messages", "screen_flashes", "effects_sprites")
 _POSE = ("CAMERA_POSITION_X", "CAMERA_POSITION_Y", "CAMERA_POSITION_Z", "CAMERA_ANGLE")
