@@ -50,8 +50,9 @@ def depth_in_metres(buffer: np.ndarray, rows: int) -> np.ndarray:
     """ViZDoom's 8-bit depth buffer -> float32 metres along the optical axis.
 
     rows: height of the rendered screen; ViZDoom cuts the depth of walls off at 255 * rows / 480, and so does this
-    function for everything. At 240 rows metres run from 0.36 to 28.8 in steps of 0.22; measured errors stay
-    below 0.3 m (half a step from quantisation, half a step from where ViZDoom puts walls and floors).
+    function for everything. At 240 rows metres run from 0.36 to 28.8 in steps of 0.22. Against the geometry of a
+    room, 95 % of the rendered pixels were within 0.3 m at every distance (half a step from quantisation, half a step
+    from where ViZDoom puts walls and floors).
     """
     units = np.minimum(buffer, 255 * rows // 480) * np.float32(_DEPTH_STEP) + np.float32(_DEPTH_OFFSET)
     return (units / np.float32(UNITS_PER_METRE)).astype(np.float32)
