@@ -20,6 +20,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 FIRST_LINE_AFTER, NEXT_LINE_AFTER = 2.0, 15.0
 
 
+def say(text: str) -> None:
+    """A line for the person watching, on stderr; once, however many processes train."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
+
+
 class Averages:
     """Means of a step's numbers since the last row."""
 

@@ -1,0 +1,47 @@
+"""`oneiros train tokenizer|world`: from a dataset to a model, in a run folder."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import tyro
+
+from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+
+_DESCRIPTION = """Train a tokenizer, then a world on its codes.
+
+  oneiros train tokenizer data --out runs/tokenizer
+  oneiros train world data --tokenizer runs/tokenizer --out runs/world
+  oneiros train world data --tokenizer runs/tokenizer --out runs/world --resume
+
+Ctrl-C saves; --resume goes on bit for bit, after a kill too. Episodes held out (the last tenth) are never trained on.
+Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros.cli train world ...
+"""
+
+Command = (
+    Annotated[TokenizerSettings, tyro.conf.subcommand("tokenizer")]
+    | Annotated[WorldSettings, tyro.conf.subcommand("world")]
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Train, then say on stdout where the model is and what comes next."""
+    settings = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="oneiros train",
+        description=_DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )
+    if isinstance(settings, TokenizerSettings):
+        from oneiros.recipes.tokenizer import run as train
+
+        follow = f"oneiros train world {settings.data} --tokenizer {settings.out} --out WORLD"
+    else:
+        from oneiros.recipes.world import run as train
+
+        follow = f"oneiros play {settings.out} --terminal"
+    result = train(settings)  # type: ignore[arg-type]
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{settings.out}: step {result.step:,}, loss {result.loss:.4g}, {result.seconds:,.0f} s. Next: {follow}")

@@ -1,0 +1,143 @@
+"""Codes of whole datasets on disk, so that a world trains without decoding or encoding a frame twice.
+
+A folder of codes is complete in itself: codes.json (episodes, fps, actions), codes.npy (rows, N), actions.npy
+(rows, ...) and the tokenizer. `oneiros train world --codes FOLDER` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from oneiros.data.clips import Clips, EpisodeArrays
+from oneiros.models.checkpoint import save
+from oneiros.models.tokenizer import Tokenizer
+from oneiros.recipes.cache import check_room
+from oneiros.recipes.episodes import Episodes
+from oneiros.records import ActionSpec, Clip
+from oneiros.train.log import say
+
+_INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
+_FRAMES_AT_ONCE = 64
+
+
+def fingerprint_of(tokenizer: Tokenizer) -> str:
+    """A hash of what decides the codes of a frame: the tokenizer's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tokenizer.state_dict().items()):
+        if not name.startswith("quantiser."):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
+    """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        save(tokenizer, aside / "tokenizer")
+        every = [*episodes.train, *episodes.held_out]
+        _encode(every, tokenizer, aside / _CODES)
+        if episodes.action_spec:
+            np.save(aside / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
+        (aside / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
+        os.replace(aside, folder)
+    except OSError as error:
+        raise OSError(f"{folder}: codes could not be kept ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
+    """Episodes of codes, mapped from disk.
+
+    Raises ValueError for a folder that holds none, is damaged, or was made by another tokenizer.
+    """
+    if not (folder / _INDEX).is_file():
+        raise ValueError(f"{folder} is no folder of codes: it has no {_INDEX}")
+    try:
+        index: dict[str, Any] = json.loads((folder / _INDEX).read_text())
+        spec = ActionSpec.from_json(index["action_spec"]) if index["action_spec"] else None
+        codes = np.load(folder / _CODES, mmap_mode="r")
+        actions = np.load(folder / _ACTIONS, mmap_mode="r") if spec else None
+        known = index["episodes"]
+        ends = np.cumsum([0, *(episode["length"] for episode in known)]).tolist()
+        if len(codes) != ends[-1] or (actions is not None and len(actions) != ends[-1]):
+            raise ValueError(f"{_INDEX} tells of {ends[-1]} rows, {_CODES} has {len(codes)}")
+        loaded = [
+            EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode["task"], episode["index"])
+            for (a, b), episode in zip(pairwise(ends), known, strict=True)
+        ]
+        held_out, made_by = set(index["origin"]["held_out"]), index["tokenizer"]
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
+    if made_by != fingerprint_of(tokenizer):
+        raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / 'tokenizer'}")
+    return Episodes(
+        train=[episode for episode in loaded if episode.index not in held_out],
+        held_out=[episode for episode in loaded if episode.index in held_out],
+        action_spec=spec,
+        fps=index["fps"],
+        origin=index["origin"],
+    )
+
+
+def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "fps": episodes.fps,
+        "action_spec": episodes.action_spec.to_json() if episodes.action_spec else None,
+        "tokenizer": fingerprint_of(tokenizer),
+        "origin": episodes.origin,
+        "episodes": [
+            {"index": episode.index, "length": len(episode.content), "task": episode.task}
+            for episode in (*episodes.train, *episodes.held_out)
+        ],
+    }
+
+
+def _actions(episode: EpisodeArrays) -> np.ndarray:
+    assert episode.actions is not None
+    return episode.actions
+
+
+def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> None:
+    rows = sum(len(episode.content) for episode in episodes)
+    kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
+    size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
+    say(check_room(path.parent, size, f"codes of {rows:,} frames"))
+    codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
+    done = 0
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("encoding frames", total=rows)
+        for episode in episodes:
+            frames = Clips([episode], None, length=1)
+            for first in range(0, len(frames), _FRAMES_AT_ONCE):
+                chunk = frames.batch(range(first, min(first + _FRAMES_AT_ONCE, len(frames))))
+                assert isinstance(chunk, Clip)
+                codes[done : done + len(chunk.frames)] = _codes(chunk, tokenizer)
+                done += len(chunk.frames)
+                progress.update(task, completed=done)
+    codes.flush()
+
+
+def _codes(chunk: Clip, tokenizer: Tokenizer) -> np.ndarray:
+    device = next(tokenizer.parameters()).device
+    return tokenizer.encode(chunk.frames.to(device))[:, 0].cpu().numpy()
+
+
+def best_device() -> torch.device:
+    """Where to encode: a GPU where there is one (of this process under torchrun), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

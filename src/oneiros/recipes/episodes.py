@@ -1,0 +1,92 @@
+"""A dataset as training sees it: frames of the model's size, split into episodes to train on and episodes held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.lerobot import Dataset
+from oneiros.models.tokenizer import TokenizerConfig
+from oneiros.recipes.cache import alone, check_room
+from oneiros.records import ActionSpec
+from oneiros.train.log import say
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """train, held_out: of frames or of codes. origin: for config.json, where they come from and which are which."""
+
+    train: list[EpisodeArrays]
+    held_out: list[EpisodeArrays]
+    action_spec: ActionSpec | None
+    fps: float
+    origin: dict[str, Any]
+
+    def clips(self, *, length: int, stride: int = 1) -> Clips:
+        return Clips(self.train, self.action_spec, length=length, stride=stride)
+
+    def held_out_clips(self, *, length: int, stride: int = 1) -> Clips:
+        """Whole clips only, shorter than asked for where the held-out episodes are."""
+        rows = max(len(episode.content) for episode in self.held_out)
+        length = min(length, 1 + (rows - 1) // stride)
+        whole = [episode for episode in self.held_out if len(episode.content) > (length - 1) * stride]
+        return Clips(whole, self.action_spec, length=length, stride=stride)
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Episodes of a dataset in the size of a tokenizer, decoded once and kept in `cache`. camera: None = the first."""
+
+    dataset: Dataset
+    config: TokenizerConfig
+    camera: str | None
+    cache: Path
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the frames do."""
+        return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}"
+
+    def episodes(self) -> Episodes:
+        """All of them. Raises ValueError where too few can be decoded."""
+        indices = [episode.index for episode in self.dataset.episodes]
+        loaded = self._load(indices)
+        train, held_out = split_episodes(indices)
+        return self._episodes(
+            [episode for episode in loaded if episode.index in train],
+            [episode for episode in loaded if episode.index in held_out],
+        )
+
+    def held_out(self) -> Episodes:
+        """Only those that training never sees."""
+        _, held_out = split_episodes([episode.index for episode in self.dataset.episodes])
+        return self._episodes([], self._load(held_out))
+
+    def _load(self, wanted: Sequence[int]) -> list[EpisodeArrays]:
+        height, width, depth = self.config.height, self.config.width, self.config.channels == 4
+        rows = sum(episode.length for episode in self.dataset.episodes if episode.index in wanted)
+        folder = self.cache / "frames"
+        with alone(folder):
+            say(check_room(folder, rows * height * width * (5 if depth else 3), f"{rows:,} decoded frames"))
+            return load_frames(
+                self.dataset, wanted, height=height, width=width, camera=self.camera, depth=depth, cache=folder
+            )
+
+    def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
+        origin = {
+            "path": str(self.dataset.path),
+            "fingerprint": self.dataset.fingerprint(),
+            "fps": self.dataset.fps,
+            "camera": self.dataset.camera(self.camera).name,
+            "height": self.config.height,
+            "width": self.config.width,
+            "depth": self.config.channels == 4,
+            "train": [episode.index for episode in train],
+            "held_out": [episode.index for episode in held_out],
+        }
+        if not held_out:
+            raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
+        return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)

@@ -1,0 +1,87 @@
+"""What a world makes of clips it was never trained on: while it trains, in pictures and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from oneiros.data.arrays import pack_codes
+from oneiros.data.depth import MAX_CODE
+from oneiros.data.frames import to_uint8
+from oneiros.eval.metrics import psnr
+from oneiros.models.world import World
+from oneiros.recipes.pictures import frame_rows, save_strips, spread
+from oneiros.records import Clip, Sampling
+
+NUM_CLIPS, CONTEXT, HORIZON = 16, 8, 12
+STARTS = "starts.safetensors"  # where players find beginnings without the dataset
+_DRAWN_CLIPS, _DRAWN_CONTEXT = 3, 3
+_HORIZONS = (1, 4, 8)
+
+
+def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
+    """Dream on from the clip's first frames with its true actions, taking the most likely codes.
+
+    Writes real and dreamed frames to `path`. Returns the loss on the clip and the PSNR by horizon, beside that of
+    repeating the last frame given.
+    """
+    clip = clip.to(world.device)
+    numbers = {f"held_out/{name.removeprefix('world/')}": float(value) for name, value in world(clip).parts.items()}
+    context = min(CONTEXT, clip.frames.shape[1] - 1)
+    dream = dream_on(world, clip, context)
+    real, dreamed = to_uint8(clip.frames[:, context:]), to_uint8(dream)
+    copied = to_uint8(clip.frames[:, context - 1 : context])
+    by_horizon, by_copying = psnr(dreamed, real).mean(0).tolist(), psnr(copied, real).mean(0).tolist()
+    for horizon in (h for h in _HORIZONS if h <= len(by_horizon)):
+        numbers[f"held_out/psnr_{horizon}"] = by_horizon[horizon - 1]
+        numbers[f"held_out/copy_psnr_{horizon}"] = by_copying[horizon - 1]
+    _save_picture(clip.frames, dream, context, _title(step, by_horizon, by_copying), path)
+    return numbers
+
+
+def dream_on(world: World, clip: Clip, context: int) -> Tensor:
+    """The frames after the first `context`, dreamed (B, F, C, H, W)."""
+    given = Clip(
+        frames=clip.frames[:, :context],
+        actions=None if clip.actions is None else clip.actions[:, : context - 1],
+        valid=clip.valid[:, :context],
+    )
+    actions = None if clip.actions is None else clip.actions[:, context - 1 :]
+    num_frames = clip.frames.shape[1] - context
+    done = world.generate(given, actions, num_frames=num_frames, sampling=Sampling(temperature=0.0))
+    return done.frames[:, context:]
+
+
+def _title(step: int, by_horizon: list[float], by_copying: list[float]) -> str:
+    horizon = min(4, len(by_horizon))
+    return (
+        f"step {step:,}, held-out clips, true actions: after {horizon} frames PSNR {by_horizon[horizon - 1]:.1f} dB "
+        f"(last frame repeated {by_copying[horizon - 1]:.1f} dB)"
+    )
+
+
+def _save_picture(real: Tensor, dream: Tensor, context: int, title: str, path: Path) -> None:
+    shown = min(context, _DRAWN_CONTEXT)
+    groups = []
+    for i in spread(_DRAWN_CLIPS, len(real)):
+        dreamed = torch.cat([real[i, context - shown : context], dream[i].to(real)])
+        groups.append([*frame_rows("real", real[i, context - shown :]), *frame_rows("dreamed", dreamed)])
+    save_strips(path, title, groups, num_given=shown)
+
+
+def save_starts(clip: Clip, folder: Path) -> None:
+    """Keep the clips' first frames and actions as beginnings of dreams: uint8 frames (S, T, H, W, 3), or 5 with depth
+    as two bytes of its code, and actions (S, T-1, ...)."""
+    frames = clip.frames[:, :CONTEXT]
+    content = to_uint8(frames).cpu().numpy()
+    if frames.shape[2] == 4:
+        codes = ((frames[:, :, 3].cpu() + 1) * (MAX_CODE / 2)).round().clamp(0, MAX_CODE).numpy().astype(np.uint16)
+        content = np.concatenate([content, pack_codes(codes)], axis=-1)
+    tensors = {"frames": torch.from_numpy(np.ascontiguousarray(content))}
+    if clip.actions is not None:
+        tensors["actions"] = clip.actions[:, : frames.shape[1] - 1].contiguous()
+    save_file(tensors, folder / STARTS)

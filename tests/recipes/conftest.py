@@ -1,0 +1,78 @@
+"""A small recorded world: a bright square on a dark floor that moves as told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneiros.data.writer import DatasetWriter
+from oneiros.recipes import tokenizer, world
+from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+from oneiros.records import ActionSpec, Camera
+
+SIZE, NUM_EPISODES, LENGTH, NUM_STEPS = 32, 6, 30, 24
+SPEC = ActionSpec("discrete", ("left", "stay", "right"))
+RGB = Camera("observation.images.front", SIZE, SIZE)
+DEPTH = Camera("observation.depth.front", SIZE, SIZE, "depth")
+
+
+def record(
+    path: Path, *, spec: ActionSpec | None = SPEC, depth: bool = False, num_episodes: int = NUM_EPISODES
+) -> Path:
+    """Frames whose square moves by 4 pixels as told; its depth is 1 m, the floor's 5 m."""
+    random = np.random.default_rng(0)
+    cameras = (RGB, DEPTH) if depth else (RGB,)
+    with DatasetWriter(path, fps=10, cameras=cameras, action_spec=spec) as writer:
+        for _ in range(num_episodes):
+            place = random.integers(SIZE)
+            with writer.episode(task="move") as episode:
+                for _ in range(LENGTH):
+                    move = int(random.integers(3))
+                    episode.add(images=draw(place, cameras), action=None if spec is None else encode(move, spec))
+                    place = (place + 4 * (move - 1)) % SIZE
+    return path
+
+
+def draw(place: int, cameras: tuple[Camera, ...]) -> dict[str, np.ndarray]:
+    image = np.full((SIZE, SIZE, 3), (40, 30, 60), np.uint8)
+    metres = np.full((SIZE, SIZE), 5.0, np.float32)
+    columns = (place + np.arange(8)) % SIZE
+    image[12:20, columns], metres[12:20, columns] = (220, 200, 40), 1.0
+    return {camera.name: metres if camera.kind == "depth" else image for camera in cameras}
+
+
+def encode(move: int, spec: ActionSpec) -> int | np.ndarray:
+    if spec.kind == "discrete":
+        return move
+    if spec.kind == "keys":
+        return np.array([move == 0, move == 2])
+    return np.array([move - 1.0, 0.5])
+
+
+def tokenizer_settings(data: Path, out: Path, **options) -> TokenizerSettings:
+    defaults = {"preset": "tiny", "height": SIZE, "width": SIZE, "steps": 30, "precision": "float32"}
+    return TokenizerSettings(data=data, out=out, **{**defaults, **options})
+
+
+def world_settings(out: Path, **options) -> WorldSettings:
+    defaults = {"preset": "tiny", "steps": NUM_STEPS, "tokens_per_step": 4, "precision": "float32", "save_every": 5}
+    return WorldSettings(out=out, **{**defaults, **options})
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory) -> Path:
+    return record(tmp_path_factory.mktemp("data") / "squares")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_run(recording, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tokenizer"
+    tokenizer.run(tokenizer_settings(recording, out, steps=150))
+    return out
+
+
+@pytest.fixture(scope="session")
+def world_run(recording, tokenizer_run, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "world"
+    world.run(world_settings(out, data=recording, tokenizer=tokenizer_run))
+    return out
