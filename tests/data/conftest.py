@@ -20,7 +20,7 @@ class Counting:
     fps = 7  # 1 / 7 is no exact float, and no multiple of a millisecond
     rgb = Camera("observation.images.front", 32, 40, fx=30.0, fy=31.0, cx=20.0, cy=16.0)
     depth = Camera("observation.depth.front", 32, 40, "depth", depth_max=30.0)
-    labels = Camera("observation.labels.front", 32, 40, "labels")
+    labels = Camera("observation.labels.front", 32, 40, "labels", classes=("nothing", "wall", "medikit"))
     cameras = (rgb, depth, labels)
     keys = ActionSpec("keys", tuple(f"KEY_{bit}" for bit in range(BITS)))
     state_names = ("number", "half")
