@@ -230,6 +230,10 @@ class World(nn.Module):
                 f"actions have shape {(*actions.shape,)}; {spec.kind} actions of this world between "
                 f"{count + 1} frames are {('B', count, *width)}"
             )
+        if spec.kind == "discrete" and bool(((actions < 0) | (actions >= spec.size)).any()):
+            raise ValueError(f"discrete actions of this world are 0 to {spec.size - 1}: {', '.join(spec.names)}")
+        if spec.kind == "continuous" and not bool(actions.isfinite().all()):
+            raise ValueError("actions hold values that are no numbers (NaN or infinite)")
         return actions
 
     # -- dreaming ------------------------------------------------------------------------------------------------
