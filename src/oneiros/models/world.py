@@ -33,7 +33,7 @@ class WorldConfig:
     action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
     learn_first_frame: also learn to dream a first frame from nothing. scale_learning_rate: of the logits' scale,
-    relative to the rest. joint: train the tokenizer along with the dynamics.
+    relative to the rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
     """
 
     action_spec: ActionSpec | None = None
@@ -51,8 +51,6 @@ class WorldConfig:
     learn_first_frame: bool = False
     state_weight: float = 1.0
     action_weight: float = 0.1
-    commitment_weight: float = 1.0
-    latent_reconstruction_weight: float = 0.2
     scale_learning_rate: float = 1.0
     max_keys: int = 10
     joint: bool = False
