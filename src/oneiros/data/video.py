@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 _COLOUR_OPTIONS = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0", "sc_threshold": "0"}
 # Key frames only: with inter frames, x265's lossless mode in PyAV 18 was wrong by up to 2,669 codes on noise.
 _CODES_OPTIONS = {"preset": "superfast", "x265-params": "lossless=1:keyint=1:log-level=none"}
+_CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:frame-threads=1"}
 
 
 class DamagedVideoError(ValueError):
@@ -49,13 +50,14 @@ class VideoEncoder:
 
     def __init__(self, path: Path, *, height: int, width: int, fps: int, codes: bool = False) -> None:
         self._format = "gray12le" if codes else "rgb24"
+        options = _CODES_OPTIONS if codes else _COLOUR_OPTIONS
+        if height * width <= 256 * 256:  # threads cost more than they give on small frames
+            options = {**options, **(_CODES_ALONE if codes else {"threads": "1"})}
         self._container = av.open(str(path), "w", format="mp4")
-        codec, options = ("libx265", _CODES_OPTIONS) if codes else ("libx264", _COLOUR_OPTIONS)
-        self._stream = cast(VideoStream, self._container.add_stream(codec, rate=fps, options=dict(options)))
+        stream = self._container.add_stream("libx265" if codes else "libx264", rate=fps, options=options)
+        self._stream = cast(VideoStream, stream)
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = pixel_format(height, width, codes=codes)
-        if height * width <= 256 * 256:
-            self._stream.codec_context.thread_count = 1  # threads cost more than they give on small frames
 
     def add(self, frame: np.ndarray) -> None:
         video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=self._format)
