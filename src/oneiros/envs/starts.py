@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,11 @@ CONTEXT = 8  # frames a dream is given to begin with
 
 
 def load_world(path: Path | str, *, device: str = "cpu") -> World:
-    """The world of a run folder. ValueError when it is none, or a tokenizer's."""
+    """The world of a run folder, made quick for play. ValueError when it is none, or a tokenizer's."""
     model = load(path, device=device)
     if not isinstance(model, World):
         raise ValueError(f"{path} holds a tokenizer; this needs a world (oneiros train world DATA --tokenizer {path})")
-    return model
+    return model.quicken()
 
 
 def find_starts(
@@ -40,16 +41,19 @@ def find_starts(
         return [start_from_image(world, image)]
     if data is not None:
         dataset = Dataset.open(data)
-        return starts_from_data(world, dataset, held_out_episodes(run, dataset))
+        return starts_from_data(world, run, dataset, held_out_episodes(run, dataset))
     return starts_from_run(world, run)
 
 
 def check_dataset(world: World, dataset: Dataset) -> None:
-    """ValueError when the dataset's actions are not the world's."""
+    """ValueError when the dataset's actions, or its frames a second, are not the world's."""
     known, found = world.config.action_spec, dataset.action_spec
     if known is not None and not known.matches(found):
         has = "no actions" if found is None else f"{found.kind} actions ({', '.join(found.names)})"
         raise ValueError(f"{dataset.path} has {has}; this world knows {known.kind} actions ({', '.join(known.names)})")
+    fps = world.config.fps * world.config.frame_stride
+    if abs(dataset.fps - fps) > 0.05 * fps:
+        raise ValueError(f"{dataset.path} runs at {dataset.fps:g} fps; this world learned from {fps:g} fps")
 
 
 def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
@@ -65,23 +69,27 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     return split_episodes(readable)[1]
 
 
-def load_clips(world: World, dataset: Dataset, episodes: tuple[int, ...], *, length: int) -> Clips:
-    """All clips of `length` whole frames in these episodes, at the world's size and stride.
+def load_clips(world: World, run: Path | str, dataset: Dataset, episodes: Sequence[int], *, length: int) -> Clips:
+    """All clips of `length` whole frames in these episodes, as the run saw them: its camera, size and stride.
 
-    ValueError when the actions are not the world's, or every episode is shorter than a clip.
+    ValueError when actions or speed are not the world's, or every episode is shorter than a clip.
     """
     check_dataset(world, dataset)
     size, stride = world.tokenizer.config, world.config.frame_stride
-    loaded = load_frames(dataset, episodes, height=size.height, width=size.width, depth=size.channels == 4)
+    trained_on = (read_config(run).get("data") or {}).get("camera")
+    camera = next((camera.name for camera in dataset.cameras if camera.name == trained_on), None)
+    loaded = load_frames(
+        dataset, episodes, height=size.height, width=size.width, camera=camera, depth=size.channels == 4
+    )
     whole = [episode for episode in loaded if len(episode.content) > (length - 1) * stride]
     return Clips(whole or loaded, dataset.action_spec, length=length, stride=stride)
 
 
 def starts_from_data(
-    world: World, dataset: Dataset, episodes: tuple[int, ...], *, length: int = CONTEXT, count: int = 16
+    world: World, run: Path, dataset: Dataset, episodes: Sequence[int], *, length: int = CONTEXT, count: int = 16
 ) -> list[Clip]:
     """Contexts spread evenly over the episodes."""
-    clips = load_clips(world, dataset, episodes, length=length)
+    clips = load_clips(world, run, dataset, episodes, length=length)
     chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
     return [_as_start(clips, index, world) for index in chosen]
 

@@ -22,7 +22,7 @@ def strip(frames: np.ndarray) -> Image.Image:
     return Image.fromarray(np.concatenate(list(frames), axis=1))
 
 
-def side_by_side(rows: Sequence[np.ndarray], *, num_given: int, gap: int = 4, bar: int = 4) -> np.ndarray:
+def beside(rows: Sequence[np.ndarray], *, num_given: int, gap: int = 4, bar: int = 4) -> np.ndarray:
     """Several equally long frame sequences next to each other, under a bar that is grey while frames are given and
     orange while they are dreamed: uint8 (T, H + bar, sum of widths and gaps, 3)."""
     length, height = rows[0].shape[:2]

@@ -1,0 +1,134 @@
+"""From a run folder and a dataset to metrics.json and report.html."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import oneiros
+from oneiros.data.lerobot import Dataset
+from oneiros.envs.make import make_env
+from oneiros.envs.starts import held_out_episodes, load_clips, load_world
+from oneiros.eval.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
+from oneiros.eval.networks import Networks
+from oneiros.eval.progress import Track, silent
+from oneiros.eval.report import About, report_html
+from oneiros.eval.world import EvalConfig, evaluate
+from oneiros.models.checkpoint import read_config
+from oneiros.models.world import World
+
+METRICS, REPORT = "metrics.json", "report.html"
+
+
+def evaluate_run(
+    run: Path,
+    data: Path,
+    *,
+    out: Path,
+    config: EvalConfig | None = None,
+    device: str = "cpu",
+    env: str | None = None,
+    episodes: Sequence[int] | None = None,
+    networks: Networks | None = None,
+    track: Track = silent,
+) -> dict[str, Any]:
+    """Measure the world of a run folder on held-out episodes of a dataset; write `out`/metrics.json and report.html.
+
+    env: an environment such as doom:health_gathering, for the counterfactual accuracy. episodes: instead of those held
+    out. Returns what metrics.json holds. Raises ValueError for a dataset or env that does not fit the world.
+    """
+    config = config or EvalConfig()
+    world, dataset = load_world(run, device=device), Dataset.open(data)
+    chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
+    clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)
+    result = evaluate(world, clips, config=config, networks=networks, track=track)
+    shown: CounterfactualFrames | None = None
+    if env is not None:
+        result.metrics["counterfactual"], shown = _counterfactual(world, env, dataset, config, track)
+    measured = {
+        "run": str(run),
+        "data": str(data),
+        **result.metrics,
+        "config": asdict(config),
+        "machine": machine(world),
+    }
+    about = About(
+        run=run.resolve().name,
+        data=data.resolve().name,
+        fps=world.config.fps,
+        stride=world.config.frame_stride,
+        action_spec=world.config.action_spec,
+        config={"evaluation": asdict(config), **read_config(run)},
+        machine=measured["machine"],
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / METRICS, json.dumps(_plain(measured), indent=2, allow_nan=False) + "\n")
+    _write(out / REPORT, report_html(result, about, shown))
+    return measured
+
+
+def _counterfactual(
+    world: World, name: str, dataset: Dataset, config: EvalConfig, track: Track
+) -> tuple[dict[str, Any], CounterfactualFrames]:
+    size = world.tokenizer.config
+    env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4)
+    try:
+        if env.fps != dataset.fps:
+            raise ValueError(f"{name} makes {env.fps} steps a second; {dataset.path} was recorded at {dataset.fps} fps")
+        told = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
+        measured, shown = measure_counterfactual(world, env, config=told, track=track)
+    finally:
+        env.close()
+    return {"env": name, **measured}, shown
+
+
+def machine(world: World) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "oneiros": oneiros.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if world.device.type == "cuda" else str(world.device),
+        "parameters": sum(parameter.numel() for parameter in world.parameters()),
+    }
+
+
+def _processor() -> str:
+    """The processor's own name; Python only knows its architecture on Linux."""
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.is_file():
+        for line in cpu_info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _plain(value: Any) -> Any:
+    """The same with None in place of numbers that JSON cannot say."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
