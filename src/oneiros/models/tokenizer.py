@@ -2,7 +2,7 @@
 
 Sources: VQ-VAE (arXiv 1711.00937), the rotation trick (arXiv 2410.06424), Genie's tokenizer (arXiv 2402.15391).
 
-Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, h x w latent grid, N = h * w codes, K codes.
+Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, h x w latent grid, N = h * w codes.
 """
 
 from __future__ import annotations
@@ -189,6 +189,9 @@ class Tokenizer(nn.Module):
     # -- the codec's boundary ------------------------------------------------------------------------------------
 
     def _latents(self, frames: Tensor) -> Tensor:
+        expected = (self.config.channels, self.config.height, self.config.width)
+        if frames.ndim != 5 or tuple(frames.shape[2:]) != expected:
+            raise ValueError(f"frames have shape {(*frames.shape,)}; this tokenizer takes {('B', 'T', *expected)}")
         latents = self.codec.encode(frames)
         return latents if getattr(self.codec, "latent_channel_first", True) else latents.movedim(-1, 2)
 

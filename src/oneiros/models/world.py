@@ -1,7 +1,7 @@
 """A world model: codes of frames, a causal transformer that dreams the next ones, and the verbs to play it.
 
-Sources: Genie (arXiv 2402.15391) and the public description of Genie 2. The rollout keeps a ring of past keys and values,
-so a step costs the same however long the dream.
+Sources: Genie (arXiv 2402.15391) and the public description of Genie 2. The rollout keeps a ring of past keys and
+values, so a step costs the same however long the dream.
 
 Legend: B batch, T frames, T' latents in time (T for image codecs), F generated frames, s frames per latent, C channels,
 N codes per frame, m codes per step, D width, A names of actions, W window.
@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.nn.actions import ActionEmbedding, ActionHead
 from oneiros.nn.dynamics import Dynamics
+from oneiros.nn.precision import bf16_is_faster
 from oneiros.nn.ring import Ring
 from oneiros.nn.sampling import draw, guide
 from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling
@@ -51,7 +51,7 @@ class WorldConfig:
     learn_first_frame: bool = False
     state_weight: float = 1.0
     action_weight: float = 0.1
-    scale_learning_rate: float = 1.0
+    scale_learning_rate: float = 10.0
     max_keys: int = 10
     joint: bool = False
 
@@ -146,7 +146,13 @@ class World(nn.Module):
     def after_step(self) -> None:
         if self.config.joint:
             self.tokenizer.after_step()
-            self.dynamics.codebook.copy_(self.tokenizer.codebook)
+            self.dynamics.set_codebook(self.tokenizer.codebook)
+
+    def quicken(self) -> World:
+        """Prepare for play: blocks in bf16 where this machine multiplies it faster. Dreams change by rounding alone."""
+        if bf16_is_faster(self.device.type):
+            self.dynamics.blocks.to(torch.bfloat16)
+        return self
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -168,21 +174,21 @@ class World(nn.Module):
         )
         outputs = self.dynamics(self._corrupted(codes, random), conditions)
 
-        first = 0 if self.config.learn_first_frame else 1
-        wanted = valid[:, first:]
-        if not wanted.any():
+        first = self._first_learned
+        if codes.shape[1] <= first:
             raise ValueError(f"clips of {codes.shape[1]} frames leave no frame to predict; use clips of 2 or more")
+        wanted = valid[:, first:]
         predictions = self.dynamics.predictions(outputs[:, first:])[wanted]
         targets = codes[:, first:, self.dynamics.layout.order.to(codes.device)][wanted]
-        logits = self.dynamics.logits(predictions)
-        state = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        losses, hits = self.dynamics.code_losses(predictions, targets)
+        state = _mean(losses)
         total = self.config.state_weight * state
-        parts = {"world/state": state, "world/accuracy": (logits.argmax(-1) == targets).float().mean()}
+        parts = {"world/state": state, "world/accuracy": _mean(hits.float())}
 
         if self.action_head is not None and actions is not None:
             known = valid[:, 1:]
             features = self.dynamics.frame_features(outputs[:, :-1])[known]
-            action = self.action_head.loss(features.float(), actions[known]).mean()
+            action = _mean(self.action_head.loss(features.float(), actions[known]))
             total = total + self.config.action_weight * action
             parts["world/action"] = action
         if tokenizer_loss is not None:
@@ -412,6 +418,8 @@ class World(nn.Module):
         stride = self.tokenizer.temporal_stride
         if scripted and num_frames is None:
             num_frames = actions.shape[1]
+        if isinstance(actions, str) and actions != "head":
+            raise ValueError(f"actions are {actions!r}; give a tensor, None or 'head'")
         if num_frames is None:
             raise ValueError("generate needs num_frames when no actions are given")
         if num_frames % stride:
@@ -440,6 +448,11 @@ class World(nn.Module):
             used = None  # the context's own actions are unknown: a partial record would misalign
         video = torch.cat(frames, 1)
         return Clip(video, used, clip.valid.new_ones(video.shape[:2]), clip.task)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, and 0 of nothing: a small part of a batch may hold padding alone."""
+    return values.sum() / max(values.numel(), 1)
 
 
 def combine_actions(actions: Tensor | None, spec: ActionSpec | None, stride: int) -> Tensor | None:

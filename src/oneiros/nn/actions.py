@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneiros.nn.norm import RMSNorm
 from oneiros.records import ActionSpec
 
 
@@ -50,7 +51,8 @@ class ActionEmbedding(nn.Module):
 
     def vectors(self, actions: Tensor) -> Tensor:
         """Actions (..., ) or (..., A) -> (..., D)."""
-        assert self.spec is not None and self.embed is not None
+        assert self.spec is not None
+        assert self.embed is not None
         if self.spec.kind == "keys":
             assert isinstance(self.embed, nn.Embedding)
             return actions.to(self.embed.weight.dtype) @ self.embed.weight
@@ -129,7 +131,7 @@ class KeyDecoder(nn.Module):
         self.embed = nn.Embedding(num_keys, width)
         self.position = nn.Parameter(torch.randn(self.max_keys + 1, width) * 0.02)
         self.layers = nn.ModuleList(_DecoderLayer(width) for _ in range(2))
-        self.output = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, num_keys + 1))
+        self.output = nn.Sequential(RMSNorm(width), nn.Linear(width, num_keys + 1))
 
     def logits(self, features: Tensor, ids: Tensor) -> Tensor:
         """features (M, D), key ids so far (M, n) -> logits (M, n + 1, A + 1); id A ends the sequence."""
@@ -178,7 +180,7 @@ class _DecoderLayer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         inner = self.HEADS * self.HEAD_DIM
-        self.attention_norm, self.feed_forward_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
         self.project = nn.Linear(width, 3 * inner, bias=False)
         self.output = nn.Linear(inner, width, bias=False)
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

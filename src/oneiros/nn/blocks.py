@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneiros.nn.norm import RMSNorm, rms_norm
 from oneiros.nn.rope import rotate
 
 
@@ -20,17 +21,6 @@ class Memory(Protocol):
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """All tensors (B, heads, L, d); returns what the queries read."""
         ...
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm (arXiv 1910.07467) with its gain in the input's type, which torch's fused kernel needs."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
 
 
 class Attention(nn.Module):
@@ -51,7 +41,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, memory: Memory, rotary: Tensor, first_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """x (B, L, D) -> what was read (B, L, D), and this layer's values (B, L, heads, d)."""
         query_key = self.query_key(x).unflatten(-1, (2 * self.heads, self.head_dim))
-        query_key = rotate(F.rms_norm(query_key, (self.head_dim,), eps=1e-6), rotary)
+        query_key = rotate(rms_norm(query_key), rotary)
         query, key = query_key.split(self.heads, dim=2)
         value = self.value(x).unflatten(-1, (self.heads, self.head_dim))
         if self.gate is not None and first_values is not None:

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneiros.nn.blocks import Block, Memory, RMSNorm
+from oneiros.nn.blocks import Block, Memory
+from oneiros.nn.code_loss import distance_cross_entropy, distance_logits
 from oneiros.nn.layout import Layout, visible
+from oneiros.nn.norm import RMSNorm
 from oneiros.nn.rope import rotary_table
 
 FRAMES_PER_CHUNK = 2  # queries attended together in a clip: more would spend products on masked scores
@@ -37,7 +39,8 @@ class Dynamics(nn.Module):
         num_meta_tokens: int = 16,
         residual_streams: int = 1,
     ) -> None:
-        """codebook: (K, C), kept as a buffer; its spacing sets the initial scale of the logits."""
+        """codebook: (K, C); kept shifted and scaled to unit spread, so that one learning rate fits every tokenizer. Its
+        spacing sets the initial scale of the logits."""
         super().__init__()
         if dim % head_dim:
             raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
@@ -45,8 +48,13 @@ class Dynamics(nn.Module):
         self.window, self.num_meta_tokens, self.streams = window, num_meta_tokens, residual_streams
         self.head_dim, self.heads = head_dim, dim // head_dim
         self.periods = (8.0 * window, 4.0 * max(grid[0], 2), 4.0 * max(grid[1], 2))
-        self.register_buffer("codebook", codebook.detach().clone().float())
+        self.register_buffer("codebook_mean", codebook.detach().float().mean(0))
+        self.register_buffer("codebook_spread", codebook.detach().float().std().clamp_min(1e-6))
+        self.register_buffer("codebook", torch.empty_like(codebook, dtype=torch.float32))
+        self.codebook_mean: Tensor
+        self.codebook_spread: Tensor
         self.codebook: Tensor
+        self.set_codebook(codebook)
         self.enter = nn.Linear(codebook.shape[1], dim)
         self.own_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is ACT
         self.target_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is NONE
@@ -63,12 +71,15 @@ class Dynamics(nn.Module):
         for position in (self.own_position, self.target_position):
             nn.init.normal_(position.weight, std=0.5)
         with torch.no_grad():
-            # Codebooks differ in spread: enter at unit size whatever the tokenizer.
-            self.enter.weight.div_(self.codebook.std().clamp_min(1e-6))
             for block in self.blocks:
                 assert isinstance(block, Block)
                 for layer in (block.attention.output, block.feed_forward.contract):
                     layer.weight.mul_((2 * len(self.blocks)) ** -0.5)
+
+    @torch.no_grad()
+    def set_codebook(self, codebook: Tensor) -> None:
+        """Follow a codebook (K, C) that goes on learning; shift and scale stay those of the first."""
+        self.codebook.copy_((codebook - self.codebook_mean) / self.codebook_spread)
 
     # -- elements ------------------------------------------------------------------------------------------------
 
@@ -139,17 +150,13 @@ class Dynamics(nn.Module):
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Outputs (..., D) -> float32 logits (..., K): negative distance to each code times a learned scale."""
-        query = self.leave(self.output_norm(outputs))
-        with torch.autocast(query.device.type, enabled=False):
-            query = query.float()
-            squared = torch.addmm(
-                self.codebook.square().sum(-1) + query.flatten(0, -2).square().sum(-1, keepdim=True),
-                query.flatten(0, -2),
-                self.codebook.T,
-                alpha=-2,
-            )
-            # The floor keeps the root's slope finite for an output that lies on a code.
-            return (-self.log_scale.exp() * squared.clamp_min(1e-6).sqrt()).unflatten(0, query.shape[:-1])
+        return distance_logits(self.leave(self.output_norm(outputs)), self.codebook, self.log_scale.exp())
+
+    def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (..., D), codes (...) -> cross-entropy and whether the code was the likeliest, each (...)."""
+        query = self.leave(self.output_norm(outputs)).flatten(0, -2)
+        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten())
+        return losses.view_as(targets), hits.view_as(targets)
 
     def frame_features(self, outputs: Tensor) -> Tensor:
         """What the action head reads: the mean of outputs (..., E, D) over steps 1 .. N/m -> (..., D)."""
@@ -157,11 +164,11 @@ class Dynamics(nn.Module):
 
 
 def _initial_log_scale(codebook: Tensor) -> Tensor:
-    """The scale at which the nearest other code is e^-2 as likely: at scale 1, close codes would cap confidence."""
-    distances = torch.cdist(codebook, codebook)
-    distances.fill_diagonal_(torch.inf)
-    nearest = distances.amin(-1)
-    return (2.0 / nearest[nearest.isfinite()].median().clamp_min(1e-3)).log() if len(codebook) > 1 else torch.zeros(())
+    """The scale at which codes at the mean distance differ by a factor e^2: at scale 1, close codes would cap the
+    confidence; much above this, training would begin by unlearning confidence in the wrong codes."""
+    if len(codebook) < 2:
+        return torch.zeros(())
+    return (2.0 / torch.pdist(codebook).mean().clamp_min(1e-3)).log()
 
 
 class Clipwise:

@@ -82,6 +82,7 @@ class Ring:
         return self.dynamics.run(x, self, self.dynamics.rotary(times, of_step))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        assert self._mask is not None
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self._writing] = key
         values[:, :, self._writing] = value

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 from typing import TYPE_CHECKING
 
 import torch
 
+from oneiros.nn.precision import bf16_is_faster
 from oneiros.train.config import Precision
 
 if TYPE_CHECKING:
@@ -18,27 +21,41 @@ def make_fabric(precision: Precision) -> Fabric:
     from lightning_fabric import Fabric  # takes seconds
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run announces its precision itself
     processes, here = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(device))
     # a null embedding that no sample drew has no gradient; buffers are each process's own until after_step sums them
     together = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(device_type))
+    keep_memory()
     fabric = Fabric(
         accelerator="auto",
         devices=here,
         num_nodes=processes // here,
         strategy=together if processes > 1 else "auto",
-        precision="bf16-mixed" if precision == "bf16" or (precision == "auto" and bf16_is_faster()) else "32-true",
+        precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
     return fabric
 
 
+def keep_memory() -> None:
+    """Let malloc keep what a step frees instead of handing it back to the kernel.
+
+    By default glibc maps large tensors anew each time, and every page is faulted in again: on virtual machines that
+    was measured to double the time of elementwise operations. Does nothing where libc is not glibc.
+    """
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28), (arena_max, 1)):
+        mallopt(option, value)
+
+
 def precision_of(fabric: Fabric) -> str:
     """`bf16-mixed` or `32-true`."""
     return str(fabric.strategy.precision.precision)
-
-
-def bf16_is_faster() -> bool:
-    """Whether this machine has instructions for bf16 matrix products (measured 5x float32 on CPUs that have)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

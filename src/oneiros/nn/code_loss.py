@@ -1,0 +1,63 @@
+"""Cross-entropy over a codebook scored by distance, without ever holding all logits.
+
+Legend: R rows (codes to predict), C width of a codebook vector, K codebook size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROWS_PER_CHUNK = 256  # 256 x 512 float32 logits stay in a core's cache; a whole batch's would cross memory ten times
+MIN_SQUARED = 1e-6  # keeps the root's slope finite for a query that lies on a code
+
+
+def distance_logits(query: Tensor, codebook: Tensor, scale: Tensor) -> Tensor:
+    """query (..., C), codebook (K, C), scale () -> float32 logits (..., K): negative distance times the scale."""
+    with torch.autocast(query.device.type, enabled=False):  # squared distances in bf16 would cancel to noise
+        return -scale * _distances(query.flatten(0, -2).float(), codebook).unflatten(0, query.shape[:-1])
+
+
+def distance_cross_entropy(query: Tensor, codebook: Tensor, log_scale: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of `distance_logits` for each row, and whether the target was the likeliest code.
+
+    query (R, C), codebook (K, C), log_scale (), target int64 (R,) -> float32 (R,), bool (R,). Gradients reach query and
+    log_scale; they are formed chunk by chunk in the forward pass, where the logits are at hand.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        losses, hits = _DistanceCrossEntropy.apply(query.float(), codebook, log_scale, target)  # type: ignore[misc]
+    return losses, hits
+
+
+def _distances(query: Tensor, codebook: Tensor) -> Tensor:
+    norms = codebook.square().sum(-1) + query.square().sum(-1, keepdim=True)
+    return torch.addmm(norms, query, codebook.T, alpha=-2).clamp_min_(MIN_SQUARED).sqrt_()
+
+
+class _DistanceCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query: Tensor, codebook: Tensor, log_scale: Tensor, target: Tensor):
+        scale = log_scale.exp()
+        losses, hits = query.new_empty(len(query)), torch.empty(len(query), dtype=torch.bool, device=query.device)
+        query_slope, scale_slope = torch.empty_like(query), query.new_empty(len(query))
+        rows = ROWS_PER_CHUNK if query.device.type == "cpu" else len(query)
+        for first in range(0, len(query), max(rows, 1)):
+            part = slice(first, first + rows)
+            q, wanted = query[part], target[part, None]
+            distance = _distances(q, codebook)
+            logits = distance * -scale
+            hits[part] = logits.argmax(-1) == wanted[:, 0]
+            losses[part] = logits.logsumexp(-1) - logits.gather(1, wanted)[:, 0]
+            excess = logits.softmax(-1)  # d loss / d logits, once the target's 1 is taken off
+            excess.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=excess.dtype))
+            scale_slope[part] = (excess * distance).sum(-1) * -scale
+            pull = excess.div_(distance).mul_(-scale)
+            query_slope[part] = torch.addmm(q * pull.sum(-1, keepdim=True), pull, codebook, alpha=-1)
+        ctx.save_for_backward(query_slope, scale_slope)
+        ctx.mark_non_differentiable(hits)
+        return losses, hits
+
+    @staticmethod
+    def backward(ctx, losses_slope: Tensor, _: Tensor):
+        query_slope, scale_slope = ctx.saved_tensors
+        return query_slope * losses_slope[:, None], None, scale_slope @ losses_slope, None
