@@ -102,9 +102,8 @@ def main() -> None:
     print(f"            step p50 {p50:.1f} ms   p95 {p95:.1f} ms   p99 {p99:.1f} ms")
     print(f"            memory {before:.0f} MiB before, {resident_megabytes():.0f} MiB after")
     slow = torch.tensor(recompute(world, 20), dtype=torch.float64)
-    print(
-        f"recomputed  {1 / slow.mean():7.1f} frames/s: the cache makes a frame {slow.mean() / seconds.mean():.1f}x faster"
-    )
+    ratio = slow.mean() / seconds.mean()
+    print(f"recomputed  {1 / slow.mean():7.1f} frames/s: the cache makes a frame {ratio:.1f}x faster")
 
 
 if __name__ == "__main__":

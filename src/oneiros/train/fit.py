@@ -16,7 +16,7 @@ from torch import nn
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import check_room, time_needed
 from oneiros.train.log import Averages, Metrics, Watch, environment
-from oneiros.train.machine import make_fabric, precision_of
+from oneiros.train.machine import keep_memory, make_fabric, precision_of
 from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
 from oneiros.train.stop import StopRequest
@@ -70,6 +70,7 @@ def fit(
     no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last checkpoint survives all of them.
     """
     state = opening_state(out, config, resume=resume)
+    keep_memory()
     fabric = make_fabric(config.precision)
     stepper = Stepper(model, make_batch, config, fabric)
     first = state["step"] if state else 0

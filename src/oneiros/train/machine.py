@@ -27,9 +27,6 @@ def make_fabric(precision: Precision) -> Fabric:
     bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(device))
     # a null embedding that no sample drew has no gradient; buffers are each process's own until after_step sums them
     together = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(device_type))
-    keep_memory()
     fabric = Fabric(
         accelerator="auto",
         devices=here,
