@@ -13,7 +13,7 @@ _PUBLIC = {
     "Loss": "oneiros.records",
     "Sampling": "oneiros.records",
     "Dataset": "oneiros.data.lerobot",
-    "DatasetWriter": "oneiros.data.lerobot",
+    "DatasetWriter": "oneiros.data.writer",
     "Tokenizer": "oneiros.models.tokenizer",
     "World": "oneiros.models.world",
     "load": "oneiros.models.checkpoint",
