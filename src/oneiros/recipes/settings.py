@@ -179,3 +179,20 @@ class WorldSettings(Settings):
 
     joint: bool = False
     """Train the tokenizer along with the world, from frames instead of codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """A demo to run. The default takes a quarter of an hour on two cores."""
+
+    out: Path = Path("demo")
+    """Where everything goes: data/, tokenizer/, world/."""
+
+    env: str = "doom:health_gathering"
+    """doom:SCENARIO or gym:ENV_ID."""
+
+    episodes: int = 200
+    """To record; the last tenth is held out and never trained on."""
+
+    preset: Literal["tiny", "small", "base"] = "small"
+    """Of the tokenizer and the world: tiny takes a minute and dreams mud."""
