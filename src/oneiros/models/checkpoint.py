@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,9 @@ def load(
         tokenizer = load(folder / TOKENIZER, codec=codec, trainable=trainable)
         if not isinstance(tokenizer, Tokenizer):
             raise ValueError(f"{folder / TOKENIZER} holds a {type(tokenizer).__name__}, not the world's tokenizer")
-        model: Tokenizer | World = World(_parse(WorldConfig.from_json, config, folder), tokenizer)
+        model = _build(lambda values: World(WorldConfig.from_json(values), tokenizer), config, folder)
     elif kind == "tokenizer":
-        model = Tokenizer(_parse(_tokenizer_config, config, folder), codec, trainable=trainable)
-        if model.quantiser is not None:
-            model.start_codebook(_read_weights(folder)["codebook"])
+        model = _build(lambda values: Tokenizer(_tokenizer_config(values), codec, trainable=trainable), config, folder)
     else:
         raise ValueError(f"{folder / CONFIG}: kind is {kind!r}; this version knows 'tokenizer' and 'world'")
     weights = _read_weights(folder)
@@ -77,6 +75,8 @@ def load(
             f"{folder / WEIGHTS} does not fit {CONFIG}: {wrong[0]} and {len(wrong) - 1} more tensors differ"
         )
     model.load_state_dict(weights, strict=False)
+    if isinstance(model, Tokenizer) and model.quantiser is not None:
+        model.start_codebook(model.codebook)
     return model.to(device).eval()
 
 
@@ -101,11 +101,15 @@ def _tokenizer_config(values: Mapping[str, Any]) -> TokenizerConfig:
     return TokenizerConfig(**values)
 
 
-def _parse(parse: Any, config: Mapping[str, Any], folder: Path) -> Any:
+def _build(build: Callable[[Mapping[str, Any]], Any], config: Mapping[str, Any], folder: Path) -> Tokenizer | World:
+    values = config.get("model")
+    if not isinstance(values, dict):
+        raise ValueError(f"{folder / CONFIG} is damaged: it describes no model")
     try:
-        return parse(config["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} does not describe a model: {error}") from None
+        return build(values)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever a wrong value runs into
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{folder / CONFIG} describes no model that can be built: {reason}") from None
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
