@@ -71,7 +71,8 @@ class ActionSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActionSpec:
         known = {field.name for field in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**given)
 
     def matches(self, other: ActionSpec | None) -> bool:
         """Whether actions of one mean the same as actions of the other (statistics may differ)."""

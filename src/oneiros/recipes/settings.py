@@ -29,7 +29,15 @@ TOKENIZER_PRESETS = {
     ),
     "small": Preset(
         model={"codebook_size": 512, "code_dim": 32, "codec_width": 64, "codec_depth": 2},
-        fit={"steps": 1500, "batch_size": 32, "learning_rate": 1e-3, "save_every": 250, "picture_every": 250},
+        fit={
+            "steps": 2600,
+            "batch_size": 24,
+            "learning_rate": 1.5e-3,
+            "final_lr_fraction": 0.05,
+            "ema_decay": 0.99,
+            "save_every": 500,
+            "picture_every": 500,
+        },
     ),
     "base": Preset(
         model={"codebook_size": 4096, "code_dim": 64, "codec_width": 128, "codec_depth": 3},
@@ -45,9 +53,20 @@ WORLD_PRESETS = {
         clip_frames=8,
     ),
     "small": Preset(
-        model={"dim": 256, "depth": 6, "head_dim": 64, "window": 16},
-        fit={"steps": 1500, "batch_size": 8, "learning_rate": 1e-3, "save_every": 250, "picture_every": 250},
-        clip_frames=20,
+        # Small batches learn most from each frame: at 18,000 frames, 4 clips a step had reached a loss that 12 did not.
+        model={"dim": 192, "depth": 6, "window": 8, "action_dropout": 0.1, "corruption": 0.1},
+        fit={
+            "steps": 2000,
+            "batch_size": 4,
+            "learning_rate": 2e-3,
+            "final_lr_fraction": 0.03,
+            "weight_decay": 0.05,
+            "betas": (0.9, 0.97),
+            "ema_decay": 0.995,
+            "save_every": 500,
+            "picture_every": 500,
+        },
+        clip_frames=10,
     ),
     "base": Preset(
         model={"dim": 768, "depth": 12, "head_dim": 64, "window": 32},
