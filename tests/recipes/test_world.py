@@ -65,7 +65,7 @@ def test_held_out_clips_are_measured_and_drawn(world_run):
     for name in ("state", "accuracy", "action", "psnr_1", "psnr_4", "copy_psnr_4", "psnr_8", "copy_psnr_8"):
         assert f"held_out/{name}" in row
     picture = Image.open(world_run / "pictures" / "step_000024.png")
-    assert picture.width >= (3 + 12) * 96
+    assert picture.width >= (3 + 8) * 96
     assert picture.height >= 3 * 2 * 96
 
 

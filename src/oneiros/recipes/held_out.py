@@ -17,7 +17,7 @@ from oneiros.models.world import World
 from oneiros.recipes.pictures import frame_rows, save_strips, spread
 from oneiros.records import Clip, Sampling
 
-NUM_CLIPS, CONTEXT, HORIZON = 16, 8, 12
+NUM_CLIPS, CONTEXT, HORIZON = 8, 8, 8
 STARTS = "starts.safetensors"  # where players find beginnings without the dataset
 _DRAWN_CLIPS, _DRAWN_CONTEXT = 3, 3
 _HORIZONS = (1, 4, 8)

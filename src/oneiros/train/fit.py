@@ -166,7 +166,7 @@ class _Run:
         assert self.pictures is not None
         model = self.stepper.model.eval()
         try:
-            with torch.no_grad(), self.stepper.ema.swapped_in():
+            with torch.no_grad(), self.stepper.fabric.autocast(), self.stepper.ema.swapped_in():
                 return self.pictures(model, self.stepper.step) or {}
         except OSError as error:  # a picture is not worth a run
             self.watch.say(f"no picture of step {self.stepper.step}: {error}")
