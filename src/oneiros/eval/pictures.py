@@ -59,18 +59,19 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def save_frames(frames: np.ndarray, path: Path, *, fps: float) -> None:
-    """Write .mp4 (H.264), .gif, .webp (animations) or .png (a strip), whole or not at all.
+def check_ending(path: Path) -> None:
+    """ValueError for a file that `save_frames` cannot write."""
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"{path} ends in {path.suffix!r}; choose {', '.join(_WRITERS)}")
 
-    Raises ValueError for another ending.
-    """
-    writers = {".mp4": _save_video, ".gif": _save_gif, ".webp": _save_webp, ".png": _save_strip}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path} ends in {path.suffix!r}; choose {', '.join(writers)}")
+
+def save_frames(frames: np.ndarray, path: Path, *, fps: float) -> None:
+    """Write .mp4 (H.264), .gif or .webp (animations), or .png (a strip), whole or not at all."""
+    check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
     try:
-        writers[path.suffix.lower()](frames, partial, fps)
+        _WRITERS[path.suffix.lower()](frames, partial, fps)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -102,3 +103,6 @@ def _save_animation(frames: np.ndarray, target: io.BytesIO | Path, format: str, 
     first.save(
         target, format, save_all=True, append_images=others, duration=max(20, round(1000 / fps)), loop=0, **options
     )
+
+
+_WRITERS = {".mp4": _save_video, ".gif": _save_gif, ".webp": _save_webp, ".png": _save_strip}

@@ -1,0 +1,173 @@
+"""`oneiros dream`: a scripted rollout as a video, beside the real episode where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from oneiros.models.world import World
+    from oneiros.records import Clip
+
+DESCRIPTION = """Write a video of a dream.
+
+From an episode of a dataset the dream is given the first frames and then the recorded actions; the video shows what
+happened on the left and the dream on the right, under a bar that is grey while frames are given and orange while they
+are dreamed. With a script of actions, or from a picture, it shows the dream alone.
+
+  oneiros dream runs/world data --episode 3 --out dream.mp4
+  oneiros dream runs/world data --actions "MOVE_FORWARD*8,TURN_LEFT*4" --out turn.gif
+  oneiros dream runs/world --image photo.png --actions "MOVE_FORWARD*20" --out photo.mp4
+"""
+
+
+@dataclass(frozen=True)
+class DreamCommand:
+    run: Annotated[Path, tyro.conf.Positional]
+    """The world's run folder."""
+    data: Annotated[Path | None, tyro.conf.Positional] = None
+    """The dataset. Without it, and without a picture, dreams start where training left starts in the run folder."""
+    out: Path = Path("dream.mp4")
+    """.mp4, .gif or .webp for a moving picture, .png for a strip of frames."""
+    episode: int | None = None
+    """The episode to dream on from. Default: the first that was held out of training."""
+    start: int = 0
+    """The episode's row to begin at."""
+    context: int = 8
+    """Real frames that the dream is given."""
+    frames: int | None = None
+    """Frames to dream. Default: as many as there are actions, at most 100 of a recording."""
+    actions: str | None = None
+    """What to do instead of what was recorded: names, + between keys held together, * to repeat, commas between."""
+    image: Path | None = None
+    """Begin with this picture instead of an episode."""
+    temperature: float = 0.9
+    """0 dreams the likeliest future, more dreams bolder ones."""
+    guidance: float = 1.0
+    """Above 1 the dream obeys more strictly, at twice the time a frame."""
+    device: str = "cpu"
+    """Such as cuda."""
+    seed: int = 0
+    """The same seed gives the same dream."""
+
+
+def main(arguments: list[str]) -> None:
+    dream(tyro.cli(DreamCommand, prog="oneiros dream", args=arguments, description=DESCRIPTION))
+
+
+def dream(command: DreamCommand) -> None:
+    """Raises ValueError for a run, dataset, episode, picture, script or ending of --out that does not fit."""
+    import numpy as np
+
+    from oneiros.data.frames import to_uint8
+    from oneiros.envs.starts import load_world
+    from oneiros.eval.pictures import beside, check_ending, enlarge, save_frames
+    from oneiros.eval.progress import bars
+    from oneiros.eval.rollout import roll
+    from oneiros.records import Sampling
+
+    check_ending(command.out)
+    world = load_world(command.run, device=command.device)
+    context, actions, real, begin = _beginning(command, world)
+    num_frames = _length(command, actions, real)
+    sampling = Sampling(temperature=command.temperature, guidance_scale=command.guidance)
+    with bars() as track:
+        advance = track("dreaming", num_frames)
+        options: dict[str, Any] = {"sampling": sampling, "seed": command.seed, "advance": advance}
+        dreamed = roll(world, context, actions, num_frames=num_frames, **options)[0][0].numpy()
+    given = to_uint8(context.frames[0]).cpu().numpy()
+    shown = np.concatenate([given, dreamed])
+    rows = [shown] if real is None else [np.concatenate([given, real[:num_frames]]), shown]
+    video = enlarge(beside(rows, num_given=len(given)))
+    save_frames(video, command.out, fps=world.config.fps)
+    print(f"{num_frames} frames dreamed from {begin}{_closeness(dreamed, real, given)} -> {command.out}")
+
+
+def _beginning(command: DreamCommand, world: World) -> tuple[Clip, Tensor | None, np.ndarray | None, str]:
+    """The context, the actions that follow, the real frames that they led to (where they did), and its name."""
+    script = _script(command, world)
+    if command.image is None and command.data is not None:
+        return _episode(command, world, command.data, script)
+    from oneiros.envs.starts import find_starts
+
+    context = find_starts(world, command.run, data=command.data, image=command.image)[0]
+    begin = command.image or f"a start in {command.run}"
+    return context, script, None, str(begin)
+
+
+def _script(command: DreamCommand, world: World) -> Tensor | None:
+    """The actions of --actions for the world, (1, F, ...)."""
+    import torch
+
+    from oneiros.envs.actions import parse_script
+
+    spec = world.config.action_spec
+    if command.actions is None:
+        return None
+    if spec is None:
+        raise ValueError(f"{command.run} was trained without actions; it cannot follow {command.actions!r}")
+    actions = torch.from_numpy(parse_script(command.actions, spec))[None]
+    return actions.repeat(1, 1, world.config.frame_stride) if spec.kind == "continuous" else actions
+
+
+def _episode(
+    command: DreamCommand, world: World, data: Path, script: Tensor | None
+) -> tuple[Clip, Tensor | None, np.ndarray | None, str]:
+    from oneiros.data.frames import to_uint8
+    from oneiros.data.lerobot import Dataset
+    from oneiros.envs.starts import held_out_episodes, load_clips
+    from oneiros.eval.rollout import context_of
+
+    dataset = Dataset.open(data)
+    held_out = held_out_episodes(command.run, dataset)
+    episode = held_out[0] if command.episode is None else command.episode
+    lengths = {known.index: known.length for known in dataset.episodes}
+    if episode not in lengths:
+        raise ValueError(f"{data} has no readable episode {episode}; it has {min(lengths)} to {max(lengths)}")
+    wanted = 0 if script is not None else command.frames or 100
+    available = (lengths[episode] - 1 - command.start) // world.config.frame_stride + 1 - command.context
+    if command.start < 0 or available < min(1, wanted):
+        raise ValueError(
+            f"episode {episode} has {lengths[episode]} rows; {command.context} given frames from row {command.start} "
+            f"on at stride {world.config.frame_stride} leave nothing to dream beside"
+        )
+    num_frames = min(wanted, available)
+    clips: Any = load_clips(world, command.run, dataset, [episode], length=command.context + num_frames)
+    clip: Clip = clips.batch([command.start])
+    begin = f"episode {episode}{'' if episode in held_out else ' (which training has seen)'}"
+    if script is not None:
+        return clip, script, None, begin
+    actions = None if clip.actions is None else clip.actions[:, command.context - 1 :]
+    real = to_uint8(clip.frames[0, command.context :]).numpy()
+    return context_of(clip, command.context), actions, real, begin
+
+
+def _length(command: DreamCommand, actions: Tensor | None, real: np.ndarray | None) -> int:
+    """How many frames to dream."""
+    known = len(real) if real is not None else None if actions is None else actions.shape[1]
+    if known is None:
+        if command.frames is None:
+            raise ValueError("without a recording and without --actions a dream needs --frames to know when to stop")
+        return command.frames
+    if command.frames is not None and command.frames > known:
+        raise ValueError(f"{command.frames} frames need as many actions; there are {known}")
+    return command.frames or known
+
+
+def _closeness(dreamed: np.ndarray, real: np.ndarray | None, given: np.ndarray) -> str:
+    """PSNR beside copying the last given frame, where there is something to compare with."""
+    import torch
+
+    from oneiros.eval.metrics import psnr
+
+    if real is None:
+        return ""
+    truth = torch.from_numpy(real[: len(dreamed)])
+    close, copied = (psnr(torch.from_numpy(frames), truth).mean().item() for frames in (dreamed, given[-1:]))
+    return f", PSNR {close:.1f} dB (copying the last given frame {copied:.1f} dB)"
