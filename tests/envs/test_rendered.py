@@ -79,3 +79,14 @@ def test_bad_settings_are_named():
         make_env("gym:EchoKeys-v0", height=0)
     with pytest.raises(ValueError, match="at least 1"):
         make_env("gym:EchoKeys-v0", frame_skip=0)
+
+
+def test_a_module_of_ones_own_may_register_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "own_envs.py").write_text(
+        "import gymnasium\ngymnasium.register('Own-v0', 'tests.envs.echo_env:Echo', "
+        "kwargs={'action_space': gymnasium.spaces.Discrete(4)})"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert make_env("gym:own_envs:Own-v0").action_spec.size == 4
+    with pytest.raises(ValueError, match="No module named 'nowhere'"):
+        make_env("gym:nowhere:Own-v0")

@@ -28,7 +28,7 @@ Gymnasium environment that renders to an array with its own actions. Recording i
 @dataclass(frozen=True)
 class Record:
     env: Annotated[str, tyro.conf.Positional]
-    """doom:SCENARIO or gym:ENV_ID."""
+    """doom:SCENARIO or gym:ENV_ID; gym:MODULE:ENV_ID where a module of yours registers it."""
     out: Path
     """The dataset's folder: new, empty, or a dataset of the same environment to append to."""
     episodes: int = 10

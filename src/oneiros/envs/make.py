@@ -42,7 +42,7 @@ def make_env(
     depth: bool = False,
     labels: bool = False,
 ) -> PixelEnv:
-    """The environment `doom:SCENARIO` or `gym:ENV_ID`.
+    """The environment `doom:SCENARIO` or `gym:ENV_ID`; `gym:MODULE:ENV_ID` where a module of one's own registers it.
 
     height, width: pixels of the images. frame_skip: ViZDoom's tics (default 4), or Gymnasium's steps (default 1), that
     one step lasts. depth, labels: more cameras, ViZDoom only.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
@@ -94,11 +96,19 @@ class RenderedEnv(gym.Env[Any, Any]):
 
 
 def _make(env_id: str) -> gym.Env[Any, Any]:
-    """`gymnasium.make`, with one line that helps for whatever goes wrong."""
+    """`gymnasium.make`, with one line that helps for whatever goes wrong.
+
+    env_id: as Gymnasium's own, MODULE:ID imports the module first; here also one of the working directory.
+    """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout,
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
     name = f"gym:{env_id}"
+    module, _, env_id = env_id.rpartition(":")
+    if module and "" not in sys.path:
+        sys.path.insert(0, "")
     try:
+        if module:
+            import_module(module)
         entry = gym.spec(env_id).entry_point
         creator = entry if callable(entry) else load_env_creator(str(entry))
         modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
