@@ -268,3 +268,23 @@ def test_a_real_robot_dataset():
     actions = np.concatenate([dataset.actions(episode.index) for episode in dataset.episodes])
     np.testing.assert_allclose(actions.mean(axis=0), dataset.action_spec.mean, atol=1e-4)
     np.testing.assert_allclose(actions.std(axis=0), dataset.action_spec.std, atol=1e-4)
+
+
+def test_a_dataset_of_the_official_writer(counting):
+    """Three episodes of 5, 8 and 3 rows written by lerobot 0.6.1 (AV1 colour, HEVC depth, several in one file).
+
+    Frames show the running number in twelve bars; depth is 0.5 m + number / 20, and the first action is the number.
+    """
+    dataset = Dataset.open(Path(__file__).parent / "lerobot_0_6_1", strict=True)
+    assert [episode.task for episode in dataset.episodes] == ["t5", "t8", "t3"]
+    assert [camera.kind for camera in dataset.cameras] == ["rgb", "depth"]
+    assert dataset.action_spec.names == ("x", "y", "z")
+    first = 0
+    for episode in dataset.episodes:
+        expected = np.arange(first, first + episode.length)
+        bars = dataset.frames(episode.index)[:, 32, 4::8, 0] > 127
+        assert (bars @ (1 << np.arange(12)) == expected).all()
+        np.testing.assert_allclose(dataset.depth(episode.index)[:, 3, 3], 0.5 + expected / 20, atol=0.002)
+        assert (dataset.actions(episode.index)[:, 0] == expected).all()
+        assert dataset.states(episode.index).tolist() == [[number, 2 * number] for number in expected]
+        first += episode.length

@@ -51,6 +51,7 @@ class Dataset:
     def __init__(self, layout: Layout, damage: dict[int, str]) -> None:
         self._layout = layout
         self._files = {files.index: files for files in layout.episodes if files.index not in damage}
+        self._columns: dict[str, tuple[Path, np.ndarray, pa.Array]] = {}
         features = layout.info["features"]
         self.path, self.fps = layout.root, layout.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
@@ -163,15 +164,25 @@ class Dataset:
     def column(self, episode_index: int, name: str) -> np.ndarray:
         """A column of the data files, (T, n); missing values are NaN."""
         files = self._find(episode_index)
-        try:
-            table = pq.read_table(files.data, columns=[name], filters=[("episode_index", "=", episode_index)])
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{files.data}: episode {episode_index} cannot be read ({error})") from error
-        if table.num_rows != files.length:
+        numbers, column = self._whole_column(files.data, name)
+        rows = np.flatnonzero(numbers == episode_index)
+        if len(rows) != files.length:
             raise ValueError(
-                f"{files.data}: episode {episode_index} has {table.num_rows} rows; the metadata says {files.length}"
+                f"{files.data}: episode {episode_index} has {len(rows)} rows; the metadata says {files.length}"
             )
-        return _to_numpy(table.column(name).combine_chunks(), files)
+        return _to_numpy(column.take(pa.array(rows)), files)
+
+    def _whole_column(self, path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
+        """A file's episode numbers and one of its columns. The last file is kept: many episodes share it."""
+        if self._columns.get(name, (None,))[0] != path:
+            try:
+                table = pq.read_table(path, columns=["episode_index", name], use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: cannot be read ({error})") from error
+            if missing := {"episode_index", name} - set(table.column_names):
+                raise ValueError(f"{path}: has no column {', '.join(missing)}")
+            self._columns[name] = (path, table["episode_index"].to_numpy(), table[name].combine_chunks())
+        return self._columns[name][1:]
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
