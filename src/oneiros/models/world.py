@@ -32,8 +32,10 @@ class WorldConfig:
     tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
     action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
-    learn_first_frame: also learn to dream a first frame from nothing. scale_learning_rate: of the logits' scale,
-    relative to the rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
+    target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
+    the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
+    from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer along with
+    the dynamics, by the weights of its own config.
     """
 
     action_spec: ActionSpec | None = None
@@ -48,6 +50,7 @@ class WorldConfig:
     residual_streams: int = 1
     action_dropout: float = 0.5
     corruption: float = 0.0
+    target_spread: float = 0.0
     learn_first_frame: bool = False
     state_weight: float = 1.0
     action_weight: float = 0.1
@@ -116,6 +119,7 @@ class World(nn.Module):
             window=config.window,
             num_meta_tokens=config.num_meta_tokens,
             residual_streams=config.residual_streams,
+            target_spread=config.target_spread,
         )
         per_step = config.frame_stride * tokenizer.temporal_stride
         self.action_embedding = ActionEmbedding(spec=config.action_spec, dim=config.dim, actions_per_step=per_step)

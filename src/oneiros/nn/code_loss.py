@@ -18,14 +18,29 @@ def distance_logits(query: Tensor, codebook: Tensor, scale: Tensor) -> Tensor:
         return -scale * _distances(query.flatten(0, -2).float(), codebook).unflatten(0, query.shape[:-1])
 
 
-def distance_cross_entropy(query: Tensor, codebook: Tensor, log_scale: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of `distance_logits` for each row, and whether the target was the likeliest code.
+def neighbourly_targets(codebook: Tensor, spread: float) -> Tensor:
+    """What a code's target becomes when codes near it share it: (K, C) -> (K, K), rows sum to 1.
 
-    query (R, C), codebook (K, C), log_scale (), target int64 (R,) -> float32 (R,), bool (R,). Gradients reach query and
-    log_scale; they are formed chunk by chunk in the forward pass, where the logits are at hand.
+    A code at distance d gets exp(-(d / spread)^2 / 2) as much as the code itself; spread 0 is the identity. Codes lie
+    dense where frames are textured and sparse elsewhere; without sharing, textures split their probability over many
+    near-equal codes, and the likeliest single code is a flat one that stands alone.
+    """
+    if spread == 0:
+        return torch.eye(len(codebook), device=codebook.device)
+    return (torch.cdist(codebook, codebook).square() / (-2 * spread**2)).softmax(-1)
+
+
+def distance_cross_entropy(
+    query: Tensor, codebook: Tensor, log_scale: Tensor, code: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of `distance_logits` for each row, and whether its code was the likeliest.
+
+    query (R, C), codebook (K, C), log_scale (), code int64 (R,), targets (K, K), the distribution wanted for each code
+    -> float32 (R,), bool (R,). Gradients reach query and log_scale; they are formed chunk by chunk in the forward pass,
+    where the logits are at hand.
     """
     with torch.autocast(query.device.type, enabled=False):
-        losses, hits = _DistanceCrossEntropy.apply(query.float(), codebook, log_scale, target)  # type: ignore[misc]
+        losses, hits = _DistanceCrossEntropy.apply(query.float(), codebook, log_scale, code, targets)  # type: ignore[misc]
     return losses, hits
 
 
@@ -36,21 +51,20 @@ def _distances(query: Tensor, codebook: Tensor) -> Tensor:
 
 class _DistanceCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query: Tensor, codebook: Tensor, log_scale: Tensor, target: Tensor):
+    def forward(ctx, query: Tensor, codebook: Tensor, log_scale: Tensor, code: Tensor, targets: Tensor):
         scale = log_scale.exp()
         losses, hits = query.new_empty(len(query)), torch.empty(len(query), dtype=torch.bool, device=query.device)
         query_slope, scale_slope = torch.empty_like(query), query.new_empty(len(query))
-        rows = ROWS_PER_CHUNK if query.device.type == "cpu" else len(query)
-        for first in range(0, len(query), max(rows, 1)):
+        rows = ROWS_PER_CHUNK if query.device.type == "cpu" else max(len(query), 1)
+        for first in range(0, len(query), rows):
             part = slice(first, first + rows)
-            q, wanted = query[part], target[part, None]
+            q, wanted = query[part], targets[code[part]]
             distance = _distances(q, codebook)
             logits = distance * -scale
-            hits[part] = logits.argmax(-1) == wanted[:, 0]
-            losses[part] = logits.logsumexp(-1) - logits.gather(1, wanted)[:, 0]
-            excess = logits.softmax(-1)  # d loss / d logits, once the target's 1 is taken off
-            excess.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=excess.dtype))
-            scale_slope[part] = (excess * distance).sum(-1) * -scale
+            hits[part] = logits.argmax(-1) == code[part]
+            losses[part] = logits.logsumexp(-1) - torch.linalg.vecdot(wanted, logits)
+            excess = logits.softmax(-1).sub_(wanted)  # d loss / d logits
+            scale_slope[part] = torch.linalg.vecdot(excess, logits)
             pull = excess.div_(distance).mul_(-scale)
             query_slope[part] = torch.addmm(q * pull.sum(-1, keepdim=True), pull, codebook, alpha=-1)
         ctx.save_for_backward(query_slope, scale_slope)
@@ -60,4 +74,4 @@ class _DistanceCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, losses_slope: Tensor, _: Tensor):
         query_slope, scale_slope = ctx.saved_tensors
-        return query_slope * losses_slope[:, None], None, scale_slope @ losses_slope, None
+        return query_slope * losses_slope[:, None], None, scale_slope @ losses_slope, None, None

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.nn.blocks import Block, Memory
-from oneiros.nn.code_loss import distance_cross_entropy, distance_logits
+from oneiros.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
 from oneiros.nn.layout import Layout, visible
 from oneiros.nn.norm import RMSNorm
 from oneiros.nn.rope import rotary_table
@@ -38,9 +38,10 @@ class Dynamics(nn.Module):
         window: int = 16,
         num_meta_tokens: int = 16,
         residual_streams: int = 1,
+        target_spread: float = 0.0,
     ) -> None:
         """codebook: (K, C); kept shifted and scaled to unit spread, so that one learning rate fits every tokenizer. Its
-        spacing sets the initial scale of the logits."""
+        spacing sets the initial scale of the logits. target_spread: see `neighbourly_targets`, in codebook spreads."""
         super().__init__()
         if dim % head_dim:
             raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
@@ -54,6 +55,7 @@ class Dynamics(nn.Module):
         self.codebook_mean: Tensor
         self.codebook_spread: Tensor
         self.codebook: Tensor
+        self.target_spread = target_spread
         self.set_codebook(codebook)
         self.enter = nn.Linear(codebook.shape[1], dim)
         self.own_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is ACT
@@ -155,7 +157,8 @@ class Dynamics(nn.Module):
     def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (..., D), codes (...) -> cross-entropy and whether the code was the likeliest, each (...)."""
         query = self.leave(self.output_norm(outputs)).flatten(0, -2)
-        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten())
+        wanted = neighbourly_targets(self.codebook, self.target_spread)
+        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten(), wanted)
         return losses.view_as(targets), hits.view_as(targets)
 
     def frame_features(self, outputs: Tensor) -> Tensor:
