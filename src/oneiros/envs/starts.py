@@ -60,12 +60,15 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     """The dataset's episodes that the run never trained on.
 
     Those that the run lists, if it was trained on exactly this dataset; else the last tenth, which holds for the same
-    dataset with episodes appended as well.
+    dataset with episodes appended as well. ValueError where none of them can be read.
     """
     trained_on = read_config(run).get("data") or {}
     readable = tuple(episode.index for episode in dataset.episodes)
     if trained_on.get("fingerprint") == dataset.fingerprint():
-        return tuple(index for index in trained_on.get("held_out", ()) if index in readable)
+        held_out = trained_on.get("held_out", ())
+        if not set(held_out) & set(readable):
+            raise ValueError(f"{dataset.path}: none of the episodes that {run} held out can be read ({held_out})")
+        return tuple(index for index in held_out if index in readable)
     return split_episodes(readable)[1]
 
 

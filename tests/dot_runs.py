@@ -1,0 +1,65 @@
+"""A dataset of the dot world and the run folder of a tiny untrained world, for what needs files and real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from oneiros.data.lerobot import Dataset
+from oneiros.data.writer import DatasetWriter
+from oneiros.models.checkpoint import save
+from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
+from oneiros.models.world import World, WorldConfig
+from oneiros.records import ActionSpec, Camera
+from tests.dot_world import SIZE, SPECS, real_episode
+
+CAMERA = Camera("observation.images.front", SIZE, SIZE)
+FPS = 10
+
+
+def write_dataset(path: Path, kind: str = "keys", *, episodes: int = 10, length: int = 30) -> Path:
+    with DatasetWriter(path, fps=FPS, cameras=(CAMERA,), action_spec=SPECS[kind]) as writer:
+        for seed in range(episodes):
+            frames, actions = real_episode(length, SPECS[kind], seed)
+            with writer.episode(task="move the dot") as episode:
+                for frame, action in zip(frames.numpy(), actions.numpy(), strict=True):
+                    episode.add(images={CAMERA.name: frame}, action=action)
+    return path
+
+
+def save_world(
+    run: Path,
+    data: Path | None = None,
+    kind: str | None = "keys",
+    *,
+    stride: int = 1,
+    held_out: tuple[int, ...] = (7, 9),
+) -> Path:
+    """An untrained world of the dots with seeded weights; its config.json says what training on `data` would say."""
+    told = {"data": {"fingerprint": Dataset.open(data).fingerprint(), "held_out": held_out}} if data else None
+    return _save(run, SPECS[kind] if kind else None, fps=FPS, stride=stride, told=told)
+
+
+def save_world_for(run: Path, dataset: Dataset) -> Path:
+    """An untrained world with a dataset's actions and speed."""
+    return _save(run, dataset.action_spec, fps=dataset.fps, stride=1, told=None)
+
+
+def _save(run: Path, spec: ActionSpec | None, *, fps: float, stride: int, told: dict | None) -> Path:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(
+        TokenizerConfig(height=SIZE, width=SIZE, codebook_size=16, code_dim=8, codec_width=8, codec_depth=1)
+    )
+    config = WorldConfig(
+        action_spec=spec,
+        frame_stride=stride,
+        fps=fps / stride,
+        dim=32,
+        depth=1,
+        head_dim=16,
+        tokens_per_step=2,
+        window=6,
+    )
+    save(World(config, tokenizer), run, extra=told)
+    return run
