@@ -1,0 +1,32 @@
+"""docs/metrics.md explains whatever is reported."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from oneiros.eval.drift import DriftConfig
+from oneiros.eval.world import EvalConfig, evaluate
+from tests.dot_world import DotWorld
+from tests.eval.test_world import dot_clips
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "metrics.md").read_text()
+SOURCES = sorted((ROOT / "src" / "oneiros").rglob("*.py"))
+PARTS = sorted({part for path in SOURCES for part in re.findall(r'"((?:tokenizer|world)/[a-z_]+)"', path.read_text())})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_loss_part_is_explained(part):
+    assert f"| `{part}` |" in TEXT
+
+
+def test_every_entry_of_metrics_json_is_explained():
+    config = EvalConfig(clips=4, context=2, horizon=2, drift=DriftConfig(frames=12, dreams=2), speed_steps=2)
+    measured = evaluate(DotWorld(), dot_clips(length=4), config=config).metrics
+    settings = {"clips", "context", "horizon", "seed"}
+    for name in measured.keys() - settings:
+        assert f"`{name}`" in TEXT, name
+    for group in ("psnr", "drift", "speed"):
+        for name in measured[group].keys() - {"dreams", "window", "steps"}:
+            assert f"`{name}`" in TEXT, f"{group}.{name}"
