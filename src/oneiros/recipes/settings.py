@@ -54,7 +54,14 @@ WORLD_PRESETS = {
     ),
     "small": Preset(
         # Small batches learn most from each frame: at 18,000 frames, 4 clips a step had reached a loss that 12 did not.
-        model={"dim": 192, "depth": 6, "window": 8, "action_dropout": 0.1, "corruption": 0.1},
+        model={
+            "dim": 192,
+            "depth": 6,
+            "window": 8,
+            "action_dropout": 0.1,
+            "corruption": 0.1,
+            "target_spread": 1.5,
+        },
         fit={
             "steps": 2000,
             "batch_size": 4,
