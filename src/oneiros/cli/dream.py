@@ -26,12 +26,14 @@ are dreamed. With a script of actions, or from a picture, it shows the dream alo
   oneiros dream runs/world --image photo.png --actions "MOVE_FORWARD*20" --out photo.mp4
 """
 
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+
 
 @dataclass(frozen=True)
 class DreamCommand:
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The world's run folder."""
-    data: Annotated[Path | None, tyro.conf.Positional] = None
+    data: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """The dataset. Without it, and without a picture, dreams start where training left starts in the run folder."""
     out: Path = Path("dream.mp4")
     """.mp4, .gif or .webp for a moving picture, .png for a strip of frames."""
@@ -58,7 +60,7 @@ class DreamCommand:
 
 
 def main(arguments: list[str]) -> None:
-    dream(tyro.cli(DreamCommand, prog="oneiros dream", args=arguments, description=DESCRIPTION))
+    dream(tyro.cli(DreamCommand, prog="oneiros dream", args=arguments, description=DESCRIPTION, config=CONFIG))
 
 
 def dream(command: DreamCommand) -> None:

@@ -22,12 +22,14 @@ docs/metrics.md explains each figure.
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
 """
 
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+
 
 @dataclass(frozen=True)
 class Eval:
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The world's run folder."""
-    data: Annotated[Path, tyro.conf.Positional]
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The dataset. Of the one the world was trained on, only episodes held out then are used."""
     out: Path | None = None
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
@@ -64,7 +66,7 @@ class Eval:
 
 
 def main(arguments: list[str]) -> None:
-    evaluate(tyro.cli(Eval, prog="oneiros eval", args=arguments, description=DESCRIPTION))
+    evaluate(tyro.cli(Eval, prog="oneiros eval", args=arguments, description=DESCRIPTION, config=CONFIG))
 
 
 def evaluate(command: Eval) -> None:

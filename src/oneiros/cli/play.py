@@ -27,10 +27,12 @@ repeats. Enter alone repeats the last action. At the end the frames and your act
   printf 'MOVE_FORWARD*8\\nTURN_LEFT*4\\n' | oneiros play runs/world --terminal --out session
 """
 
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+
 
 @dataclass(frozen=True)
 class Play:
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A world's run folder, or an environment: doom:SCENARIO or gym:ENV_ID."""
     terminal: bool = False
     """Play here, in the terminal."""
@@ -55,7 +57,7 @@ class Play:
 
 
 def main(arguments: list[str]) -> None:
-    play(tyro.cli(Play, prog="oneiros play", args=arguments, description=DESCRIPTION))
+    play(tyro.cli(Play, prog="oneiros play", args=arguments, description=DESCRIPTION, config=CONFIG))
 
 
 def play(command: Play) -> None:
