@@ -1,0 +1,237 @@
+"""Run folders: read back bitwise, refused in one line when damaged, and nothing of them is ever run."""
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from oneiros.models.checkpoint import load, read_config, save
+from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
+from oneiros.models.world import World, WorldConfig
+from oneiros.nn.codec import IdentityCodec
+from oneiros.records import Clip, Sampling
+from tests.models.worlds import KINDS, SPECS, make_tokenizer, make_world, random_actions, random_codes, scramble
+
+SMALL = TokenizerConfig(height=16, width=24, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1)
+
+
+def pixel_tokenizer(**options) -> Tokenizer:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(replace(SMALL, **options), trainable=True)
+    tokenizer.start_codebook(torch.randn(16, 4))
+    scramble(tokenizer)
+    return tokenizer
+
+
+def pixel_world(kind="discrete", **options) -> World:
+    return make_world(kind, tokenizer=pixel_tokenizer(**options), tokens_per_step=2, frame_stride=2, residual_streams=2)
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> None:
+    one, other = a.state_dict(), b.state_dict()
+    names = {name for name in one.keys() | other.keys() if "quantiser." not in name}
+    assert [name for name in sorted(names) if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("temporal_convs", [False, True])
+def test_a_tokenizer_comes_back_bitwise(tmp_path, temporal_convs):
+    tokenizer = pixel_tokenizer(temporal_convs=temporal_convs)
+    save(tokenizer, tmp_path / "run")
+    loaded = load(tmp_path / "run")
+    assert isinstance(loaded, Tokenizer)
+    assert loaded.config == tokenizer.config
+    assert not loaded.training
+    same_weights(tokenizer, loaded)
+    frames = torch.rand(1, 5, 3, 16, 24) * 2 - 1
+    codes = tokenizer.encode(frames)
+    assert torch.equal(loaded.encode(frames), codes)
+    assert torch.equal(loaded.decode(codes), tokenizer.decode(codes))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_world_comes_back_bitwise_with_its_tokenizer(tmp_path, kind):
+    world = pixel_world(kind)
+    save(world, tmp_path / "run", extra={"recipe": {"steps": 3}})
+    loaded = load(tmp_path / "run")
+    assert isinstance(loaded, World)
+    assert loaded.config == world.config
+    assert read_config(tmp_path / "run")["recipe"] == {"steps": 3}
+    same_weights(world, loaded)
+    same_weights(world.tokenizer, load(tmp_path / "run" / "tokenizer"))
+    frames, actions = torch.rand(2, 3, 16, 24) * 2 - 1, random_actions(kind, 2, 4, repeats=2)
+    dreams = [
+        model.generate(
+            frames, actions, num_frames=4, sampling=Sampling(1.0), generator=torch.Generator().manual_seed(0)
+        )
+        for model in (world, loaded)
+    ]
+    assert torch.equal(dreams[0].frames, dreams[1].frames)
+
+
+def test_a_jointly_trained_world_goes_on_from_its_folder(tmp_path):
+    tokenizer = make_tokenizer(trainable=True)
+    world = make_world(tokenizer=tokenizer, joint=True)
+    save(world, tmp_path / "run")
+    loaded = load(tmp_path / "run", codec=IdentityCodec(), trainable=True)
+    same_weights(world, loaded)
+    clip = Clip(tokenizer.decode(random_codes(world, 2, 3)), None, torch.ones(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(loaded(clip).total, world(clip).total)
+    loaded.train()(clip).total.backward()
+    loaded.after_step()
+
+
+def test_a_tokenizer_of_the_users_codec_needs_it_again(tmp_path):
+    tokenizer = make_tokenizer()
+    save(tokenizer, tmp_path)
+    same_weights(load(tmp_path, codec=IdentityCodec()), tokenizer)
+    with pytest.raises(ValueError, match="external_codec=True"):
+        load(tmp_path)
+
+
+def test_config_json_holds_everything_and_is_refused_with_more(tmp_path):
+    config = WorldConfig(action_spec=SPECS["continuous"], dim=32, window=5)
+    assert WorldConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    with pytest.raises(ValueError, match=r"unknown fields.*speed"):
+        WorldConfig.from_json({**config.to_json(), "speed": 3})
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def rename_a_tensor(path):
+    tensors = load_file(path)
+    tensors["surprise"] = tensors.pop(sorted(tensors)[0])
+    save_file(tensors, path)
+
+
+def reshape_a_tensor(path):
+    tensors = load_file(path)
+    name = max(tensors, key=lambda n: tensors[n].numel())
+    tensors[name] = tensors[name].flatten()[:-1].clone()
+    save_file(tensors, path)
+
+
+def change_config(**changes):
+    def change(path):
+        config = json.loads(path.read_text())
+        config["model"].update(changes)
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+DAMAGE = {
+    "no config": ("config.json", lambda p: p.unlink()),
+    "empty config": ("config.json", lambda p: p.write_text("")),
+    "half a config": ("config.json", truncate),
+    "binary config": ("config.json", lambda p: p.write_bytes(b"\xff\xfe\x00\x81")),
+    "a list": ("config.json", lambda p: p.write_text("[1, 2]")),
+    "no model in it": ("config.json", lambda p: p.write_text('{"kind": "world"}')),
+    "a model that is a list": ("config.json", lambda p: p.write_text('{"kind": "world", "model": []}')),
+    "unknown kind": ("config.json", lambda p: p.write_text('{"kind": "policy", "model": {}}')),
+    "another size": ("config.json", change_config(dim=64)),
+    "a size that fits nothing": ("config.json", change_config(dim=33)),
+    "a size that is a word": ("config.json", change_config(dim="wide")),
+    "a negative size": ("config.json", change_config(depth=2, dim=-32)),
+    "actions that are none": ("config.json", change_config(action_spec={"kind": "discrete", "names": []})),
+    "actions that are a word": ("config.json", change_config(action_spec="jump")),
+    "no weights": ("model.safetensors", lambda p: p.unlink()),
+    "empty weights": ("model.safetensors", lambda p: p.write_bytes(b"")),
+    "half the weights": ("model.safetensors", truncate),
+    "noise": ("model.safetensors", lambda p: p.write_bytes(bytes(range(256)) * 9)),
+    "a tensor by another name": ("model.safetensors", rename_a_tensor),
+    "a tensor of another shape": ("model.safetensors", reshape_a_tensor),
+    "no tokenizer": ("tokenizer/config.json", lambda p: p.unlink()),
+    "half a tokenizer": ("tokenizer/model.safetensors", truncate),
+    "a tokenizer of another shape": ("tokenizer/model.safetensors", reshape_a_tensor),
+    "another tokenizer's codebook": ("tokenizer/config.json", change_config(codebook_size=8)),
+}
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_in_one_line(tmp_path, damage, trainable):
+    save(pixel_world(), tmp_path / "run")
+    file, harm = DAMAGE[damage]
+    harm(tmp_path / "run" / file)
+    with pytest.raises(ValueError, match="run") as refused:
+        load(tmp_path / "run", trainable=trainable)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_folders_that_are_no_runs_are_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="no run folder"):
+            load(folder)
+    with pytest.raises(ValueError, match="neither a Tokenizer nor a World"):
+        save(nn.Linear(2, 2), tmp_path)
+
+
+def test_a_worlds_tokenizer_is_no_world(tmp_path):
+    world = pixel_world()
+    save(world, tmp_path / "run")
+    save(world, tmp_path / "run" / "tokenizer")
+    with pytest.raises(ValueError, match="holds a World"):
+        load(tmp_path / "run")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("import pathlib; pathlib.Path('exploded').touch()",))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer/model.safetensors"])
+@pytest.mark.parametrize("make", [pickle.dump, torch.save])
+def test_no_pickle_is_ever_loaded(tmp_path, monkeypatch, file, make):
+    monkeypatch.chdir(tmp_path)
+    save(pixel_world(), tmp_path / "run")
+    with (tmp_path / "run" / file).open("wb") as stream:
+        make(Bomb(), stream)
+    with pytest.raises(ValueError, match="damaged"):
+        load(tmp_path / "run")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_saving_leaves_nothing_half_written(tmp_path, monkeypatch):
+    """A full disk: the run that was there stays as it was, and no temporary file remains."""
+    world = pixel_world()
+    save(world, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def full(weights, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("oneiros.models.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(world, tmp_path / "run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_playing_imports_neither_quantiser_nor_training_engine(tmp_path):
+    """In a process of its own: load a world, dream, ask its head."""
+    save(pixel_world(), tmp_path / "run")
+    script = f"""
+import sys, torch
+torch.set_num_threads(1)
+from oneiros.models.checkpoint import load
+world = load({str(tmp_path / "run")!r})
+state = world.init(__import__("oneiros.models.world", fromlist=["_as_clip"])._as_clip(torch.zeros(3, 16, 24)))
+state, frame = world.step(state, torch.tensor([1]))
+state, _ = world.predict_action(state)
+heavy = ["vector_quantize_pytorch", "lightning_fabric", "lightning", "einops", "matplotlib", "torchmetrics", "vizdoom"]
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
