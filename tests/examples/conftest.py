@@ -17,7 +17,7 @@ def examples(tmp_path_factory) -> tuple[dict[str, subprocess.CompletedProcess], 
     one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
     finished = {
         path.stem: subprocess.run(
-            [sys.executable, path, folder], cwd=folder.parent, env=one_core, capture_output=True, text=True, timeout=300
+            [sys.executable, path, folder], cwd=folder.parent, env=one_core, capture_output=True, text=True, timeout=600
         )
         for path in EXAMPLES
     }
