@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import av.error
@@ -11,19 +10,10 @@ import numpy as np
 
 from oneiros.data.depth import MAX_CODE, codes_to_depth, depth_to_codes
 from oneiros.data.features import ACTION, STATE
+from oneiros.data.recording import RecordingFormat
 from oneiros.data.statistics import ImageStatistics, Statistics
 from oneiros.data.video import VideoEncoder
 from oneiros.records import ActionSpec, Camera
-
-
-@dataclass(frozen=True)
-class RecordingFormat:
-    """What every row of a dataset holds."""
-
-    fps: int
-    cameras: tuple[Camera, ...]
-    action_spec: ActionSpec | None
-    state_names: tuple[str, ...]
 
 
 class EpisodeWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,13 @@ class Layout:
 def read_layout(root: Path) -> Layout:
     """Read the metadata of a dataset of either version. ValueError when the folder is none."""
     info = read_info(root)
-    keys = [name for name, feature in info["features"].items() if feature.get("dtype") == "video"]
-    if keys and not info.get("video_path"):
-        raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
-    try:
+    with understanding(root, "meta"):
+        keys = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
+        if keys and not info.get("video_path"):
+            raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
         if info["codebase_version"].startswith("v3"):
             return Layout(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
         return Layout(root, info, tuple(_episodes_v2(root, info, keys)), _statistics_v2(root))
-    except KeyError as error:
-        raise ValueError(f"{root}: the metadata of an episode has no {error}") from error
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -70,23 +69,40 @@ def read_info(root: Path) -> dict[str, Any]:
         raise ValueError(f"{root}: no such folder")
     if not path.is_file():
         raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
-    info = _read_json(path)
-    for key in ("codebase_version", "fps", "features", "data_path"):
-        if key not in info:
-            raise ValueError(f"{path}: has no {key!r}")
-    if not info["codebase_version"].startswith(("v2", "v3")):
-        raise ValueError(f"{path}: is of version {info['codebase_version']}; v2.0, v2.1 and v3.0 can be read")
-    if info["fps"] != int(info["fps"]) or info["fps"] <= 0:
-        raise ValueError(f"{path}: fps is {info['fps']}; it must be a whole number above 0")
-    return {**info, "fps": int(info["fps"])}
+    with understanding(root, INFO):
+        info = dict(_read_json(path))
+        for key in ("codebase_version", "fps", "features", "data_path"):
+            if key not in info:
+                raise ValueError(f"{path}: has no {key!r}")
+        if not info["codebase_version"].startswith(("v2", "v3")):
+            raise ValueError(f"{path}: is of version {info['codebase_version']}; v2.0, v2.1 and v3.0 can be read")
+        if info["fps"] != int(info["fps"]) or info["fps"] <= 0:
+            raise ValueError(f"{path}: fps is {info['fps']}; it must be a whole number above 0")
+        for name, feature in info["features"].items():
+            shape = feature.get("shape")
+            if "dtype" not in feature or not shape or any(type(size) is not int or size < 1 for size in shape):
+                raise ValueError(f"{path}: feature {name} needs a dtype and a shape of whole numbers above 0")
+        return {**info, "fps": int(info["fps"])}
+
+
+@contextmanager
+def understanding(root: Path, name: str) -> Iterator[None]:
+    """Anything may stand in a stranger's file: what trips the code that reads it becomes one line naming the file."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and str(root) in str(error):
+            raise  # says already what is wrong, and where
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{root / name}: is not what LeRobot writes ({what})") from error
 
 
 def _episodes_v3(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
     for row in read_episode_rows(root):
         data = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
         yield EpisodeFiles(
-            index=row["episode_index"],
-            length=row["length"],
+            index=int(row["episode_index"]),
+            length=int(row["length"]),
             task="; ".join(row["tasks"] or ()),
             data=root / info["data_path"].format(**data),
             videos={key: _slice_v3(root, info, key, row) for key in keys},
@@ -128,11 +144,11 @@ def _statistics_v3(root: Path) -> dict[str, Statistics]:
 def _episodes_v2(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
     chunks_size = info.get("chunks_size", 1000)
     for row in _read_json_lines(root / "meta/episodes.jsonl"):
-        index = row["episode_index"]
+        index = int(row["episode_index"])
         place = {"episode_chunk": index // chunks_size, "episode_index": index}
         yield EpisodeFiles(
             index=index,
-            length=row["length"],
+            length=int(row["length"]),
             task="; ".join(row.get("tasks") or ()),
             data=root / info["data_path"].format(**place),
             videos={key: VideoSlice(root / info["video_path"].format(video_key=key, **place), 0) for key in keys},
@@ -152,7 +168,10 @@ def _statistics_v2(root: Path) -> dict[str, Statistics]:
 def _as_statistics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Statistics]:
     """JSON -> arrays. Features without a count (v2.0) get 1: they are never combined with others."""
     return {
-        name: {"count": np.array([1]), **{key: np.atleast_1d(np.asarray(value)) for key, value in feature.items()}}
+        name: {
+            "count": np.array([1]),
+            **{key: np.atleast_1d(np.asarray(value, float)) for key, value in feature.items()},
+        }
         for name, feature in values.items()
     }
 

@@ -6,8 +6,7 @@ Row t of an episode holds the observation at t and the action taken at t, so the
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from oneiros.data.damage import find_damage, report
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
-from oneiros.data.layout import INFO, EpisodeFiles, Layout, read_layout
+from oneiros.data.layout import INFO, EpisodeFiles, Layout, read_layout, understanding
 from oneiros.data.statistics import Statistics, of_column
-from oneiros.data.video import DamagedVideoError, VideoInfo, decode, is_complete, probe
+from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
+
+_NEEDED = ("max", "mean", "std")  # of the statistics of actions
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class Dataset:
         self.path, self.fps = layout.root, layout.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
-        self.cameras = read_cameras(features)
-        self.state_names = _names_of(features[STATE]) if STATE in features else ()
-        self.action_spec = read_action_spec(features[ACTION], self._action_statistics()) if ACTION in features else None
+        statistics = self._action_statistics() if ACTION in features else {}
+        with understanding(layout.root, INFO):
+            self.cameras = read_cameras(features)
+            self.state_names = _names_of(features[STATE]) if STATE in features else ()
+            self.action_spec = read_action_spec(features[ACTION], statistics) if ACTION in features else None
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -81,9 +85,9 @@ class Dataset:
         layout = read_layout(Path(path))
         if not layout.episodes:
             raise ValueError(f"{path}: has no episodes yet")
-        damage = _find_damage(layout)
+        damage = find_damage(layout)
         if damage:
-            _report(f"{path}: {len(damage)} of {len(layout.episodes)} episodes cannot be read", damage, strict=strict)
+            report(f"{path}: {len(damage)} of {len(layout.episodes)} episodes cannot be read", damage, strict=strict)
         if len(damage) == len(layout.episodes):
             raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged")
         return cls(layout, damage)
@@ -222,8 +226,8 @@ class Dataset:
 
     def _action_statistics(self) -> Statistics:
         """The dataset's own, else counted over the rows that are numbers."""
-        known = self._layout.statistics.get(ACTION, {})
-        if {"max", "mean", "std"} <= known.keys() and all(np.isfinite(known[name]).all() for name in ("mean", "std")):
+        known, size = self._layout.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
+        if all(known.get(name, np.empty(0)).size == size and np.isfinite(known[name]).all() for name in _NEEDED):
             return known
         values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])
         numbers = values[np.isfinite(values).all(axis=1)]
@@ -246,45 +250,3 @@ def _names_of(feature: dict) -> tuple[str, ...]:
     size = int(np.prod(feature["shape"]))
     names = flat_names(feature)
     return names if len(names) == size else tuple(f"state_{i}" for i in range(size))
-
-
-def _find_damage(layout: Layout) -> dict[int, str]:
-    """By episode, what keeps it from being read, as far as that shows without decoding."""
-    reasons: dict[Path, str | None] = {}
-    damage: dict[int, str] = {}
-    for files in layout.episodes:
-        for path in (files.data, *(video.path for video in files.videos.values())):
-            if path not in reasons:
-                reasons[path] = _reason_unreadable(path)
-            if reasons[path] is not None:
-                damage.setdefault(files.index, f"{path.relative_to(layout.root)} {reasons[path]}")
-    return damage
-
-
-def _reason_unreadable(path: Path) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    if path.suffix == ".parquet":
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4))
-            return None if file.read(4) == b"PAR1" else "is cut off"
-    return None if path.suffix != ".mp4" or is_complete(path) else "is cut off"
-
-
-def _report(summary: str, damage: dict[int, str], *, strict: bool) -> None:
-    first = next(iter(damage.values()))
-    message = f"{summary}: {_ranges(damage)} ({first}{', ...' if len(damage) > 1 else ''})"
-    if strict:
-        raise ValueError(message)
-    warnings.warn(message, stacklevel=3)
-
-
-def _ranges(indices: Iterable[int]) -> str:
-    """3, 4, 5, 9 -> "3-5, 9"."""
-    runs: list[list[int]] = []
-    for index in sorted(indices):
-        if runs and index == runs[-1][-1] + 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -23,8 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oneiros.data.episode import EpisodeWriter, RecordingFormat, save_error
-from oneiros.data.features import ACTION, STATE, build_features, read_action_spec, read_cameras
+from oneiros.data.episode import EpisodeWriter, save_error
 from oneiros.data.layout import (
     DATA,
     EPISODES,
@@ -38,14 +37,21 @@ from oneiros.data.layout import (
     read_tasks,
 )
 from oneiros.data.publish import Batch
+from oneiros.data.recording import (
+    CHUNKS_SIZE,
+    DATA_FILE_MB,
+    VIDEO_FILE_MB,
+    RecordingFormat,
+    check_agreement,
+    new_info,
+    totals,
+)
 from oneiros.data.statistics import Statistics, combine, of_column
 from oneiros.data.tables import data_schema, data_table, plain, write_data, write_episodes, write_json, write_tasks
 from oneiros.data.video import join
 from oneiros.records import ActionSpec, Camera
 
-CHUNKS_SIZE = 1000
 EPISODES_PER_FILE = 100
-DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
 
 _PARTIAL = ".partial"
 
@@ -92,7 +98,7 @@ class DatasetWriter:
             raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
         self.path = Path(path)
         self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names))
-        self._info = _new_info(self.format, robot_type)
+        self._info = new_info(self.format, robot_type)
         self._schema = data_schema(self._info["features"])
         self._tasks: list[str] = []
         self._statistics: dict[str, Statistics] = {}
@@ -159,11 +165,11 @@ class DatasetWriter:
         info = read_info(self.path)
         if not info["codebase_version"].startswith("v3"):
             raise ValueError(f"{self.path}: is a {info['codebase_version']} dataset; only v3.0 can be appended to")
-        _check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
+        check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
         rows = read_episode_rows(self.path)
         self._tasks, self._statistics = read_tasks(self.path), dict(read_layout(self.path).statistics)
         num_frames = rows[-1]["dataset_to_index"] if rows else 0
-        self._info = {**info, **_totals(len(rows), num_frames, len(self._tasks))}
+        self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
         self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
         if rows:
             self._drop_unfinished(self.path / info["data_path"].format(**_data_place(rows[-1])), num_frames)
@@ -192,7 +198,7 @@ class DatasetWriter:
             name: combine([self._statistics[name], new]) if name in self._statistics else new
             for name, new in statistics.items()
         }
-        info = {**self._info, **_totals(self.num_episodes + 1, row["dataset_to_index"], len(tasks))}
+        info = {**self._info, **totals(self.num_episodes + 1, row["dataset_to_index"], len(tasks))}
 
         batch = Batch(self.path, self.path / _PARTIAL / "batch")
         for camera in self.format.cameras:
@@ -251,56 +257,6 @@ class DatasetWriter:
         for feature, values in statistics.items():
             row |= {f"stats/{feature}/{name}": value for name, value in plain(values).items()}
         return row | {f"meta/episodes/{name}": value for name, value in part.place.items()}
-
-
-def _new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
-    return {
-        "codebase_version": "v3.0",
-        "robot_type": robot_type,
-        **_totals(0, 0, 0),
-        "chunks_size": CHUNKS_SIZE,
-        "data_files_size_in_mb": DATA_FILE_MB,
-        "video_files_size_in_mb": VIDEO_FILE_MB,
-        "fps": fmt.fps,
-        "data_path": DATA,
-        "video_path": VIDEO if fmt.cameras else None,
-        "features": build_features(
-            fps=fmt.fps, cameras=fmt.cameras, action_spec=fmt.action_spec, state_names=fmt.state_names
-        ),
-    }
-
-
-def _totals(num_episodes: int, num_frames: int, num_tasks: int) -> dict[str, Any]:
-    return {
-        "total_episodes": num_episodes,
-        "total_frames": num_frames,
-        "total_tasks": num_tasks,
-        "splits": {"train": f"0:{num_episodes}"},
-    }
-
-
-def _check_agreement(
-    path: Path, fmt: RecordingFormat, theirs: Mapping[str, Any], ours: Mapping[str, Any], fps: int
-) -> None:
-    """ValueError when rows of this format do not fit the dataset at `path`."""
-    if fps != fmt.fps:
-        raise ValueError(f"{path}: was recorded at {fps} fps, this recording runs at {fmt.fps}")
-    if theirs.keys() != ours.keys():
-        different = ", ".join(sorted(theirs.keys() ^ ours.keys()))
-        raise ValueError(f"{path}: has other columns or cameras than this recording (only one has {different})")
-    known = {camera.name: camera for camera in read_cameras(theirs)}
-    for camera in fmt.cameras:
-        if camera != known[camera.name]:
-            raise ValueError(f"{path}: was recorded with {known[camera.name]}, this recording has {camera}")
-    if fmt.action_spec is not None:
-        spec = read_action_spec(theirs[ACTION], {"max": [0], "mean": [0.0], "std": [1.0]})
-        if not fmt.action_spec.matches(spec):
-            raise ValueError(
-                f"{path}: has {spec.kind} actions ({', '.join(spec.names)}), "
-                f"this recording {fmt.action_spec.kind} ones ({', '.join(fmt.action_spec.names)})"
-            )
-    if fmt.state_names and theirs[STATE]["shape"] != [len(fmt.state_names)]:
-        raise ValueError(f"{path}: has states of shape {theirs[STATE]['shape']}, this recording {len(fmt.state_names)}")
 
 
 def _last_number(row: Mapping[str, Any], chunks_size: int) -> int:
