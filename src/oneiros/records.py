@@ -145,7 +145,9 @@ class Loss:
 class Sampling:
     """How the next code is drawn from its logits: guidance, then min-p and top-k, then temperature, then a draw.
 
-    temperature: 0 takes the most likely code.
+    temperature: 0 draws nothing at random and takes the `estimate`.
+    estimate: at temperature 0, `mode` takes the likeliest code, `mean` the code nearest to the expected vector. Where codes
+        lie dense the likeliest one is a poor guess: many near-equal codes share what a flat one has alone.
     min_p: keep codes at least this fraction as likely as the likeliest (arXiv 2407.01082); 0 keeps all.
     top_k: keep this many; None keeps all.
     guidance_scale: 1 is off; above it, actions are obeyed more strictly (arXiv 2410.02416).
@@ -157,10 +159,13 @@ class Sampling:
     top_k: int | None = None
     guidance_scale: float = 1.0
     parallel_keep_fraction: float = 0.0
+    estimate: Literal["mode", "mean"] = "mode"
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (most likely code) or more")
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (no chance) or more")
+        if self.estimate not in ("mode", "mean"):
+            raise ValueError(f"estimate is {self.estimate!r}; choose mode or mean")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p is {self.min_p}; it must lie in [0, 1]")
         if self.top_k is not None and self.top_k < 1:

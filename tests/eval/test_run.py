@@ -37,6 +37,7 @@ def test_metrics_have_the_layout_that_was_promised(written):
         assert set(measured[measure]) == {
             "model",
             "sampled",
+            "likeliest",
             "copy_last_frame",
             "reconstruction",
             "shuffled_actions",

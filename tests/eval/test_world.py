@@ -89,7 +89,7 @@ def test_a_world_without_actions_has_neither_delta_nor_recovery():
     measured = run(DotWorld(None)).metrics
     assert measured["delta_psnr"] is None
     assert measured["action_recovery"] is None
-    assert set(measured["psnr"]) == {"model", "copy_last_frame", "reconstruction", "sampled"}
+    assert set(measured["psnr"]) == {"model", "copy_last_frame", "reconstruction", "sampled", "likeliest"}
 
 
 def test_examples_show_what_was_measured_from_worst_to_best():

@@ -10,6 +10,7 @@ from oneiros.nn.sampling import draw, guide, min_p_mask
 from oneiros.records import Sampling
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "genie2_sampling.safetensors"
+CODEBOOK = torch.zeros(9, 2)  # which only the mean looks at
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="golden vectors are not beside this checkout")
 
 
@@ -63,7 +64,7 @@ def test_min_p_keeps_by_ratio_to_the_most_probable():
 
 
 def frequencies(logits: torch.Tensor, sampling: Sampling, draws: int = 20_000) -> torch.Tensor:
-    codes = draw(logits.expand(draws, -1), sampling, torch.Generator().manual_seed(0))
+    codes = draw(logits.expand(draws, -1), sampling, torch.Generator().manual_seed(0), CODEBOOK)
     return codes.bincount(minlength=logits.shape[-1]) / draws
 
 
@@ -85,19 +86,29 @@ def test_top_k_keeps_the_k_likeliest():
 
 def test_temperature_zero_takes_the_likeliest_and_draws_nothing():
     logits, before = torch.randn(3, 4, 9), torch.random.get_rng_state()
-    assert torch.equal(draw(logits, Sampling(temperature=0.0)), logits.argmax(-1))
+    assert torch.equal(draw(logits, Sampling(temperature=0.0), None, CODEBOOK), logits.argmax(-1))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_mean_finds_the_middle_where_near_codes_share_what_a_far_one_has_alone():
+    logits, codebook = torch.tensor([[0.3, 0.3, 0.4]]).log(), torch.tensor([[0.0], [0.1], [1.0]])
+    assert draw(logits, Sampling(temperature=0.0), None, codebook).tolist() == [2]
+    assert draw(logits, Sampling(temperature=0.0, estimate="mean"), None, codebook).tolist() == [1]
 
 
 def test_randomness_comes_from_the_generator_alone():
     logits, before = torch.zeros(100, 9), torch.random.get_rng_state()
-    first, second, other = (draw(logits, Sampling(), torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    first, second, other = (
+        draw(logits, Sampling(), torch.Generator().manual_seed(seed), CODEBOOK) for seed in (5, 5, 6)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"min_p": 1.5}, {"min_p": -0.1}, {"top_k": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -0.1}, {"min_p": 1.5}, {"min_p": -0.1}, {"top_k": 0}, {"estimate": "x"}]
+)
 def test_impossible_sampling_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)

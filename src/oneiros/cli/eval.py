@@ -42,7 +42,7 @@ class Eval:
     horizon: int = 16
     """Frames that each dream goes on."""
     temperature: float = 0.9
-    """Of the sampled variant, the long dreams and the timing; the other figures take the likeliest code."""
+    """Of the sampled variant, the long dreams and the timing; the other figures draw nothing at random."""
     drift: int = 1000
     """Length of the long dreams in frames; 0 leaves them out."""
     drift_dreams: int = 4
@@ -121,6 +121,7 @@ def _print(measured: dict[str, Any]) -> None:
     rows = {
         "PSNR dream": psnr["model"],
         "PSNR dream, sampled": psnr["sampled"],
+        "PSNR dream, likeliest": psnr["likeliest"],
         "PSNR copy last frame": psnr["copy_last_frame"],
         "PSNR tokenizer (ceiling)": psnr["reconstruction"],
         "PSNR gain over copying": measured["psnr_gain"],

@@ -18,6 +18,7 @@ _COLOURS = {
     "grid": "#030a03",
     "model": "#040a04",
     "sampled": "#050a05",
+    "likeliest": "#090a09",
     "shuffled": "#060a06",
     "copy": "#070a07",
     "ceiling": "#080a08",

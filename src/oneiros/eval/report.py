@@ -43,6 +43,7 @@ _VARIANTS = {
     "reconstruction": ("tokenizer's reconstruction (ceiling)", "ceiling"),
     "model": ("dream", "model"),
     "sampled": ("dream, sampled", "sampled"),
+    "likeliest": ("dream, likeliest codes", "likeliest"),
     "shuffled_actions": ("dream, another clip's actions", "shuffled"),
     "copy_last_frame": ("copy the last frame", "copy"),
 }
@@ -198,8 +199,9 @@ def _spoken(name: str) -> str:
 def _fidelity(measured: Mapping[str, Any]) -> str:
     text = (
         "How close the dream stays to what really happened. Copying the last given frame costs nothing and must be "
-        "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. The dream takes the "
-        "likeliest code each time, its sampled variant draws one of several possible futures."
+        "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. The dream takes "
+        "what it expects, its sampled variant draws one of several possible futures, and the likeliest codes one by "
+        "one are not the likeliest frame."
     )
     charts = [_horizon_chart(measured, name, label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))]
     return section("Fidelity", text, side_by_side([figure(chart) for chart in charts]))
@@ -207,7 +209,7 @@ def _fidelity(measured: Mapping[str, Any]) -> str:
 
 def _horizon_chart(measured: Mapping[str, Any], measure: str, label: str) -> str:
     lines = [
-        Line(name, measured[measure][variant], colour, dashed=variant in ("sampled", "copy_last_frame"))
+        Line(name, measured[measure][variant], colour, dashed=variant in ("sampled", "likeliest", "copy_last_frame"))
         for variant, (name, colour) in _VARIANTS.items()
         if variant in measured[measure]
     ]

@@ -20,7 +20,8 @@ from oneiros.records import Clip, Sampling
 if TYPE_CHECKING:
     from oneiros.models.world import World
 
-GREEDY = Sampling(temperature=0.0)
+GREEDY = Sampling(temperature=0.0, estimate="mean")  # what the world expects
+LIKELIEST = Sampling(temperature=0.0)
 
 
 def context_of(clip: Clip, length: int) -> Clip:

@@ -17,7 +17,7 @@ from oneiros.eval import metrics
 from oneiros.eval.drift import DriftConfig, DriftFrames, measure_drift
 from oneiros.eval.networks import Networks, lpips, video_features
 from oneiros.eval.progress import Advance, Track, silent
-from oneiros.eval.rollout import GREEDY, context_of, roll
+from oneiros.eval.rollout import GREEDY, LIKELIEST, context_of, roll
 from oneiros.eval.speed import measure_speed
 from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
@@ -39,8 +39,9 @@ class ClipSource(Protocol):
 @dataclass(frozen=True)
 class EvalConfig:
     """clips: how many, drawn without repetition. context, horizon: frames given, frames dreamed. seed: of the choice
-    and of every random number. sampling: of the variant `sampled`, of drift and speed (the others take the likeliest
-    code). speed_steps: timed steps of one dream, 0 skips it."""
+    and of every random number. sampling: of the variant `sampled`, of drift and speed. The others draw nothing:
+    `likeliest` takes the likeliest code, `model` and `shuffled_actions` the one nearest to the expected vector.
+    speed_steps: timed steps of one dream, 0 skips it."""
 
     clips: int = 256
     context: int = 8
@@ -101,7 +102,7 @@ def evaluate(
         raise ValueError(f"the held-out episodes hold {len(clips)} clip of {config.clip_length} frames; 2 are needed")
     chosen = choose(len(clips), config)
     results = _Results(world, config, networks or Networks())
-    variants = 3 if world.config.action_spec else 2
+    variants = 4 if world.config.action_spec else 3
     advance = track("dreaming held-out clips", len(chosen) * config.horizon * variants)
     for number, indices in enumerate(_batches(chosen, config.batch_size)):
         clip = clips.batch(indices)
@@ -155,6 +156,7 @@ def _dream(
         order = metrics.derangement(len(true), torch.Generator().manual_seed(seed))
         dreams["shuffled_actions"], _ = dream(true[order], GREEDY)
     dreams["sampled"], _ = dream(true, config.sampling)
+    dreams["likeliest"], _ = dream(true, LIKELIEST)
     return dreams, guesses
 
 

@@ -325,7 +325,7 @@ class World(nn.Module):
                     scale=sampling.guidance_scale,
                     parallel_keep_fraction=sampling.parallel_keep_fraction,
                 )
-            codes = draw(logits, sampling, generator)
+            codes = draw(logits, sampling, generator, self.dynamics.codebook)
             groups.append(codes)
             x = self.dynamics.step_elements(step, codes.repeat(1 + guided, 1), conditions)
             places = [(time, step)]

@@ -38,8 +38,11 @@ def min_p_mask(logits: Tensor, min_p: float) -> Tensor:
     return probabilities >= min_p * probabilities.amax(-1, keepdim=True)
 
 
-def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
-    """One code for each row of logits (..., K), guidance already applied. Returns int64 (...)."""
+def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, codebook: Tensor) -> Tensor:
+    """One code for each row of logits (..., K), guidance already applied; codebook (K, C). Returns int64 (...)."""
+    if sampling.temperature == 0 and sampling.estimate == "mean":
+        expected = logits.softmax(-1) @ codebook
+        return torch.cdist(expected.flatten(0, -2), codebook).argmin(-1).view(logits.shape[:-1])
     if sampling.temperature == 0:
         return logits.argmax(-1)
     kept = min_p_mask(logits, sampling.min_p)

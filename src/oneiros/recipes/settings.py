@@ -60,10 +60,10 @@ WORLD_PRESETS = {
             "window": 8,
             "action_dropout": 0.1,
             "corruption": 0.1,
-            "target_spread": 1.5,
+            "target_spread": 0.7,
         },
         fit={
-            "steps": 2000,
+            "steps": 1500,
             "batch_size": 4,
             "learning_rate": 2e-3,
             "final_lr_fraction": 0.03,
