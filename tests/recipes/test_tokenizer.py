@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +108,20 @@ def test_too_little_room_for_decoded_frames(recording, tmp_path, monkeypatch):
     monkeypatch.setattr("oneiros.recipes.cache.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="180 decoded frames take 1 MB, only 0 MB are free"):
         tokenizer.run(tokenizer_settings(recording, tmp_path / "run"))
+
+
+def test_two_processes_learn_one_codebook_from_all_samples(recording, tokenizer_run, tmp_path):
+    options = {"warm_start": tokenizer_run, "cache": tokenizer_run / "cache", "steps": 12, "batch_size": 8}
+    tokenizer.run(tokenizer_settings(recording, tmp_path / "one", **options))
+    flags = ["--from", tokenizer_run, "--cache", tokenizer_run / "cache", "--steps", 12, "--batch-size", 8]
+    flags += ["--height", SIZE, "--width", SIZE, "--preset", "tiny", "--precision", "float32"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=localhost"]
+    command = [*launcher, "--nproc-per-node=2", "-m", "oneiros.cli", "train", "tokenizer", recording, *flags]
+    command = [*map(str, command), "--out", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_state(tmp_path / name)["model"] for name in ("one", "two"))
+    torch.testing.assert_close(two["codebook"], one["codebook"], rtol=1e-3, atol=1e-4)
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-3)

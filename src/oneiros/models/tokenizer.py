@@ -152,7 +152,7 @@ class Tokenizer(nn.Module):
         """Move the codebook towards the latents seen since the last optimiser step, and revive dead codes."""
         if self.quantiser is None or not self._seen:
             return
-        latents, codes = (torch.cat(tensors) for tensors in zip(*self._seen, strict=True))
+        latents, codes = (_of_all_processes(torch.cat(tensors)) for tensors in zip(*self._seen, strict=True))
         self._seen.clear()
         self.quantiser.update_indices(latents[None], codes[None])
         self.codebook.copy_(self.quantiser.codebook)
@@ -204,6 +204,15 @@ class Tokenizer(nn.Module):
         """Latents (B, T', C, h, w) -> the nearest code of each (B, T', N)."""
         flat = latents.float().flatten(3).movedim(2, -1)
         return torch.cdist(flat.flatten(0, 2)[None], self.codebook[None])[0].argmin(-1).view(flat.shape[:3])
+
+
+def _of_all_processes(rows: Tensor) -> Tensor:
+    """The rows of every process that trains this model, in the order of their ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows.cpu())
+    return torch.cat(parts).to(rows.device)
 
 
 def _learning_quantiser(config: TokenizerConfig) -> Any:

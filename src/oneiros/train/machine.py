@@ -25,8 +25,7 @@ def make_fabric(precision: Precision) -> Fabric:
     processes, here = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(device))
-    # a null embedding that no sample drew has no gradient; buffers are each process's own until after_step sums them
-    together = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    together = DDPStrategy(find_unused_parameters=True)  # a null embedding that no sample drew has no gradient
     fabric = Fabric(
         accelerator="auto",
         devices=here,
