@@ -19,14 +19,13 @@ def torchrun(processes: int, *command: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=localhost"]
     command = (*launcher, f"--nproc-per-node={processes}", *command)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_give_the_loss_curve_of_one(tmp_path, accumulate):
+def test_two_processes_of_two_micro_batches_give_the_loss_curve_of_one(tmp_path):
     toy.train(tmp_path / "one")
-    torchrun(2, str(toy.__file__), str(tmp_path / "two"), "--config", f'{{"accumulate": {accumulate}}}')
+    torchrun(2, str(toy.__file__), str(tmp_path / "two"), "--config", '{"accumulate": 2}')
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
     assert [row["step"] for row in two] == [row["step"] for row in one]
     for name in ("loss", "toy/error", "gradient_norm"):

@@ -41,13 +41,13 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert numbers(one) == numbers(other)
 
 
-def interrupting(config, at_step: int):
-    """Batches that press Ctrl-C while step `at_step` is being made."""
+def interrupting(config, at_step: int, number: int = signal.SIGINT):
+    """Batches that press Ctrl-C, or send another signal, while step `at_step` is being made."""
     make_batch = toy.batches(config)
 
     def interrupt(step, samples):
         if step == at_step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return make_batch(step, samples)
 
     return interrupt
@@ -60,10 +60,10 @@ def process(out: Path, *options: str) -> subprocess.Popen:
 
 
 def wait_for_rows(out: Path, running: subprocess.Popen, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while len(read_metrics(out / "metrics.jsonl")) < count:
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "the run wrote no rows within a minute"
+        assert time.monotonic() < deadline, "the run wrote no rows"
         time.sleep(0.01)
 
 
@@ -95,12 +95,18 @@ def test_kill_9_then_resume_is_the_run_that_never_stopped(tmp_path, whole):
     assert_same_run(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+def test_sigterm_stops_like_ctrl_c(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, make_batch=interrupting(toy.CONFIG, at_step=4, number=signal.SIGTERM))
+    assert load_state(tmp_path)["step"] == 5
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_in_a_real_process_saves_and_says_how_to_go_on(tmp_path):
     running = process(tmp_path, "--slow", "0.05", "--config", '{"steps": 100000, "save_every": 0}')
     wait_for_rows(tmp_path, running, 1)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=30)
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=600)
     assert running.returncode != 0
     assert f"in {tmp_path}; the same command with --resume goes on" in told
     assert load_state(tmp_path)["step"] >= 3

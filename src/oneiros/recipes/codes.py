@@ -42,7 +42,7 @@ def fingerprint_of(tokenizer: Tokenizer) -> str:
 
 def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
     """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         save(tokenizer, aside / "tokenizer")

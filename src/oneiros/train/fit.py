@@ -15,7 +15,7 @@ from torch import nn
 
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import check_room, time_needed
-from oneiros.train.log import Averages, Metrics, Watch, environment
+from oneiros.train.log import Averages, Metrics, Watch, environment, read_metrics
 from oneiros.train.machine import keep_memory, make_fabric, precision_of
 from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
@@ -112,7 +112,7 @@ class _Run:
             (self.out / "environment.json").write_text(json.dumps(told, indent=2) + "\n")
 
     def train(self) -> FitResult:
-        loss = math.nan
+        loss = self._last_loss()
         with StopRequest() as stop:
             while not self._finished():
                 values, stopping = self.stepper.do(lambda: stop.requested)
@@ -128,6 +128,10 @@ class _Run:
                     self._say_stopped()
                     raise KeyboardInterrupt
         return FitResult(self.stepper.step, loss, self.seconds, self.stepper.speed.frames_per_second)
+
+    def _last_loss(self) -> float:
+        rows = read_metrics(self.out / "metrics.jsonl")
+        return rows[-1]["loss"] if rows else math.nan
 
     def _finished(self) -> bool:
         return self.stepper.step == self.config.steps

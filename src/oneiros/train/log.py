@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 # Seconds before the first line, and between lines, where there is no terminal
 FIRST_LINE_AFTER, NEXT_LINE_AFTER = 2.0, 15.0
@@ -105,10 +106,9 @@ class Watch:
         self._next_line = self.started + FIRST_LINE_AFTER
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}  {task.fields[text]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=16),
+            TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
+            TextColumn("left  {task.completed:,.0f}/{task.total:,.0f}  {task.fields[text]}"),
             console=self.console,
             disable=not (visible and self.console.is_terminal),
             refresh_per_second=2,  # drawing takes time from training
