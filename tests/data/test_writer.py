@@ -1,11 +1,13 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -258,6 +260,27 @@ def test_another_camera_size_is_not_appended(tmp_path, counting):
     camera = replace(counting.rgb, height=48)
     with pytest.raises(ValueError, match=r"height=32.*height=48"):
         DatasetWriter(tmp_path, fps=7, cameras=[camera], action_spec=counting.keys, state_names=counting.state_names)
+
+
+def test_a_dataset_of_another_tool_is_not_appended(tmp_path, counting):
+    shutil.copytree(Path(__file__).parent / "lerobot_0_6_1", tmp_path / "data")
+    dataset = Dataset.open(tmp_path / "data")
+    with pytest.raises(ValueError, match="was not recorded by Oneiros; record into a new folder"):
+        DatasetWriter(
+            dataset.path,
+            fps=dataset.fps,
+            cameras=dataset.cameras,
+            action_spec=dataset.action_spec,
+            state_names=dataset.state_names,
+        )
+
+
+def test_a_dataset_of_an_older_version_is_not_appended(tmp_path, counting):
+    counting.record(tmp_path, [3])
+    path = tmp_path / "meta/info.json"
+    path.write_text(path.read_text().replace("v3.0", "v2.1"))
+    with pytest.raises(ValueError, match=r"is a v2\.1 dataset; only v3\.0 can be appended to"):
+        counting.record(tmp_path, [3])
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, counting):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oneiros.data.features import ACTION, STATE, build_features, read_action_spec, read_cameras
+from oneiros.data.features import ACTION, STATE, build_features, read_cameras
 from oneiros.data.layout import DATA, VIDEO
 from oneiros.records import ActionSpec, Camera
 
@@ -65,7 +65,10 @@ def check_agreement(
         if camera != known[camera.name]:
             raise ValueError(f"{path}: was recorded with {known[camera.name]}, this recording has {camera}")
     if fmt.action_spec is not None:
-        spec = read_action_spec(theirs[ACTION], {"max": [0], "mean": [0.0], "std": [1.0]})
+        saved = (theirs[ACTION].get("info") or {}).get("action_spec")
+        if saved is None:
+            raise ValueError(f"{path}: was not recorded by Oneiros; record into a new folder")
+        spec = ActionSpec.from_json(saved)
         if not fmt.action_spec.matches(spec):
             raise ValueError(
                 f"{path}: has {spec.kind} actions ({', '.join(spec.names)}), "
