@@ -1,6 +1,7 @@
 """Reading datasets as the wild has them: both layouts, odd metadata, damage."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from oneiros.data.lerobot import Dataset
 from oneiros.data.video import DamagedVideoError, VideoEncoder
 
 G1 = Path(__file__).parents[2].parent / "shared/data/g1_pick_bottle"
+OFFICIAL = Path(__file__).parent / "lerobot_0_6_1"
 KEY = "observation.images.front"
 
 
@@ -159,6 +161,21 @@ def test_missing_and_cut_off_episodes_are_left_out_with_one_warning(v2, counting
     assert counting.numbers(dataset, 3) == [12, 13]
 
 
+def test_episodes_before_the_cut_of_a_shared_file_are_kept(tmp_path):
+    """The official writer puts the index of a video first, so what lies before a cut can still be read."""
+    shutil.copytree(OFFICIAL, tmp_path / "data")
+    path = tmp_path / "data/videos/observation.images.front/chunk-000/file-000.mp4"
+    content = path.read_bytes()
+    whole = Dataset.open(tmp_path / "data").frames(0)
+    for share, kept in ((0.99, 2), (0.8, 1)):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.warns(UserWarning, match=f"{3 - kept} of 3 episodes cannot be read.*mp4 is cut off"):
+            dataset = Dataset.open(tmp_path / "data")
+        assert len(dataset.episodes) == kept
+        assert all(len(dataset.frames(episode.index)) == episode.length for episode in dataset.episodes)
+        assert np.array_equal(dataset.frames(0), whole)
+
+
 def test_strict_stops_at_a_missing_episode(v2):
     video(v2, 1).unlink()
     with pytest.raises(ValueError, match="1 of 5 episodes cannot be read: 1 "):
@@ -275,7 +292,7 @@ def test_a_dataset_of_the_official_writer(counting):
 
     Frames show the running number in twelve bars; depth is 0.5 m + number / 20, and the first action is the number.
     """
-    dataset = Dataset.open(Path(__file__).parent / "lerobot_0_6_1", strict=True)
+    dataset = Dataset.open(OFFICIAL, strict=True)
     assert [episode.task for episode in dataset.episodes] == ["t5", "t8", "t3"]
     assert [camera.kind for camera in dataset.cameras] == ["rgb", "depth"]
     assert dataset.action_spec.names == ("x", "y", "z")

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from oneiros.data.layout import Layout
-from oneiros.data.video import is_complete
+from oneiros.data.video import count_whole_frames, is_complete
 
 
 def find_damage(layout: Layout) -> dict[int, str]:
     """By number of episode, what keeps it from being read."""
-    reasons: dict[Path, str | None] = {}
+    look = cache(_rows_and_flaw)
     damage: dict[int, str] = {}
     for files in layout.episodes:
-        for path in (files.data, *(video.path for video in files.videos.values())):
-            if path not in reasons:
-                reasons[path] = _reason_unreadable(path)
-            if reasons[path] is not None:
-                damage.setdefault(files.index, f"{path.relative_to(layout.root)} {reasons[path]}")
+        needed = {files.data: 1, **{video.path: video.first_frame + files.length for video in files.videos.values()}}
+        for path, rows in needed.items():
+            readable, flaw = look(path)
+            if rows > readable:
+                damage.setdefault(files.index, f"{path.relative_to(layout.root)} {flaw}")
     return damage
 
 
-def _reason_unreadable(path: Path) -> str | None:
+def _rows_and_flaw(path: Path) -> tuple[float, str]:
+    """How many rows of a file can be read, and why no more."""
     if not path.is_file():
-        return "is missing"
-    if path.suffix == ".parquet":
+        return 0, "is missing"
+    if path.suffix == ".parquet":  # all or nothing: the index stands at the end
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4))
-            return None if file.read(4) == b"PAR1" else "is cut off"
-    return None if path.suffix != ".mp4" or is_complete(path) else "is cut off"
+            return (math.inf, "") if file.read(4) == b"PAR1" else (0, "is cut off")
+    if path.suffix != ".mp4" or is_complete(path):
+        return math.inf, ""
+    return count_whole_frames(path), "is cut off"
 
 
 def report(summary: str, damage: dict[int, str], *, strict: bool) -> None:

@@ -119,6 +119,17 @@ def is_complete(path: Path) -> bool:
     return indexed and position == size
 
 
+def count_whole_frames(path: Path) -> int:
+    """How many frames from the start on are in a file that is cut off; 0 when its index, often at the end, is lost."""
+    number = 0
+    with suppress(DamagedVideoError, av.error.FFmpegError), _open(path) as container:
+        for packet in container.demux(video=0):
+            if packet.is_corrupt or not packet.size:  # reaches beyond the file, or is the demuxer's end marker
+                break
+            number += 1
+    return number
+
+
 def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) -> Iterator[np.ndarray]:
     """Frames start, start + 1, ... stop - 1 of a file, one at a time.
 
