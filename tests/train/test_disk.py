@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from oneiros.train.log import Metrics
 from oneiros.train.state import load_state, save_checkpoint
 from tests.train import toy
 
@@ -84,3 +85,10 @@ def test_too_little_room_is_said_before_the_first_step(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"a checkpoint takes .* MB, only 0 MB are free"):
         toy.train(tmp_path)
     assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_full_disk_while_logging_is_one_clear_line(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl", last_step=0)
+    metrics._path = Path("/dev/full")
+    with pytest.raises(OSError, match=r"takes no more rows \(No space left on device\)\. .* use --resume"):
+        metrics.write({"step": 1})

@@ -24,7 +24,7 @@ _HORIZONS = (1, 4, 8)
 
 
 def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
-    """Dream on from the clip's first frames with its true actions, taking the most likely codes.
+    """Dream on from the clip's first frames with its true actions, nothing being drawn (temperature 0).
 
     Writes real and dreamed frames to `path`. Returns the loss on the clip and the PSNR by horizon, beside that of
     repeating the last frame given.

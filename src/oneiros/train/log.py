@@ -81,14 +81,17 @@ class Metrics:
         aside = path.with_name(path.name + ".part")
         aside.write_text("".join(kept))
         os.replace(aside, path)
-        self._file = path.open("a")
+        self._path = path
 
     def write(self, row: dict[str, float]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OSError(
+                f"{self._path} takes no more rows ({error.strerror}). "
+                "The last complete checkpoint is untouched; make room and use --resume"
+            ) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
