@@ -71,24 +71,24 @@ def dream(command: DreamCommand) -> None:
     from oneiros.envs.starts import load_world
     from oneiros.eval.pictures import beside, check_ending, enlarge, save_frames
     from oneiros.eval.progress import bars
-    from oneiros.eval.rollout import roll
+    from oneiros.eval.rollout import begin, roll
     from oneiros.records import Sampling
 
     check_ending(command.out)
     world = load_world(command.run, device=command.device)
-    context, actions, real, begin = _beginning(command, world)
+    context, actions, real, origin = _beginning(command, world)
     num_frames = _length(command, actions, real)
     sampling = Sampling(temperature=command.temperature, guidance_scale=command.guidance)
     with bars() as track:
         advance = track("dreaming", num_frames)
         options: dict[str, Any] = {"sampling": sampling, "seed": command.seed, "advance": advance}
-        dreamed = roll(world, context, actions, num_frames=num_frames, **options)[0][0].numpy()
+        dreamed = roll(world, begin(world, context), actions, num_frames=num_frames, **options)[0][0].numpy()
     given = to_uint8(context.frames[0]).cpu().numpy()
     shown = np.concatenate([given, dreamed])
     rows = [shown] if real is None else [np.concatenate([given, real[:num_frames]]), shown]
     video = enlarge(beside(rows, num_given=len(given)))
     save_frames(video, command.out, fps=world.config.fps)
-    print(f"{num_frames} frames dreamed from {begin}{_closeness(dreamed, real, given)} -> {command.out}")
+    print(f"{num_frames} frames dreamed from {origin}{_closeness(dreamed, real, given)} -> {command.out}")
 
 
 def _beginning(command: DreamCommand, world: World) -> tuple[Clip, Tensor | None, np.ndarray | None, str]:
@@ -99,8 +99,8 @@ def _beginning(command: DreamCommand, world: World) -> tuple[Clip, Tensor | None
     from oneiros.envs.starts import find_starts
 
     context = find_starts(world, command.run, data=command.data, image=command.image)[0]
-    begin = command.image or f"a start in {command.run}"
-    return context, script, None, str(begin)
+    origin = command.image or f"a start in {command.run}"
+    return context, script, None, str(origin)
 
 
 def _script(command: DreamCommand, world: World) -> Tensor | None:
@@ -142,12 +142,12 @@ def _episode(
     num_frames = min(wanted, available)
     clips: Any = load_clips(world, command.run, dataset, [episode], length=command.context + num_frames)
     clip: Clip = clips.batch([command.start])
-    begin = f"episode {episode}{'' if episode in held_out else ' (which training has seen)'}"
+    origin = f"episode {episode}{'' if episode in held_out else ' (which training has seen)'}"
     if script is not None:
-        return clip, script, None, begin
+        return clip, script, None, origin
     actions = None if clip.actions is None else clip.actions[:, command.context - 1 :]
     real = to_uint8(clip.frames[0, command.context :]).numpy()
-    return context_of(clip, command.context), actions, real, begin
+    return context_of(clip, command.context), actions, real, origin
 
 
 def _length(command: DreamCommand, actions: Tensor | None, real: np.ndarray | None) -> int:

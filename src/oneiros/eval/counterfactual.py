@@ -23,7 +23,7 @@ from oneiros.envs.actions import action_text
 from oneiros.envs.explore import StickyRandom
 from oneiros.eval import metrics
 from oneiros.eval.progress import Track, silent
-from oneiros.eval.rollout import roll
+from oneiros.eval.rollout import begin, roll
 from oneiros.records import ActionSpec, Clip
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oneiros.models.world import World
 
 _MOST_ACTIONS = 12
+_STARTS_AT_ONCE = 8
 _LONGEST_WALK = 30  # random steps before a context begins, so that starts differ
 
 
@@ -76,17 +77,7 @@ def measure_counterfactual(
         raise ValueError(f"the env's actions are {', '.join(env.action_spec.names)}; the world knows {known}")
     actions = tried_actions(spec)
     starts = _find_starts(world, env, actions, config, track)
-    advance = track("dreaming other actions", len(starts) * config.horizon)
-    repeats = world.config.frame_stride if spec.kind == "continuous" else 1
-    held = torch.from_numpy(np.stack(actions))
-    held = held.repeat(1, repeats) if repeats > 1 else held
-    script = held[:, None].expand(-1, config.horizon, *held.shape[1:])
-    dreams = []
-    for start in starts:
-        many = _repeated(start.context, len(actions))
-        dreams.append(roll(world, many, script, num_frames=config.horizon, seed=config.seed)[0])
-        advance(config.horizon)
-    dreamed, real = torch.stack(dreams), torch.stack([start.real for start in starts])
+    dreamed, real = _dream(world, starts, actions, config, track), torch.stack([start.real for start in starts])
     texts = tuple(action_text(action, spec) for action in actions)
     accuracy, counted = outcome_accuracy(dreamed, real)
     summary = {
@@ -101,6 +92,24 @@ def measure_counterfactual(
         to_uint8(starts[0].context.frames[0, -1]).cpu(), real[0, :, -1], dreamed[0, :, -1], texts
     )
     return summary, shown
+
+
+def _dream(
+    world: World, starts: list[_Start], actions: list[np.ndarray], config: CounterfactualConfig, track: Track
+) -> Tensor:
+    """What each start becomes in the dream with each action held: uint8 (S, A, H, h, w, 3)."""
+    held = torch.from_numpy(np.stack(actions))
+    if held.is_floating_point():
+        held = held.repeat(1, world.config.frame_stride)
+    script = held[:, None].expand(-1, config.horizon, *held.shape[1:])
+    advance = track("dreaming other actions", len(starts) * len(actions) * config.horizon)
+    dreams = []
+    for group in (starts[i : i + _STARTS_AT_ONCE] for i in range(0, len(starts), _STARTS_AT_ONCE)):
+        state = begin(world, _repeated([start.context for start in group], len(actions)))
+        scripts = script.repeat(len(group), *[1] * (script.ndim - 1))
+        frames, _ = roll(world, state, scripts, num_frames=config.horizon, seed=config.seed, advance=advance)
+        dreams.append(frames.unflatten(0, (len(group), len(actions))))
+    return torch.cat(dreams)
 
 
 def outcome_accuracy(dreamed: Tensor, real: Tensor) -> tuple[list[float | None], list[int]]:
@@ -213,10 +222,11 @@ def _to_model(observation: dict[str, np.ndarray], env: PixelEnv) -> Tensor:
     return torch.cat([colour, depth_to_model(observation[camera.name], camera)[None]])
 
 
-def _repeated(clip: Clip, times: int) -> Clip:
-    """A clip of one sample as a batch of `times` equal ones."""
-    assert clip.actions is not None
-    frames, actions, valid = (
-        tensor.expand(times, *tensor.shape[1:]) for tensor in (clip.frames, clip.actions, clip.valid)
+def _repeated(contexts: list[Clip], times: int) -> Clip:
+    """Clips of one sample as one batch, each `times` in a row."""
+    actions = [context.actions for context in contexts if context.actions is not None]
+    frames, done, valid = (
+        torch.cat(tensors).repeat_interleave(times, 0)
+        for tensors in ([c.frames for c in contexts], actions, [c.valid for c in contexts])
     )
-    return Clip(frames, actions, valid)
+    return Clip(frames, done, valid)

@@ -17,7 +17,7 @@ from torch import Tensor
 from oneiros.data.frames import to_uint8
 from oneiros.eval import metrics
 from oneiros.eval.progress import Track, silent
-from oneiros.eval.rollout import context_of, steps
+from oneiros.eval.rollout import begin, context_of, steps
 from oneiros.records import Clip
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _dream_windows(
     ages, kept, count = config.drift.ages, {}, 0
     advance = track(f"{len(context.frames)} long dreams", config.drift.frames)
     options = {"num_frames": config.drift.frames, "sampling": config.sampling, "seed": config.seed}
-    for step in steps(world, context, actions, **options):
+    for step in steps(world, begin(world, context), actions, **options):
         for frame in step.frames.unbind(1):
             count += 1
             if any(age - width < count <= age for age in ages):

@@ -18,7 +18,7 @@ from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
 
 if TYPE_CHECKING:
-    from oneiros.models.world import World
+    from oneiros.models.world import World, WorldState
 
 GREEDY = Sampling(temperature=0.0, estimate="mean")  # what the world expects
 LIKELIEST = Sampling(temperature=0.0)
@@ -40,9 +40,16 @@ class Step:
 
 
 @torch.no_grad()
+def begin(world: World, context: Clip) -> WorldState:
+    """The state after `context`, its actions dropped where the world knows none. `clone` it to dream on twice."""
+    known = context.actions if world.config.action_spec is not None else None
+    return world.init(Clip(context.frames, known, context.valid).to(world.device))
+
+
+@torch.no_grad()
 def steps(
     world: World,
-    context: Clip,
+    state: WorldState,
     actions: Tensor | None,
     *,
     num_frames: int,
@@ -50,7 +57,7 @@ def steps(
     seed: int = 0,
     guess: bool = False,
 ) -> Iterator[Step]:
-    """Dream on from `context`, step by step.
+    """Dream on from `state`, which is consumed, step by step.
 
     actions: (B, at least num_frames, ...) or None = unknown; dropped where the world knows no actions. A video codec of
     temporal stride s dreams s frames a step. Raises ValueError where s does not divide num_frames.
@@ -62,8 +69,7 @@ def steps(
     if spec is not None and actions is not None:
         script = combine_actions(actions[:, :num_frames].to(device), spec, stride)
     generator = torch.Generator(device).manual_seed(seed)
-    known = context.actions if spec is not None else None
-    state, guessed = world.init(Clip(context.frames, known, context.valid).to(device)), None
+    guessed = None
     for index in range(num_frames // stride):
         if guess:
             state, guessed = world.predict_action(state)
@@ -74,7 +80,7 @@ def steps(
 
 def roll(
     world: World,
-    context: Clip,
+    state: WorldState,
     actions: Tensor | None,
     *,
     num_frames: int,
@@ -88,7 +94,7 @@ def roll(
     advance: told after each step how many frames are new.
     """
     frames, guesses = [], []
-    for step in steps(world, context, actions, num_frames=num_frames, sampling=sampling, seed=seed, guess=guess):
+    for step in steps(world, state, actions, num_frames=num_frames, sampling=sampling, seed=seed, guess=guess):
         frames.append(to_uint8(step.frames).cpu())
         if step.guess is not None:
             guesses.append(step.guess.cpu())

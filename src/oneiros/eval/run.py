@@ -100,6 +100,7 @@ def machine(world: World) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "precision": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in world.parameters()}),
         "device": torch.cuda.get_device_name() if world.device.type == "cuda" else str(world.device),
         "parameters": sum(parameter.numel() for parameter in world.parameters()),
     }

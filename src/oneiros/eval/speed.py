@@ -9,7 +9,7 @@ import torch
 
 from oneiros.data.frames import to_uint8
 from oneiros.eval.progress import Track, silent
-from oneiros.eval.rollout import context_of, steps
+from oneiros.eval.rollout import begin, context_of, steps
 
 if TYPE_CHECKING:
     from oneiros.eval.world import ClipSource, EvalConfig
@@ -33,7 +33,7 @@ def measure_speed(
         actions = actions[:, rows]
     dream = steps(
         world,
-        context_of(clip, config.context),
+        begin(world, context_of(clip, config.context)),
         actions,
         num_frames=num_steps * stride,
         sampling=config.sampling,

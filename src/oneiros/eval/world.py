@@ -17,7 +17,7 @@ from oneiros.eval import metrics
 from oneiros.eval.drift import DriftConfig, DriftFrames, measure_drift
 from oneiros.eval.networks import Networks, lpips, video_features
 from oneiros.eval.progress import Advance, Track, silent
-from oneiros.eval.rollout import GREEDY, LIKELIEST, context_of, roll
+from oneiros.eval.rollout import GREEDY, LIKELIEST, begin, context_of, roll
 from oneiros.eval.speed import measure_speed
 from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
@@ -141,10 +141,11 @@ def _dream(
     """Every variant of a batch's next H frames, uint8 (B, H, h, w, 3), and the guesses of the action head."""
     context, first = context_of(clip, config.context), config.context - 1
     true = clip.actions[:, first:] if world.config.action_spec and clip.actions is not None else None
+    state = begin(world, context)
 
     def dream(actions: Tensor | None, sampling: Sampling, *, guess: bool = False) -> tuple[Tensor, Tensor | None]:
         options = {"num_frames": config.horizon, "sampling": sampling, "seed": seed, "guess": guess}
-        return roll(world, context, actions, advance=advance, **options)
+        return roll(world, state.clone(), actions, advance=advance, **options)
 
     model, guesses = dream(true, GREEDY, guess=true is not None and world.action_head is not None)
     dreams = {
