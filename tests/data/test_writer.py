@@ -97,6 +97,14 @@ def test_files_are_begun_anew_when_full(tmp_path, counting, monkeypatch):
     counting.check(reopen(tmp_path), [2, 3, 4, 5, 6])
 
 
+def test_a_cut_off_video_costs_only_the_episodes_behind_the_cut(tmp_path, counting):
+    counting.record(tmp_path, [5, 5, 5])
+    video = next(tmp_path.glob("videos/*/*/*.mp4"))
+    video.write_bytes(video.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="1 of 3 episodes cannot be read: 2"):
+        counting.check(Dataset.open(tmp_path), [5, 5])
+
+
 @pytest.mark.parametrize("limit", ["VIDEO_FILE_MB", "DATA_FILE_MB"])
 def test_files_are_begun_anew_at_their_size(tmp_path, counting, monkeypatch, limit):
     monkeypatch.setattr(writer, limit, 0.0001)

@@ -155,8 +155,11 @@ def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) 
 
 
 def join(paths: Sequence[Path], out: Path) -> None:
-    """Put videos of the same encoder settings one after the other, without encoding again."""
-    with av.open(str(out), "w", format="mp4") as target:
+    """Put videos of the same encoder settings one after the other, without encoding again.
+
+    The index goes to the front, so that a browser can play the file while it loads and a cut costs only what it cuts.
+    """
+    with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as target:
         stream: Any = None
         num_frames = 0
         for path in paths:
