@@ -95,6 +95,7 @@ def test_it_is_cut_off_after_max_steps():
     [
         ("discrete", 7, "7 is not an action; choose 0 to 4: stay, left"),
         ("discrete", [1], "shape"),
+        ("discrete", "left", "does not fit"),
         ("keys", [1, 0], r"shape \(4,\) \(keys\)"),
         ("continuous", [np.nan, 0.0], "finite"),
     ],
@@ -112,7 +113,28 @@ def test_misuse_is_named():
         Dream(DotWorld(), [])
     with pytest.raises(ValueError, match="render_mode is 'human'"):
         dream(render_mode="human")
-    with pytest.raises(ValueError, match=r"call reset\(\) before step"):
+    with pytest.raises(ValueError, match=r"call reset\(\) first"):
         dream().step(0)
+    with pytest.raises(ValueError, match=r"call reset\(\) first"):
+        dream().render()
     with pytest.raises(ValueError, match="start 3 does not exist; this dream has starts 0 to 2"):
         dream().reset(options={"start": 3})
+
+
+def test_depth_is_told_beside_the_picture():
+    class DeepWorld(DotWorld):
+        """Sees as deep as it is white, half as much."""
+
+        def init(self, clip):
+            return super().init(Clip(clip.frames[:, :, :3], clip.actions, clip.valid))
+
+        def step(self, state, action, **options):
+            state, frame = super().step(state, action, **options)
+            return state, torch.cat([frame, frame[:, :1] / 2], 1)
+
+    clip = start_clip()
+    deep = Clip(torch.cat([clip.frames, clip.frames[:, :, :1] / 2], 2), clip.actions, clip.valid)
+    env = Dream(DeepWorld(), [deep])
+    for frame, info in (env.reset(seed=0), env.step(1)[::4]):
+        assert frame.shape == (16, 16, 3)
+        np.testing.assert_allclose(info["depth"], frame[..., 0] / 255 - 0.5, atol=1e-6)

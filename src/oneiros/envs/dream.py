@@ -32,6 +32,7 @@ class Dream(gym.Env[np.ndarray, Any]):
     starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
     that options={"start": 3} names.
     Two resets with the same seed, followed by the same actions, give the same dream.
+    A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth_from_model` makes it metres.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
@@ -61,6 +62,8 @@ class Dream(gym.Env[np.ndarray, Any]):
         self.action_space = _action_space(self.action_spec)
         self._generator = torch.Generator(world.device)
         self._state: Any = None
+        self._steps = 0
+        self._newest: torch.Tensor | None = None  # (C, H, W) in [-1, 1]
 
     @classmethod
     def from_run(
@@ -101,24 +104,31 @@ class Dream(gym.Env[np.ndarray, Any]):
         clip = self.starts[start]
         self._generator.manual_seed(int(self.np_random.integers(2**62)))
         self._state = self.world.init(clip)
-        self._steps = 0
-        self._frame = to_uint8(clip.frames[0, -1]).cpu().numpy()
-        return self._frame.copy(), {"start": start}
+        self._steps, self._newest = 0, clip.frames[0, -1]
+        return self._observe(), {"start": start, **self._depth()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:
-            raise ValueError("the dream has not begun; call reset() before step()")
+            raise ValueError("the dream has not begun; call reset() first")
         self._state, frame = self.world.step(
             self._state, self._to_model(action), generator=self._generator, sampling=self.sampling
         )
-        newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
-        self._frame = to_uint8(newest).cpu().numpy()
+        self._newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
         self._steps += 1
-        return self._frame.copy(), 0.0, False, self._steps == self.max_steps, {}
+        return self._observe(), 0.0, False, self._steps == self.max_steps, self._depth()
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (H, W, 3)."""
-        return self._frame.copy() if self.render_mode else None
+        return self._observe() if self.render_mode else None
+
+    def _observe(self) -> np.ndarray:
+        if self._newest is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        return to_uint8(self._newest).cpu().numpy()
+
+    def _depth(self) -> dict[str, np.ndarray]:
+        assert self._newest is not None
+        return {"depth": self._newest[3].float().cpu().numpy()} if len(self._newest) == 4 else {}
 
     def _to_model(self, action: Any) -> torch.Tensor | None:
         """An action of the player, checked -> the world's batch of one."""
@@ -127,7 +137,7 @@ class Dream(gym.Env[np.ndarray, Any]):
             return None
         values = np.asarray(action)
         expected = () if spec.kind == "discrete" else (spec.size,)
-        if values.shape != expected or not np.isfinite(values).all():
+        if values.dtype.kind not in "biuf" or values.shape != expected or not np.isfinite(values).all():
             raise ValueError(f"action {action!r} does not fit; it must be finite and of shape {expected} ({spec.kind})")
         if spec.kind == "discrete" and not 0 <= values < spec.size:
             raise ValueError(f"{action!r} is not an action; choose 0 to {spec.size - 1}: {', '.join(spec.names)}")
