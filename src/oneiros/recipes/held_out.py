@@ -24,7 +24,7 @@ _HORIZONS = (1, 4, 8)
 
 
 def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
-    """Dream on from the clip's first frames with its true actions, nothing being drawn (temperature 0).
+    """Dream on from the clip's first frames with its true actions, as the world expects it (nothing is drawn).
 
     Writes real and dreamed frames to `path`. Returns the loss on the clip and the PSNR by horizon, beside that of
     repeating the last frame given.
@@ -52,7 +52,7 @@ def dream_on(world: World, clip: Clip, context: int) -> Tensor:
     )
     actions = None if clip.actions is None else clip.actions[:, context - 1 :]
     num_frames = clip.frames.shape[1] - context
-    done = world.generate(given, actions, num_frames=num_frames, sampling=Sampling(temperature=0.0))
+    done = world.generate(given, actions, num_frames=num_frames, sampling=Sampling(temperature=0.0, estimate="mean"))
     return done.frames[:, context:]
 
 
