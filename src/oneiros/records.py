@@ -146,8 +146,8 @@ class Sampling:
     """How the next code is drawn from its logits: guidance, then min-p and top-k, then temperature, then a draw.
 
     temperature: 0 draws nothing at random and takes the `estimate`.
-    estimate: at temperature 0, `mode` takes the likeliest code, `mean` the code nearest to the expected vector. Where codes
-        lie dense the likeliest one is a poor guess: many near-equal codes share what a flat one has alone.
+    estimate: at temperature 0, `mode` takes the likeliest code, `mean` the code nearest to the expected vector. Where
+        codes lie dense the likeliest is a poor guess: many near-equal codes share what a flat one has alone.
     min_p: keep codes at least this fraction as likely as the likeliest (arXiv 2407.01082); 0 keeps all.
     top_k: keep this many; None keeps all.
     guidance_scale: 1 is off; above it, actions are obeyed more strictly (arXiv 2410.02416).
