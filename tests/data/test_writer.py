@@ -170,7 +170,7 @@ RECORDER = """
 def run_recorder(path, *, limit: str = "", end: str = "") -> subprocess.CompletedProcess:
     """Three whole episodes of 11 rows in all, and a fourth that does not end well."""
     script = textwrap.dedent(RECORDER).format(path=str(path), folder=os.path.dirname(__file__), limit=limit, end=end)
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
 
 
 def test_a_killed_recorder_loses_only_the_episode_under_way(tmp_path, counting):
