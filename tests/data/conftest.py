@@ -103,6 +103,6 @@ class Counting:
             first += episode.length
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def counting() -> type[Counting]:
     return Counting

@@ -12,11 +12,9 @@ RGB, DEPTH = "observation.images.front", "observation.depth.front"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    from conftest import Counting
-
+def root(tmp_path_factory, counting):
     path = tmp_path_factory.mktemp("data")
-    Counting.record(path, LENGTHS, cameras=Counting.cameras)
+    counting.record(path, LENGTHS, cameras=counting.cameras)
     return path
 
 

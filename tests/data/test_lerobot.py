@@ -118,6 +118,12 @@ def test_any_rows_can_be_read_alone(tmp_path, counting):
         dataset.frames(0, camera="top")
 
 
+def test_single_images_are_named_as_what_is_not_read(v2):
+    edit_info(v2, lambda info: info["features"][KEY].update(dtype="image"))
+    with pytest.raises(ValueError, match="it has none .observation.images.front: stored as single images"):
+        Dataset.open(v2).frames(0)
+
+
 def test_the_fingerprint_follows_the_content_not_the_place(tmp_path, counting):
     counting.record(tmp_path / "a", [3, 4])
     first = Dataset.open(tmp_path / "a").fingerprint()

@@ -106,7 +106,9 @@ class Dataset:
             if camera.kind == kind and name in (None, camera.name):
                 return camera
         known = ", ".join(camera.name for camera in self.cameras if camera.kind == kind) or "none"
-        raise ValueError(f"{self.path}: has no {kind} camera {name or ''}; it has {known}".replace("  ", " "))
+        stills = [key for key, feature in self.info["features"].items() if feature["dtype"] == "image"]
+        why = f" ({', '.join(stills)}: stored as single images; only video is read)" if stills else ""
+        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}; it has {known}{why}")
 
     def frames(
         self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
