@@ -126,11 +126,14 @@ def test_drift_without_another_episode_to_compare_with_says_nothing_about_the_ne
     assert drift["nearest_real_rmse"] == [None]
 
 
-def test_speed_is_measured_and_adds_up():
-    config = EvalConfig(**{**vars(CONFIG), "speed_steps": 30})
-    speed = run(DotWorld(), config=config).metrics["speed"]
-    assert 0 < speed["step_ms"]["p50"] <= speed["step_ms"]["p95"] <= speed["step_ms"]["p99"]
-    assert speed["frames_per_second"] == pytest.approx(1000 / speed["step_ms"]["p50"], rel=0.9)
+def test_speed_is_that_of_the_steps_after_the_warm_up(monkeypatch):
+    """A clock by which step n takes n milliseconds; the first 20 warm up, so steps of 21 to 50 ms count."""
+    ticks = (moment for n in range(1, 51) for moment in (float(n), n + n / 1000))
+    monkeypatch.setattr("oneiros.eval.speed.time.perf_counter", lambda: next(ticks))
+    speed = run(DotWorld(), config=EvalConfig(**{**vars(CONFIG), "speed_steps": 30})).metrics["speed"]
+    assert speed["frames_per_second"] == pytest.approx(1000 / 35.5)
+    assert speed["step_ms"] == pytest.approx({"p50": 35.5, "p95": 48.55, "p99": 49.71})
+    assert speed["steps"] == 30
 
 
 def test_the_error_of_episodes_that_agree_within_themselves_counts_episodes():

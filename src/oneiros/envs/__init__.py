@@ -2,8 +2,7 @@
 
 from importlib import import_module
 
-__all__ = ["Dream", "make_env"]  # noqa: F822 - found on first use, so that doctor needs neither torch nor ViZDoom
-
+# found on first use, so that `oneiros doctor` needs neither torch nor ViZDoom
 _HOMES = {"Dream": "oneiros.envs.dream", "make_env": "oneiros.envs.make"}
 
 
