@@ -120,7 +120,7 @@ def test_any_rows_can_be_read_alone(tmp_path, counting):
 
 def test_single_images_are_named_as_what_is_not_read(v2):
     edit_info(v2, lambda info: info["features"][KEY].update(dtype="image"))
-    with pytest.raises(ValueError, match="it has none .observation.images.front: stored as single images"):
+    with pytest.raises(ValueError, match=r"it has none .observation\.images\.front: stored as single images"):
         Dataset.open(v2).frames(0)
 
 
