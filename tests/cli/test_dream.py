@@ -36,12 +36,12 @@ def test_the_real_episode_stands_beside_the_dream(folder, tmp_path, capsys):
     main(["dream", str(folder / "run"), str(folder / "data"), "--episode", "3", "--out", str(out), "--context", "4"])
     said = capsys.readouterr().out
     assert re.search(r"26 frames dreamed from episode 3 \(which training has seen\), PSNR [\d.]+ dB", said)
-    frames = read_strip(out, width=36)
+    frames = read_strip(out, width=34)
     assert len(frames) == 30
     assert (frames[:4, 0] == GIVEN).all()
     assert (frames[4:, 0] == DREAMED).all()
     np.testing.assert_array_equal(frames[:, 4:, :16], Dataset.open(folder / "data").frames(3))
-    np.testing.assert_array_equal(frames[:4, 4:, 20:], frames[:4, 4:, :16])
+    np.testing.assert_array_equal(frames[:4, 4:, 18:], frames[:4, 4:, :16])
 
 
 def test_by_default_a_held_out_episode_is_dreamed(folder, tmp_path, capsys):

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 GIVEN, DREAMED = (150, 150, 150), (236, 118, 54)  # bars over context frames and over dreamed ones
+_GAP = 128  # neutral on a light page and on a dark one
 _SMALLEST = 256  # pixels: small frames are enlarged to at least this height
 
 
@@ -22,11 +23,11 @@ def strip(frames: np.ndarray) -> Image.Image:
     return Image.fromarray(np.concatenate(list(frames), axis=1))
 
 
-def beside(rows: Sequence[np.ndarray], *, num_given: int, gap: int = 4, bar: int = 4) -> np.ndarray:
+def beside(rows: Sequence[np.ndarray], *, num_given: int, gap: int = 2, bar: int = 4) -> np.ndarray:
     """Several equally long frame sequences next to each other, under a bar that is grey while frames are given and
     orange while they are dreamed: uint8 (T, H + bar, sum of widths and gaps, 3)."""
     length, height = rows[0].shape[:2]
-    spacer = np.full((length, height, gap, 3), 255, np.uint8)
+    spacer = np.full((length, height, gap, 3), _GAP, np.uint8)
     parts = [part for row in rows for part in (spacer, row)][1:]
     joined = np.concatenate(parts, axis=2)
     colours = np.where(np.arange(length)[:, None] < num_given, GIVEN, DREAMED).astype(np.uint8)

@@ -135,14 +135,14 @@ def _spread(examples: Sequence[Example]) -> list[tuple[str, Example]]:
 
 def _watch(shown: Sequence[tuple[str, Example]], about: About) -> str:
     text = (
-        f"Left what happened, right the dream. While the bar is {_key(GIVEN)} grey both are real; once it is "
-        f"{_key(DREAMED)} orange the right side is dreamed."
+        f"Left what happened, right the dream as a player sees it, sampled. While the bar is {_key(GIVEN)} grey both "
+        f"are real; once it is {_key(DREAMED)} orange the right side is dreamed."
     )
     return section("Watch", text, side_by_side([_moving(name, example, about) for name, example in shown], 3))
 
 
 def _moving(name: str, example: Example, about: About) -> str:
-    real, dream = example.real.numpy(), example.dreams["model"].numpy()
+    real, dream = example.real.numpy(), example.dreams["sampled"].numpy()
     given = len(real) - len(dream)
     frames = beside([real, np.concatenate([real[:given], dream])], num_given=given)
     source = data_uri(animation(frames, fps=about.fps), "image/webp")
