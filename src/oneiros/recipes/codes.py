@@ -114,7 +114,7 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
     rows = sum(len(episode.content) for episode in episodes)
     kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
     size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
-    say(check_room(path.parent, size, f"codes of {rows:,} frames"))
+    say(check_room(path.parent.parent, size, f"codes of {rows:,} frames"))
     codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
     done = 0
     console = Console(stderr=True)
