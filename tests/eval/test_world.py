@@ -8,7 +8,7 @@ from oneiros.data.clips import Clips, EpisodeArrays
 from oneiros.eval.drift import DriftConfig
 from oneiros.eval.world import EvalConfig, Evaluation, choose, clustered_error, evaluate
 from oneiros.records import Sampling
-from tests.dot_world import SPECS, DotWorld, real_episode
+from tests.dot_world import SPECS, DotTokenizer, DotWorld, real_episode
 
 CONFIG = EvalConfig(clips=24, context=3, horizon=5, batch_size=7, drift=DriftConfig(frames=0), speed_steps=0)
 GREEDY = Sampling(temperature=0.0)
@@ -151,3 +151,31 @@ def test_too_little_data_is_named():
         evaluate(DotWorld(), mixed, config=CONFIG)
     with pytest.raises(ValueError, match="clips is 1; evaluation needs at least 2"):
         EvalConfig(clips=1)
+
+
+def test_a_video_codec_dreams_several_frames_a_step():
+    class Film(DotTokenizer):
+        temporal_stride = 2
+
+    class FilmWorld(DotWorld):
+        """Takes two actions at once and dreams both frames."""
+
+        def step(self, state, action, **options):
+            frames = []
+            for half in action.chunk(2, dim=-1):
+                state, frame = super().step(state, half, **options)
+                frames.append(frame)
+            return state, torch.stack(frames, 1)
+
+        def predict_action(self, state):
+            return state, torch.zeros(len(state.places), 4)
+
+    world = FilmWorld("continuous")
+    world.tokenizer = Film()
+    config = EvalConfig(clips=6, context=3, horizon=4, drift=DriftConfig(frames=12, dreams=2), speed_steps=2)
+    measured = evaluate(world, dot_clips("continuous", length=7), config=config).metrics
+    assert measured["psnr"]["model"] == [60.0] * 4
+    assert len(measured["action_recovery"]["dreamed"]["mae"]) == 1  # guesses come step by step
+    odd = EvalConfig(clips=6, context=3, horizon=3, speed_steps=0)
+    with pytest.raises(ValueError, match="3 frames cannot be dreamed by a codec that makes 2 at a time"):
+        evaluate(world, dot_clips("continuous", length=6), config=odd)
