@@ -93,7 +93,7 @@ def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_t
     )
     wait_for_episodes(out, 3)
     os.killpg(process.pid, number)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in stderr
     complete = len(Dataset.open(out, strict=True).episodes)

@@ -37,9 +37,9 @@ def test_defect_01_masks_of_full_and_of_ragged_clips_are_not_inverted():
     garbage = CodeClip(clip.codes.clone(), clip.actions.clone(), clip.valid)
     garbage.codes[:, 3:] = 0
     garbage.actions[:, 2:] = 0
-    assert float(world(garbage).total) == pytest.approx(float(ragged), abs=1e-6)
+    assert world(garbage).total.item() == pytest.approx(ragged.item(), abs=1e-6)
     garbage.codes[:, 1] = (garbage.codes[:, 1] + 1) % 12
-    assert float(world(garbage).total) != pytest.approx(float(ragged), abs=1e-4)
+    assert world(garbage).total.item() != pytest.approx(ragged.item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4])

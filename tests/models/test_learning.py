@@ -8,7 +8,7 @@ from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
 from tests.models.worlds import make_tokenizer, make_world, random_actions, random_codes
 
-SIZE, BATCH, FRAMES, STEPS = 8, 12, 3, 250
+SIZE, BATCH, FRAMES, STEPS = 8, 12, 3, 300
 MOVES = torch.tensor([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]])  # rows, columns; the edges wrap around
 SPEC = ActionSpec("discrete", ("stay", "left", "right", "up", "down"))
 
@@ -41,13 +41,13 @@ def dot_world() -> World:
         tokens_per_step=16,
         window=2,
         num_meta_tokens=4,
-        action_dropout=0.05,
+        action_dropout=0.0,
         action_weight=0.0,
         scale_learning_rate=1.0,
     )
     world = World(config, make_tokenizer((SIZE, SIZE), codebook_size=4)).train()
-    optimiser = torch.optim.AdamW(world.parameters(), 1e-2, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=STEPS)
+    optimiser = torch.optim.AdamW(world.parameters(), 6e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=STEPS)
     for step in range(STEPS):
         codes, actions = episodes(BATCH, FRAMES, step)
         seeds = torch.arange(BATCH) + BATCH * step

@@ -300,3 +300,22 @@ def test_codes_given_and_taken_are_in_raster_order():
     _, frame = world.step(state, None, sampling=GREEDY)
     assert torch.equal(world.tokenizer.encode(frame[:, None])[:, 0], codes)
     assert torch.equal(ahead.codes[:, -1], codes)
+
+
+# -- precision -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_blocks_in_bf16_dream_the_same_but_for_rounding(guidance_scale, monkeypatch):
+    world = make_world()
+    codes, actions = random_codes(world, 2, 8), random_actions("discrete", 2, 7)
+    exact = full_logits(world, codes, actions)
+    world.dynamics.blocks.to(torch.bfloat16)
+    teacher, state = Teacher(world, monkeypatch), start(world, codes, actions, 2)
+    for frame in range(2, 8):
+        state, logits, _ = teacher.step(state, codes[:, frame], at(actions, frame), guidance_scale=guidance_scale)
+        assert logits.dtype == torch.float32
+        error = (logits - exact[:, frame]).abs().mean()
+        assert error < 0.05 * exact[:, frame].std()
+        state, action = world.predict_action(state)
+        assert action.shape == (2,)

@@ -120,7 +120,7 @@ class Teacher:
         monkeypatch.setattr("oneiros.models.world.draw", self._draw)
         monkeypatch.setattr("oneiros.models.world.guide", self._guide)
 
-    def _draw(self, logits: Tensor, sampling: Sampling, generator: object = None) -> Tensor:
+    def _draw(self, logits: Tensor, sampling: Sampling, generator: object, codebook: Tensor) -> Tensor:
         self.drawn.append(logits)
         return self._answers.pop(0)
 
