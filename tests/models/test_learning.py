@@ -8,7 +8,7 @@ from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
 from tests.models.worlds import make_tokenizer, make_world, random_actions, random_codes
 
-SIZE, BATCH, FRAMES, STEPS = 8, 12, 3, 300
+SIZE, BATCH, FRAMES, STEPS = 8, 12, 3, 500
 MOVES = torch.tensor([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]])  # rows, columns; the edges wrap around
 SPEC = ActionSpec("discrete", ("stay", "left", "right", "up", "down"))
 
