@@ -27,4 +27,4 @@ lint: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python benchmarks/play.py
+	$(BIN)/python benchmarks/play.py $(RUN)
