@@ -87,13 +87,14 @@ def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_t
         [*command, "--episodes", "10000"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         start_new_session=True,  # a terminal's Ctrl-C reaches the engine too, and so must this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background inherits "ignore"
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     wait_for_episodes(out, 3)
     os.killpg(process.pid, number)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in stderr
     complete = len(Dataset.open(out, strict=True).episodes)
