@@ -46,7 +46,7 @@ def dot_world() -> World:
         scale_learning_rate=1.0,
     )
     world = World(config, make_tokenizer((SIZE, SIZE), codebook_size=4)).train()
-    optimiser = torch.optim.AdamW(world.parameters(), 6e-3, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(world.parameters(), 6e-3, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=STEPS)
     for step in range(STEPS):
         codes, actions = episodes(BATCH, FRAMES, step)
