@@ -134,6 +134,23 @@ class CodeClip(_Record):
 
 
 @dataclass(frozen=True)
+class PointBatch(_Record):
+    """Clouds packed one after another; cloud b holds the points from offsets[b] to offsets[b + 1].
+
+    xyz: float32 (N, 3), metres relative to a float64 origin that is kept beside the batch.
+    features: float (N, C).
+    labels: int64 (N,), -1 for points that are not learned from; None = unknown.
+    offsets: int64 (B + 1,), from 0 to N.
+    Neighbour lists of a batch use index N for "no neighbour".
+    """
+
+    xyz: Tensor
+    features: Tensor
+    labels: Tensor | None
+    offsets: Tensor
+
+
+@dataclass(frozen=True)
 class Loss:
     """total: scalar with gradient. parts: detached scalars by name; every name is explained in docs/metrics.md."""
 
