@@ -1,0 +1,73 @@
+"""Reading LAS and LAZ (1.2 to 1.4, any point format, extra dimensions, COPC)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import laspy
+import lazrs
+import numpy as np
+from laspy.errors import LaspyException
+
+from oneiros.data.cloud import Cloud, CloudFile
+from oneiros.data.cloud_crs import read_crs
+
+
+class LasFile(CloudFile):
+    """A LAS or LAZ file; ValueError when it is none, or ends before its points do."""
+
+    def __init__(self, path: Path) -> None:
+        with opened(path) as reader:
+            header = reader.header
+            self.path, self.num_points = path, header.point_count
+            self._bounds = np.array(header.mins, np.float64), np.array(header.maxs, np.float64)
+            names = header.point_format.dimension_names
+            self.attribute_names = tuple(name for name in names if name not in ("X", "Y", "Z"))
+            self.point_format, self.version = header.point_format.id, str(header.version)
+            self.crs, self.unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._bounds
+
+    def _stream(self, sizes: Iterable[int], names: Collection[str]) -> Iterator[Cloud]:
+        with opened(self.path) as reader:
+            for size in sizes:
+                points = read_points(reader, size, self.path)
+                xyz = np.stack([points.x, points.y, points.z], axis=1).astype(np.float64, copy=False)
+                yield Cloud(xyz, {name: np.array(points[name]) for name in names}, self.crs, self.path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[laspy.LasReader]:
+    """laspy's reader, with what it raises put in words."""
+    with understanding(path), laspy.open(path) as reader:
+        header = reader.header
+        needed = header.offset_to_point_data + header.point_count * header.point_format.size
+        if not header.are_points_compressed and path.stat().st_size < needed:
+            raise ValueError(
+                f"{path}: is cut off: {header.point_count:,} points need {needed:,} bytes, the file has "
+                f"{path.stat().st_size:,}"
+            )
+        yield reader
+
+
+def read_points(reader: laspy.LasReader, size: int, path: Path) -> laspy.ScaleAwarePointRecord:
+    """The next `size` points. ValueError when the file ends before."""
+    points = reader.read_points(size)
+    if len(points) != size:
+        raise ValueError(
+            f"{path}: is cut off: {reader.header.point_count:,} points are promised, not so many are there"
+        )
+    return points
+
+
+@contextmanager
+def understanding(path: Path) -> Iterator[None]:
+    """Turn the complaints of laspy and lazrs into one line that names the file."""
+    try:
+        yield
+    except (LaspyException, lazrs.LazrsError) as error:
+        raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error
