@@ -9,7 +9,7 @@ import torch
 
 
 def choose(implementation: str, device: torch.device) -> str:
-    """`reference` or `numba`. `auto` takes numba on the CPU where it is installed; ONEIROS_KERNELS=reference forbids it.
+    """`reference` or `numba`. `auto` takes numba on the CPU where installed; ONEIROS_KERNELS=reference forbids it.
 
     ValueError for another name, or numba on another device; ImportError where numba is asked for but missing.
     """

@@ -37,8 +37,8 @@ def grid_subsample(
 ) -> Subsample:
     """Average the points of each cell of side `cell`.
 
-    A point's cell is floor(xyz / cell), computed in float64: it does not depend on the tile the point came with, so tiles
-    agree along their borders where coordinates are the world's.
+    A point's cell is floor(xyz / cell), computed in float64, whatever tile the point came with: where coordinates are
+    the world's, tiles agree along their borders.
     xyz: (N, D) floating. offsets: int64 (B + 1,); clouds are never mixed. features: floating (N, C).
     labels: int64 (N,), -1 = none; a cell takes the label most of its labelled points have, the lower one among equals,
         and -1 where no point has one.

@@ -1,8 +1,8 @@
 """Nearest points, in clouds packed one after another (see `records.PointBatch`).
 
-All functions work in any number of dimensions, return the nearest first and, among points equally far, the one with the
-lower index first. Distances are computed in float64 whatever the dtype, so coordinates of UTM size lose nothing; results
-do not depend on the implementation or the number of threads. No gradient flows through them.
+All functions work in any number of dimensions and return the nearest first and, among points equally far, the one with
+the lower index first. Distances are computed in float64 whatever the dtype, so coordinates of UTM size lose nothing.
+Results do not depend on the implementation or the number of threads. No gradient flows through them.
 """
 
 from __future__ import annotations

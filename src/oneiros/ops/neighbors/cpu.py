@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -14,10 +16,8 @@ def search(
     """As `reference.search`."""
     indices = np.full((len(queries), k), len(points))
     distances = np.full((len(queries), k), np.inf)
-    spans = zip(
-        offsets.tolist(), offsets[1:].tolist(), query_offsets.tolist(), query_offsets[1:].tolist(), strict=False
-    )
-    for first, last, first_query, last_query in spans:
+    spans = zip(*(pairwise(clouds.tolist()) for clouds in (offsets, query_offsets)), strict=True)
+    for (first, last), (first_query, last_query) in spans:
         if last > first and last_query > first_query:
             tree = cKDTree(points[first:last].double().numpy())
             found = tree.query(queries[first_query:last_query].double().numpy(), range(1, k + 1), workers=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,8 @@ def search(
     """
     indices = torch.full((len(queries), k), len(points), device=points.device)
     squared = torch.full((len(queries), k), torch.inf, dtype=torch.float64, device=points.device)
-    spans = zip(
-        offsets.tolist(), offsets[1:].tolist(), query_offsets.tolist(), query_offsets[1:].tolist(), strict=False
-    )
-    for first, last, first_query, last_query in spans:
+    spans = zip(*(pairwise(clouds.tolist()) for clouds in (offsets, query_offsets)), strict=True)
+    for (first, last), (first_query, last_query) in spans:
         cloud = points[first:last].double()
         rows = max(PAIRS_PER_CHUNK // max(len(cloud), 1), 1)
         for start in range(first_query, last_query if len(cloud) else first_query, rows):
@@ -45,9 +45,9 @@ def _lowest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     num = values.shape[1]
     lowest, columns = values.topk(min(k + 1, num), largest=False)
     columns, order = columns.sort(1)
-    lowest, order = lowest.gather(1, order).sort(1, stable=True)
+    lowest, order = lowest.gather(1, order).sort(dim=1, stable=True)
     columns = columns.gather(1, order)
     if num > k:  # topk takes any of the equals at its end: only a stable sort takes the lower columns
         tied = lowest[:, k - 1] == lowest[:, k]
-        columns[tied, :k] = values[tied].sort(1, stable=True)[1][:, :k]
+        columns[tied, :k] = values[tied].sort(dim=1, stable=True)[1][:, :k]
     return lowest[:, :k], columns[:, :k]
