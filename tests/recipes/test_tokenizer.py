@@ -52,6 +52,14 @@ def test_frames_are_learned_and_held_out_ones_measured(tokenizer_run):
     assert rows[-1]["held_out/psnr"] > 15
 
 
+def test_augmented_frames_are_learned_from_too(recording, tokenizer_run, tmp_path):
+    cache = tokenizer_run / "cache"
+    for name, augment in (("plain", False), ("augmented", True)):
+        tokenizer.run(tokenizer_settings(recording, tmp_path / name, steps=1, cache=cache, augment=augment))
+    plain, augmented = (read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("plain", "augmented"))
+    assert plain["loss"] != augmented["loss"]
+
+
 def test_picture_shows_real_frames_above_reconstructions(tokenizer_run):
     picture = np.asarray(Image.open(tokenizer_run / "pictures" / "step_000150.png"))
     assert picture.shape[0] >= 2 * 96

@@ -177,6 +177,9 @@ class TokenizerSettings(Settings):
     depth: bool = False
     """Learn depth as a fourth channel, so that dreams have geometry."""
 
+    augment: bool = False
+    """Learn from frames shifted and recoloured by chance as well: for a few dozen episodes or fewer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings(Settings):
@@ -202,6 +205,10 @@ class WorldSettings(Settings):
 
     tokens_per_step: int | None = None
     """Codes drawn together: 1 is slowest and most careful. Default: the preset's."""
+
+    views: int = 1
+    """Encode each training episode this many times, all but the first shifted and recoloured, so that a few episodes
+    are not learned by heart: 1 for hundreds of episodes, 16 for twenty."""
 
     joint: bool = False
     """Train the tokenizer along with the world, from frames instead of codes."""

@@ -109,10 +109,11 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
         return read_codes(settings.codes, tokenizer)
     if from_frames:
         return source.episodes()
-    folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
+    views = f"-{settings.views}-views" if settings.views > 1 else ""
+    folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}{views}"
     with alone(folder):
         if not folder.is_dir():
-            write_codes(folder, source.episodes(), tokenizer)
+            write_codes(folder, source.episodes(), tokenizer, views=settings.views)
     return read_codes(folder, tokenizer)
 
 
