@@ -1,0 +1,138 @@
+"""Kernel point convolution with modulations: KPConvX's operator (arXiv 2405.13194, section 3) on packed points.
+
+For query i and its neighbour j, y = x_j - x_i; k is the kernel point nearest to y (the lower row of equals) and
+h_ij = max(0, 1 - |y - q_k| / sigma) its influence. Then, for channel c in groups of G consecutive channels,
+
+    out[i, c] = sum over j of  h_ij * modulations[i, k, c // G] * weights[k, c] * features[j, c].
+
+Three implementations agree: `reference` (plain torch), `numba` (CPU), `triton` (CUDA). The compiled ones fuse all of it
+into one pass, with nothing in memory that grows with neighbours times kernel points, or with neighbours times channels.
+
+Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from oneiros.ops.kernel_point_conv import reference
+from oneiros.ops.kernel_point_conv.checks import check_geometry, check_neighbors, check_operands
+
+Influence = Literal["linear", "gaussian", "constant"]
+Implementation = Literal["auto", "reference", "numba", "triton"]
+FORCED = "ONEIROS_KERNELS"  # environment variable: what `auto` means, for example `reference`
+
+__all__ = ["Geometry", "Implementation", "Influence", "kernel_point_conv", "kernel_point_geometry"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the convolution needs to know of the points. nearest: int16 (M, H), rows of the kernel points; influence:
+    (M, H). Both are 0 where a neighbour is missing."""
+
+    nearest: Tensor
+    influence: Tensor
+
+
+def kernel_point_geometry(
+    points: Tensor,
+    queries: Tensor,
+    neighbors: Tensor,
+    kernel_points: Tensor,
+    sigma: float,
+    *,
+    influence: Influence = "linear",
+    implementation: Implementation = "auto",
+) -> Geometry:
+    """Nearest kernel points and influences, for several convolutions over the same points; arguments as below.
+
+    The influence is differentiable with respect to points, queries and kernel points, with a zero slope at distance 0.
+    """
+    check_geometry(points, queries, neighbors, kernel_points, sigma, influence)
+    points, queries, kernel_points = _widened(points, queries, kernel_points)
+    chosen = _chosen(implementation, points.device.type)
+    return _geometry(chosen, points, queries, neighbors.long(), kernel_points, sigma, influence)
+
+
+def kernel_point_conv(
+    points: Tensor,
+    queries: Tensor,
+    neighbors: Tensor,
+    kernel_points: Tensor,
+    sigma: float,
+    weights: Tensor,
+    modulations: Tensor | None,
+    features: Tensor,
+    *,
+    influence: Influence = "linear",
+    geometry: Geometry | None = None,
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """Sum of the neighbours' features, weighted by where they lie; (M, C) in the features' type.
+
+    points (N, D), queries (M, D), kernel_points (K, D): finite coordinates in one unit, sigma's too.
+    neighbors: int64 (M, H), rows of the points; -1 or N for a missing neighbour, which contributes nothing.
+    sigma: reach of a kernel point; not 0. Where it is negative, linear influence grows with distance (some released
+        weights were trained so).
+    weights (K, C), modulations (M, K, C // G) or None for ones, features (N, C).
+    influence: `linear` as above; `gaussian`, exp(-d^2 / (2 (0.3 sigma)^2)); `constant`, 1.
+    geometry: from `kernel_point_geometry` for the same points, to share it between calls; `influence` and `sigma` are
+        then not looked at. Needed geometry gradients are computed through it too, so they cost memory (M, H, D).
+    implementation: `auto` picks by device and by what is installed; the environment variable ONEIROS_KERNELS sets what
+        it picks, for example `reference`.
+
+    Computes in the widest type given, at least float32 (under autocast too, where the result stays float32).
+    Raises ValueError for shapes that do not fit, a neighbour out of range, sigma 0 and coordinates that are not finite.
+    """
+    check_operands(len(points), len(queries), len(kernel_points), weights, modulations, features)
+    if geometry is None:
+        check_geometry(points, queries, neighbors, kernel_points, sigma, influence)
+    else:
+        check_neighbors(neighbors, len(queries), len(points))
+        if geometry.nearest.shape != neighbors.shape or geometry.influence.shape != neighbors.shape:
+            raise ValueError(f"geometry is of neighbors {tuple(geometry.nearest.shape)}, not {tuple(neighbors.shape)}")
+    kind = torch.float32 if torch.is_autocast_enabled(features.device.type) else features.dtype
+    neighbors = neighbors.long()
+    points, queries, kernel_points, weights, features = _widened(points, queries, kernel_points, weights, features)
+    gates = None if modulations is None else modulations.to(features.dtype)
+    chosen = _chosen(implementation, features.device.type)
+    if geometry is None and (chosen == "reference" or _needs_slope(points, queries, kernel_points)):
+        geometry = _geometry(chosen, points, queries, neighbors, kernel_points, sigma, influence)
+    assert geometry is not None
+    strength = geometry.influence.to(features.dtype)
+    return reference.conv(neighbors, geometry.nearest, strength, weights, gates, features).to(kind)
+
+
+def _geometry(
+    chosen: str,
+    points: Tensor,
+    queries: Tensor,
+    neighbors: Tensor,
+    kernel_points: Tensor,
+    sigma: float,
+    influence: Influence,
+) -> Geometry:
+    return Geometry(*reference.geometry(points, queries, neighbors, kernel_points, sigma, influence))
+
+
+def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All in the widest of their types, at least float32."""
+    widest = torch.float32
+    for tensor in tensors:
+        widest = torch.promote_types(widest, tensor.dtype)
+    return tuple(tensor.to(widest) for tensor in tensors)
+
+
+def _needs_slope(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _chosen(implementation: Implementation, device: str) -> str:
+    if implementation == "auto":
+        return os.environ.get(FORCED, "reference")
+    return implementation
