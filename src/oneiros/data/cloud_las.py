@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import laspy
-import lazrs
 import numpy as np
 from laspy.errors import LaspyException
 
 from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_crs import read_crs
+
+lazrs: Any = import_module("lazrs")  # compiled, without types
 
 
 class LasFile(CloudFile):
@@ -36,7 +39,7 @@ class LasFile(CloudFile):
         with opened(self.path) as reader:
             for size in sizes:
                 points = read_points(reader, size, self.path)
-                xyz = np.stack([points.x, points.y, points.z], axis=1).astype(np.float64, copy=False)
+                xyz = np.stack([np.asarray(points[name], np.float64) for name in ("x", "y", "z")], axis=1)
                 yield Cloud(xyz, {name: np.array(points[name]) for name in names}, self.crs, self.path)
 
 

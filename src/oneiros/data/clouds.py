@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from oneiros.data.cloud import Cloud, CloudFile
+from oneiros.data.cloud_labels import Parts, blocks, check_paths
 
-__all__ = ["Cloud", "CloudFile", "open_cloud"]
+__all__ = ["Cloud", "CloudFile", "open_cloud", "write_labels"]
 
 ENDINGS = (".las", ".laz", ".ply", ".npy")
 
 
 def open_cloud(path: Path | str) -> CloudFile:
-    """Open a cloud; only its header is read. ValueError when it is damaged or of an unknown format, OSError if absent."""
+    """Open a cloud; only its header is read.
+
+    ValueError when it is damaged or of an unknown format, OSError when it is not there.
+    """
     path = Path(path)
     ending = _ending(path)
     if not path.is_file():
@@ -31,6 +36,47 @@ def open_cloud(path: Path | str) -> CloudFile:
     from oneiros.data.cloud_las import LasFile
 
     return LasFile(path)
+
+
+def write_labels(
+    source: Path | str,
+    out: Path | str,
+    labels: Parts,
+    *,
+    probabilities: Parts | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Copy a cloud with other classes: everything else in the file stays as it is, bit for bit.
+
+    source: the cloud; it is never written to. out: the copy, of the same format. It appears under its name once it is
+        whole. A COPC source becomes plain LAZ, with a warning.
+    labels: whole numbers (N,) in the order of the file, or an iterator of such arrays, of any lengths.
+    probabilities: float (N, C) to store as well, or an iterator with a part for each part of the labels: extra
+        dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME, for C `class_names`.
+    An npy file of plain numbers becomes one of named fields: x, y, z, column_3, ... and classification.
+
+    ValueError when labels and points are not equally many, the format cannot hold a label, or `out` does not fit.
+    """
+    source, out = Path(source), Path(out)
+    file = open_cloud(source)
+    check_paths(source, out)
+    if (probabilities is None) != (class_names is None):
+        raise ValueError("probabilities and class names belong together: give both or neither")
+    names = tuple(f"probability_{name}" for name in class_names or ())
+    parts = blocks(labels, probabilities, num_points=file.num_points, num_classes=len(names))
+    ending = _ending(source)
+    if ending == ".ply":
+        from oneiros.data.cloud_ply import write_ply_labels
+
+        write_ply_labels(source, out, parts, names)
+    elif ending == ".npy":
+        from oneiros.data.cloud_npy import write_npy_labels
+
+        write_npy_labels(source, out, parts, names)
+    else:
+        from oneiros.data.cloud_las_labels import write_las_labels
+
+        write_las_labels(source, out, parts, names)
 
 
 def _ending(path: Path) -> str:

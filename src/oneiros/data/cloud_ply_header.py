@@ -1,0 +1,119 @@
+"""The header of a PLY file. Source: G. Turk, "The PLY Polygon File Format" (1994)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
+_TYPES |= {"float": "f4", "double": "f8"}
+_NAMES = {code: name for name, code in _TYPES.items()}
+_TYPES |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
+_TYPES |= {"float32": "f4", "float64": "f8"}
+_ORDERS = {"ascii": "text", "binary_little_endian": "<", "binary_big_endian": ">"}
+_LONGEST = 100_000  # bytes of a line; binary data that passes for a header has no line ends
+
+
+@dataclass
+class Element:
+    """fields: name and type of each property. has_lists: whether a property is a list, which has no fixed size.
+
+    end: the number of the header's line after the last that speaks of it.
+    """
+
+    name: str
+    count: int
+    end: int
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    has_lists: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.fields)
+
+
+@dataclass(frozen=True)
+class PlyHeader:
+    """lines: as they stand in the file. order: `text`, or the byte order `<` or `>`. elements: in the file's order."""
+
+    lines: tuple[bytes, ...]
+    order: str
+    elements: tuple[Element, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> PlyHeader:
+        """ValueError when the file is no PLY, or has no element `vertex` whose place can be told."""
+        with path.open("rb") as file:
+            lines = tuple(_lines(path, file))
+        try:
+            header = _parse(lines)
+        except (ValueError, KeyError, IndexError, StopIteration) as error:
+            raise ValueError(f"{path}: its PLY header cannot be understood ({error})") from error
+        before = header.elements[: header.elements.index(header.vertex)]
+        if header.vertex.has_lists or (header.order != "text" and any(element.has_lists for element in before)):
+            raise ValueError(f"{path}: has lists among or before its points; only numbers can be read")
+        return header
+
+    @property
+    def vertex(self) -> Element:
+        return next(element for element in self.elements if element.name == "vertex")
+
+    @property
+    def start(self) -> int:
+        """Where the points begin: their first byte, or the number of their first line after the header for text."""
+        before = self.elements[: self.elements.index(self.vertex)]
+        if self.order == "text":
+            return sum(element.count for element in before)
+        return self.size + sum(element.count * element.dtype.itemsize for element in before)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header."""
+        return sum(map(len, self.lines))
+
+    def with_fields(self, dtype: np.dtype) -> PlyHeader:
+        """The same with points of these fields, the first of which are those it has."""
+        end = b"\r\n" if self.lines[0].endswith(b"\r\n") else b"\n"
+        new = (dtype.names or ())[len(self.vertex.fields) :]
+        lines = [f"property {type_name(dtype[name])} {name}".encode() + end for name in new]
+        return replace(self, lines=(*self.lines[: self.vertex.end], *lines, *self.lines[self.vertex.end :]))
+
+
+def type_name(dtype: np.dtype) -> str:
+    """What PLY calls a type of numbers; KeyError for those it does not have."""
+    return _NAMES[dtype.newbyteorder("=").str[1:]]
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    line = file.readline(_LONGEST)
+    if line.strip() != b"ply":
+        raise ValueError(f"{path}: is no PLY file: it does not begin with the line 'ply'")
+    while line.strip() != b"end_header":
+        yield line
+        line = file.readline(_LONGEST)
+        if not line.endswith(b"\n"):
+            raise ValueError(f"{path}: is cut off: its header does not end")
+    yield line
+
+
+def _parse(lines: tuple[bytes, ...]) -> PlyHeader:
+    order, elements = "", []
+    for number, line in enumerate(lines, 1):
+        match line.decode("ascii", "replace").split():
+            case ["format", name, *_]:
+                order = _ORDERS[name]
+            case ["element", name, count]:
+                elements.append(Element(name, int(count), number))
+            case ["property", "list", *_]:
+                elements[-1].has_lists, elements[-1].end = True, number
+            case ["property", kind, name]:
+                prefix = "<" if order == "text" else order
+                elements[-1].fields.append((name, prefix + _TYPES[kind]))
+                elements[-1].end = number
+    if not order or not any(element.name == "vertex" for element in elements):
+        raise ValueError("it names no format, or no element vertex")
+    return PlyHeader(lines, order, tuple(elements))
