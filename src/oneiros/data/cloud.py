@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 CLASSIFICATION = "classification"
 CHUNK = 1_000_000  # points read at once where the caller says nothing: some 100 MB with every attribute
-_COLOURS = ("red", "green", "blue")
+COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Cloud:
     attributes: by name, one value per point, (N,) or (N, n): intensity, classification, red, ... whatever there is.
     crs: the coordinate reference system as the file writes it (WKT, or EPSG:n), None where it says nothing.
     path: where it comes from, None for a cloud made here.
+    class_names: what the numbers of the classification mean, where that is known.
     """
 
     xyz: np.ndarray
     attributes: Mapping[str, np.ndarray]
     crs: str | None = None
     path: Path | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.xyz.ndim != 2 or self.xyz.shape[1] != 3:
@@ -69,12 +71,12 @@ class Cloud:
         Integers are taken for 8 bits when none is above 255 (many files of 16-bit fields hold such), else for 16.
         ValueError when a colour is NaN.
         """
-        if not all(name in self.attributes for name in _COLOURS):
+        if not all(name in self.attributes for name in COLOURS):
             return None
-        values = np.stack([self.attributes[name] for name in _COLOURS], axis=1)
+        values = np.stack([self.attributes[name] for name in COLOURS], axis=1)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row, channel = np.argwhere(~np.isfinite(values))[0]
-            raise ValueError(f"{self._name}: point {row}: {_COLOURS[channel]} is {values[row, channel]}")
+            raise ValueError(f"{self._name}: point {row}: {COLOURS[channel]} is {values[row, channel]}")
         highest = values.max(initial=0)
         full = 1 if values.dtype.kind == "f" and highest <= 1 else 255 if highest <= 255 else 65535
         return values.astype(np.float32) / np.float32(full)
@@ -88,6 +90,7 @@ class CloudFile(ABC):
     attribute_names: tuple[str, ...]
     crs: str | None
     unit: str | None  # of x and y, where the file says it: metre, degree, foot, US survey foot
+    class_names: Mapping[int, str]
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-_WKT, _GEO_KEYS, _GEO_CITATIONS = 2112, 34735, 34737
+_WKT, _GEO_KEYS = 2112, 34735
 # keys and values of GeoTIFF 1.1 (OGC 19-008r4), annex B
 _MODEL, _GEOGRAPHIC, _PROJECTED, _LINEAR_UNIT = 1024, 2048, 3072, 3076
 _GEOGRAPHIC_MODEL, _USER_DEFINED = 2, 32767
@@ -18,20 +18,21 @@ _LINEAR_UNITS = {9001: "metre", 9002: "foot", 9003: "US survey foot"}
 def read_crs(records: Iterable[Any]) -> tuple[str | None, str | None]:
     """The reference system and the unit of x and y, from the variable length records; None where nothing says it.
 
-    The system is WKT as it stands, else EPSG:n from GeoTIFF keys, else their citation. WKT comes first, as in LAS 1.4.
+    The system is WKT as it stands, else EPSG:n from GeoTIFF keys (not where they define one of their own).
     """
     data = {
         record.record_id: record.record_data_bytes()
         for record in records
-        if record.user_id == "LASF_Projection" and record.record_id in (_WKT, _GEO_KEYS, _GEO_CITATIONS)
+        if record.user_id == "LASF_Projection" and record.record_id in (_WKT, _GEO_KEYS)
     }
     if wkt := _text(data.get(_WKT, b"")):
         return wkt, _unit_of_wkt(wkt)
     keys = _geo_keys(data.get(_GEO_KEYS, b""))
     geographic = keys.get(_MODEL) == _GEOGRAPHIC_MODEL
     code = keys.get(_GEOGRAPHIC if geographic else _PROJECTED, _USER_DEFINED)
-    crs = f"EPSG:{code}" if code != _USER_DEFINED else _text(data.get(_GEO_CITATIONS, b"")) or None
-    return crs, "degree" if geographic else _LINEAR_UNITS.get(keys.get(_LINEAR_UNIT, 0))
+    return f"EPSG:{code}" if code != _USER_DEFINED else None, "degree" if geographic else _LINEAR_UNITS.get(
+        keys.get(_LINEAR_UNIT, 0)
+    )
 
 
 def _text(data: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -11,10 +12,17 @@ from typing import Any
 import laspy
 import numpy as np
 from laspy.errors import LaspyException
+from laspy.vlrs.known import ClassificationLookupVlr
 
 from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_crs import read_crs
 
+# LAS 1.4, table 17
+ASPRS_CLASSES = {
+    **{0: "never classified", 1: "unclassified", 2: "ground", 3: "low vegetation", 4: "medium vegetation"},
+    **{5: "high vegetation", 6: "building", 7: "low noise", 8: "model key point", 9: "water", 10: "rail", 11: "road"},
+    **{12: "overlap", 13: "wire guard", 14: "conductor", 15: "tower", 16: "connector", 17: "bridge", 18: "high noise"},
+}
 lazrs: Any = import_module("lazrs")  # compiled, without types
 
 
@@ -30,6 +38,7 @@ class LasFile(CloudFile):
             self.attribute_names = tuple(name for name in names if name not in ("X", "Y", "Z"))
             self.point_format, self.version = header.point_format.id, str(header.version)
             self.crs, self.unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
+            self.class_names = _class_names(header)
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +49,15 @@ class LasFile(CloudFile):
             for size in sizes:
                 points = read_points(reader, size, self.path)
                 xyz = np.stack([np.asarray(points[name], np.float64) for name in ("x", "y", "z")], axis=1)
-                yield Cloud(xyz, {name: np.array(points[name]) for name in names}, self.crs, self.path)
+                yield Cloud(
+                    xyz, {name: np.array(points[name]) for name in names}, self.crs, self.path, self.class_names
+                )
+
+
+def _class_names(header: laspy.LasHeader) -> Mapping[int, str]:
+    """The file's own names, else those of the standard."""
+    own = next((record.lookups for record in header.vlrs if isinstance(record, ClassificationLookupVlr)), {})
+    return {number: name.strip() for number, name in own.items() if name.strip()} or ASPRS_CLASSES
 
 
 @contextmanager
@@ -72,5 +89,5 @@ def understanding(path: Path) -> Iterator[None]:
     """Turn the complaints of laspy and lazrs into one line that names the file."""
     try:
         yield
-    except (LaspyException, lazrs.LazrsError) as error:
+    except (LaspyException, lazrs.LazrsError, struct.error) as error:
         raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error

@@ -59,7 +59,7 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
 
 def _add_floats(head: Head, points: laspy.PointFormat, names: Sequence[str]) -> dict[str, int]:
     """Where in a point's bytes the float of each name stands; new ones come last."""
-    fields: Mapping[str, Any] = points.dtype().fields or {}
+    fields: Any = points.dtype().fields or {}
     known = {name: fields[name][1] for name in names if name in fields and fields[name][0] == np.dtype("<f4")}
     new = [name for name in names if name not in known]
     places = known | {name: points.size + 4 * index for index, name in enumerate(new)}

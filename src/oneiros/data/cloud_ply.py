@@ -26,7 +26,7 @@ class PlyFile(TableFile):
     def __init__(self, path: Path) -> None:
         self.header = PlyHeader.read(path)
         vertex = self.header.vertex
-        super().__init__(path, vertex.count, vertex.dtype)
+        super().__init__(path, vertex.count, vertex.dtype, self.header.class_names)
         needed = self.header.start + vertex.count * self.dtype.itemsize
         if self.header.order != "text" and path.stat().st_size < needed:
             raise ValueError(
@@ -115,7 +115,9 @@ def write_ply(path: Path, cloud: Cloud) -> None:
     """Binary little-endian: x, y, z as double and every attribute. ValueError for integers beyond 32 bits."""
     table = _narrowed(as_table(cloud), path)
     properties = [f"property {type_name(table.dtype[name])} {name}" for name in table.dtype.names or ()]
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}", *properties, "end_header", ""]
+    classes = [f"comment class {number} {name}" for number, name in cloud.class_names.items()]
+    points = [f"element vertex {len(table)}", *properties]
+    lines = ["ply", "format binary_little_endian 1.0", *classes, *points, "end_header", ""]
     with replacing(path) as file:
         file.write("\n".join(lines).encode())
         file.write(table.tobytes())

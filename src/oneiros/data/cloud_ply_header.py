@@ -71,6 +71,14 @@ class PlyHeader:
         return self.size + sum(element.count * element.dtype.itemsize for element in before)
 
     @property
+    def class_names(self) -> dict[int, str]:
+        """From our own comments, one a class: `comment class 3 Self`."""
+        words = [line.decode("ascii", "replace").split(maxsplit=3) for line in self.lines]
+        return {
+            int(w[2]): w[3].strip() for w in words if len(w) == 4 and w[:2] == ["comment", "class"] and w[2].isdigit()
+        }
+
+    @property
     def size(self) -> int:
         """Bytes of the header."""
         return sum(map(len, self.lines))

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,14 @@ class TableFile(CloudFile):
 
     crs = unit = None
 
-    def __init__(self, path: Path, num_points: int, dtype: np.dtype) -> None:
+    def __init__(
+        self, path: Path, num_points: int, dtype: np.dtype, class_names: Mapping[int, str] | None = None
+    ) -> None:
         names = dtype.names or ()
         if missing := [name for name in XYZ if name not in names]:
             raise ValueError(f"{path}: points have no {', '.join(missing)}; they have {', '.join(names) or 'no names'}")
         self.path, self.num_points, self.dtype = path, num_points, dtype
+        self.class_names = class_names or {}
         classes = class_field(names)
         self._fields = {CLASSIFICATION if name == classes else name: name for name in names if name not in XYZ}
         self.attribute_names = tuple(self._fields)
@@ -45,7 +47,8 @@ class TableFile(CloudFile):
     def _stream(self, sizes: Iterable[int], names: Collection[str]) -> Iterator[Cloud]:
         for rows in self.rows(sizes):
             xyz = np.stack([rows[name] for name in XYZ], axis=1, dtype=np.float64)
-            yield Cloud(xyz, {name: _native(rows[self._fields[name]]) for name in names}, self.crs, self.path)
+            attributes = {name: _native(rows[self._fields[name]]) for name in names}
+            yield Cloud(xyz, attributes, self.crs, self.path, self.class_names)
 
 
 def class_field(names: Sequence[str]) -> str | None:
@@ -58,10 +61,10 @@ def new_values(
     dtype: np.dtype, labels: np.ndarray, chances: np.ndarray, names: Sequence[str], path: Path
 ) -> dict[str, np.ndarray]:
     """The fields that relabelling a table writes, by name, the class first, each of the type it has or will have."""
-    fields: Mapping[str, Any] = dtype.fields or {}
-    classes = class_field(dtype.names or ()) or CLASSIFICATION
-    types = {name: fields[name][0] if name in fields else np.dtype("f4") for name in names}
-    class_type = fields[classes][0] if classes in fields else np.dtype("u1")
+    old = dtype.names or ()
+    classes = class_field(old) or CLASSIFICATION
+    class_type = dtype[classes] if classes in old else np.dtype("u1")
+    types = {name: dtype[name] if name in old else np.dtype("f4") for name in names}
     highest = int(np.iinfo(class_type).max) if class_type.kind in "iu" else 2**24  # what a float32 counts exactly
     check_range(labels, highest, f"{path.name} holds classes")
     columns = {classes: labels.astype(class_type)}
@@ -82,7 +85,7 @@ def replaced(rows: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def as_table(cloud: Cloud) -> np.ndarray:
     """A cloud as rows: x, y, z in float64, then every attribute; one of n numbers a point becomes n fields."""
-    columns: dict[str, np.ndarray] = {name: column for name, column in zip(XYZ, cloud.xyz.T, strict=True)}
+    columns: dict[str, np.ndarray] = dict(zip(XYZ, cloud.xyz.T, strict=True))
     for name, values in cloud.attributes.items():
         if values.ndim == 1:
             columns[name] = values

@@ -11,7 +11,7 @@ from pathlib import Path
 from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_labels import Parts, blocks, check_paths
 
-__all__ = ["Cloud", "CloudFile", "open_cloud", "write_labels"]
+__all__ = ["Cloud", "CloudFile", "open_cloud", "write_cloud", "write_labels"]
 
 ENDINGS = (".las", ".laz", ".ply", ".npy")
 
@@ -77,6 +77,28 @@ def write_labels(
         from oneiros.data.cloud_las_labels import write_las_labels
 
         write_las_labels(source, out, parts, names)
+
+
+def write_cloud(path: Path | str, cloud: Cloud) -> None:
+    """Write a new file in the format that the name ends in; it appears under its name once it is whole.
+
+    LAS and LAZ keep coordinates to the millimetre and the reference system; PLY and npy have no place for the latter.
+    ValueError for values that the format cannot hold.
+    """
+    path = Path(path)
+    ending = _ending(path)
+    if ending == ".ply":
+        from oneiros.data.cloud_ply import write_ply
+
+        write_ply(path, cloud)
+    elif ending == ".npy":
+        from oneiros.data.cloud_npy import write_npy
+
+        write_npy(path, cloud)
+    else:
+        from oneiros.data.cloud_las_write import write_las
+
+        write_las(path, cloud, compress=ending == ".laz")
 
 
 def _ending(path: Path) -> str:
