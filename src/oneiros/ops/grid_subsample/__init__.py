@@ -86,6 +86,8 @@ def _cell_keys(xyz: Tensor, cell: float, clouds: Tensor) -> Tensor:
 
 def _means(values: Tensor, order: Tensor, sizes: Tensor) -> Tensor:
     """Means over consecutive runs of the ordered rows (N, C), summed in float64 in a fixed order."""
+    if not len(sizes):  # torch refuses to reduce nothing
+        return values
     sums = torch.segment_reduce(values[order].double(), "sum", lengths=sizes, axis=0)
     return (sums / sizes[:, None]).to(values.dtype)
 
