@@ -219,7 +219,7 @@ class _Up(nn.Module):
         self.blocks = nn.ModuleList(_block(config, kernel, dim, dim, groups, 0.0) for _ in range(config.decoder_depth))
 
     def forward(self, x: Tensor, skip: Tensor, parents: Tensor, around: Neighborhood) -> Tensor:
-        x = self.unary(torch.cat([x[parents], skip], 1))
+        x = self.unary(torch.cat([x.index_select(0, parents), skip], 1))
         for block in self.blocks:
             x = block(x, around)
         return x
