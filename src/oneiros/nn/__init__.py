@@ -6,6 +6,8 @@ from importlib import import_module
 _HOMES = {
     "KPConvX": "oneiros.nn.kpconvx",
     "PointEncoder": "oneiros.nn.point_encoder",
+    "PointUNet": "oneiros.nn.point_unet",
+    "PointUNetConfig": "oneiros.nn.point_unet",
 }
 _MODULES = ("kernel_points",)
 
