@@ -15,16 +15,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from oneiros.ops.kernel_point_conv import reference
 from oneiros.ops.kernel_point_conv.checks import check_geometry, check_neighbors, check_operands
+from oneiros.ops.kernel_point_conv.operators import Kernels, Operators, register
 
 Influence = Literal["linear", "gaussian", "constant"]
 Implementation = Literal["auto", "reference", "numba", "triton"]
+COMPILED = {"cpu": "numba", "cuda": "triton"}  # for each device, which compiles its kernels
+MODULES = {"numba": "cpu", "triton": "cuda"}
 FORCED = "ONEIROS_KERNELS"  # environment variable: what `auto` means, for example `reference`
 
 __all__ = ["Geometry", "Implementation", "Influence", "kernel_point_conv", "kernel_point_geometry"]
@@ -103,9 +109,14 @@ def kernel_point_conv(
     chosen = _chosen(implementation, features.device.type)
     if geometry is None and (chosen == "reference" or _needs_slope(points, queries, kernel_points)):
         geometry = _geometry(chosen, points, queries, neighbors, kernel_points, sigma, influence)
-    assert geometry is not None
-    strength = geometry.influence.to(features.dtype)
-    return reference.conv(neighbors, geometry.nearest, strength, weights, gates, features).to(kind)
+    nearest = None if geometry is None else geometry.nearest
+    strength = None if geometry is None else geometry.influence.to(features.dtype)
+    if chosen == "reference":
+        assert nearest is not None
+        assert strength is not None
+        return reference.conv(neighbors, nearest, strength, weights, gates, features).to(kind)
+    places = points, queries, kernel_points, neighbors, float(sigma), influence
+    return _operators(chosen).conv(*places, nearest, strength, weights, gates, features).to(kind)
 
 
 def _geometry(
@@ -117,7 +128,13 @@ def _geometry(
     sigma: float,
     influence: Influence,
 ) -> Geometry:
-    return Geometry(*reference.geometry(points, queries, neighbors, kernel_points, sigma, influence))
+    if chosen == "reference":
+        return Geometry(*reference.geometry(points, queries, neighbors, kernel_points, sigma, influence))
+    places = points, queries, kernel_points, neighbors, float(sigma), influence
+    nearest, strength = _operators(chosen).geometry(*places)
+    if _needs_slope(points, queries, kernel_points):
+        strength = reference.influence_of(points, queries, neighbors, kernel_points, nearest, sigma, influence)
+    return Geometry(nearest, strength)
 
 
 def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -133,6 +150,15 @@ def _needs_slope(*tensors: Tensor) -> bool:
 
 
 def _chosen(implementation: Implementation, device: str) -> str:
-    if implementation == "auto":
-        return os.environ.get(FORCED, "reference")
-    return implementation
+    wanted = os.environ.get(FORCED, "auto") if implementation == "auto" else implementation
+    if wanted not in get_args(Implementation):
+        raise ValueError(f"implementation is {wanted!r}; choose {', '.join(get_args(Implementation))}")
+    if wanted != "auto":
+        return wanted
+    compiled = COMPILED.get(device)
+    return compiled if compiled and find_spec(compiled) else "reference"
+
+
+@cache
+def _operators(name: str) -> Operators:
+    return register(name, cast(Kernels, import_module(f"{__name__}.{MODULES[name]}")))

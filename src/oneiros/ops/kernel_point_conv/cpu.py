@@ -1,0 +1,119 @@
+"""Kernel point convolution on CPUs: which thread runs which of the compiled loops on what.
+
+Sums are formed in an order that does not depend on the number of threads, so results repeat bit by bit. A query's sum
+belongs to one thread. The slope of the weights is summed by blocks of queries that the queries alone decide, then over
+the blocks. For the slope of the features each thread owns a range of points, looks through all neighbours in order and
+adds up those in its range: one more look at the neighbour list for each thread, and no list of who is whose neighbour.
+
+Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneiros.ops.kernel_point_conv import cpu_kernels
+from oneiros.ops.kernel_point_conv.operators import Layout, Operands, Slopes, Wanted, empty_slopes
+
+QUERIES_PER_BLOCK, MOST_BLOCKS = 512, 32
+KINDS = {"linear": cpu_kernels.LINEAR, "gaussian": cpu_kernels.GAUSSIAN, "constant": cpu_kernels.CONSTANT}
+
+
+def geometry(layout: Layout) -> tuple[Tensor, Tensor]:
+    """Nearest kernel points, int16 (M, H), and influences (M, H)."""
+    nearest = torch.empty(layout.neighbors.shape, dtype=torch.int16)
+    influence = torch.empty(layout.neighbors.shape, dtype=layout.points.dtype)
+    places = _places(layout)
+    calls = ((*rows, places, nearest.numpy(), influence.numpy()) for rows in _blocks(len(nearest)))
+    _run(cpu_kernels.geometry, calls)
+    return nearest, influence
+
+
+def forward(layout: Layout, operands: Operands) -> Tensor:
+    """The sum over neighbours, (M, C)."""
+    out = operands.features.new_empty(len(layout.neighbors), operands.features.shape[1])
+    places, factors = _places(layout), _factors(operands)
+    _run(cpu_kernels.forward, ((*rows, places, factors, out.numpy()) for rows in _blocks(len(out))))
+    return out
+
+
+def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) -> Slopes:
+    """Slopes of weights, modulations, features and influence."""
+    slopes = empty_slopes(layout, operands, wanted)
+    of_weights, of_modulations, of_features, of_influence = slopes
+    places, factors, above = _places(layout), _factors(operands), _array(slope)
+    if wanted.weights or wanted.modulations or wanted.influence:
+        blocks = _blocks(len(slope))
+        shares = slope.new_empty(len(blocks), *operands.weights.shape)
+        outputs = of_modulations.numpy(), of_influence.numpy()
+        calls = (
+            (*rows, places, factors, above, share.numpy(), *outputs) for rows, share in zip(blocks, shares, strict=True)
+        )
+        _run(cpu_kernels.backward_queries, calls)
+        if wanted.weights:
+            torch.sum(shares, 0, out=of_weights)
+    if wanted.features:
+        ranges = _split(len(of_features), torch.get_num_threads())
+        _run(cpu_kernels.backward_points, ((*rows, places, factors, above, of_features.numpy()) for rows in ranges))
+    return slopes
+
+
+def _places(layout: Layout) -> cpu_kernels.Places:
+    known = layout.nearest is not None and layout.influence is not None
+    points = _array(layout.points)
+    return cpu_kernels.Places(
+        points=points,
+        queries=_array(layout.queries),
+        kernel_points=_array(layout.kernel_points),
+        neighbors=_array(layout.neighbors),
+        sigma=points.dtype.type(layout.sigma),
+        kind=KINDS[layout.kind],
+        known=known,
+        nearest=_array(layout.nearest) if layout.nearest is not None else np.empty((0, 0), np.int16),
+        influence=_array(layout.influence) if layout.influence is not None else np.empty((0, 0), points.dtype),
+    )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _factors(operands: Operands) -> cpu_kernels.Factors:
+    weights, modulations, features = operands
+    gates = weights.new_empty(0, len(weights), 0) if modulations is None else modulations
+    return cpu_kernels.Factors(_array(weights), _array(gates), _array(features))
+
+
+def _blocks(rows: int) -> list[tuple[int, int]]:
+    """Ranges of rows, as many as the rows say, whatever the number of threads."""
+    return _split(rows, min(MOST_BLOCKS, -(-rows // QUERIES_PER_BLOCK)))
+
+
+def _split(rows: int, parts: int) -> list[tuple[int, int]]:
+    bounds = [rows * part // parts for part in range(parts + 1)] if parts else []
+    return list(pairwise(bounds))
+
+
+def _run(function: Callable, calls: Iterable[tuple]) -> None:
+    """Call the compiled function with each of the arguments, in as many threads as torch uses."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for arguments in calls:
+            function(*arguments)
+        return
+    for done in [_pool(os.getpid(), threads).submit(function, *arguments) for arguments in calls]:
+        done.result()
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that belong to one process: a forked child inherits the pool but not its threads."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="kernel_point_conv")
