@@ -48,9 +48,10 @@ def grid_subsample(
     check_points(xyz, "xyz")
     if not 0 < cell < float("inf"):
         raise ValueError(f"cell is {cell}; it must be above 0")
-    for name, values, ndim in (("features", features, 2), ("labels", labels, 1)):
-        if values is not None and (values.ndim != ndim or len(values) != len(xyz)):
-            raise ValueError(f"{name} {tuple(values.shape)} must have one row for each of the {len(xyz)} points")
+    if features is not None and (features.ndim != 2 or len(features) != len(xyz)):
+        raise ValueError(f"features {tuple(features.shape)} must be (N, C), one row for each of the {len(xyz)} points")
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != xyz.shape[:1]):
+        raise ValueError(f"labels are int64 (N,) for {len(xyz)} points, got {labels.dtype} {tuple(labels.shape)}")
     clouds = cloud_offsets(offsets, len(xyz)).to(xyz.device)
     keys, order = _cell_keys(xyz, cell, clouds).sort(stable=True)
     _, cell_of, sizes = keys.unique_consecutive(return_inverse=True, return_counts=True)
