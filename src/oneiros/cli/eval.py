@@ -71,9 +71,10 @@ def main(arguments: list[str]) -> None:
 
 def evaluate(command: Eval) -> None:
     """Raises ValueError where run, dataset, env and options do not fit each other."""
+    from oneiros.eval.files import METRICS, REPORT
     from oneiros.eval.networks import Networks, find_function
     from oneiros.eval.progress import bars
-    from oneiros.eval.run import METRICS, REPORT, evaluate_run
+    from oneiros.eval.run import evaluate_run
 
     networks = Networks(*(find_function(name) if name else None for name in (command.lpips, command.fvd)))
     out = command.out or command.run / "eval"

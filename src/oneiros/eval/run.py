@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +9,17 @@ from typing import Any
 
 import torch
 
-import oneiros
 from oneiros.data.lerobot import Dataset
 from oneiros.envs.make import make_env
 from oneiros.envs.starts import held_out_episodes, load_clips, load_world
 from oneiros.eval.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
+from oneiros.eval.files import machine, write
 from oneiros.eval.networks import Networks
 from oneiros.eval.progress import Track, silent
 from oneiros.eval.report import About, report_html
 from oneiros.eval.world import EvalConfig, evaluate
 from oneiros.models.checkpoint import read_config
 from oneiros.models.world import World
-
-METRICS, REPORT = "metrics.json", "report.html"
 
 
 def evaluate_run(
@@ -58,7 +52,7 @@ def evaluate_run(
         "data": str(data),
         **result.metrics,
         "config": asdict(config),
-        "machine": machine(world),
+        "machine": _machine(world),
     }
     about = About(
         run=run.resolve().name,
@@ -69,9 +63,7 @@ def evaluate_run(
         config={"evaluation": asdict(config), **read_config(run)},
         machine=measured["machine"],
     )
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / METRICS, json.dumps(_plain(measured), indent=2, allow_nan=False) + "\n")
-    _write(out / REPORT, report_html(result, about, shown))
+    write(out, measured, report_html(result, about, shown))
     return measured
 
 
@@ -90,46 +82,11 @@ def _counterfactual(
     return {"env": name, **measured}, shown
 
 
-def machine(world: World) -> dict[str, Any]:
+def _machine(world: World) -> dict[str, Any]:
     """What the figures were measured on."""
     return {
-        "oneiros": oneiros.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        **machine(),
         "precision": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in world.parameters()}),
         "device": torch.cuda.get_device_name() if world.device.type == "cuda" else str(world.device),
         "parameters": sum(parameter.numel() for parameter in world.parameters()),
     }
-
-
-def _processor() -> str:
-    """The processor's own name; Python only knows its architecture on Linux."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _plain(value: Any) -> Any:
-    """The same with None in place of numbers that JSON cannot say."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
