@@ -24,8 +24,8 @@ class Confusion:
     """How many points of each true class (row) were called which class (column).
 
     matrix: int64 (num_classes, num_classes), on the CPU.
-    A measure of a class that has nothing to be measured on is nan: IoU and F1 where the class is neither
-    true nor predicted anywhere, precision where it is never predicted, recall where it is never true. Means leave it out.
+    A measure of a class that has nothing to be measured on is nan: IoU and F1 where the class is neither true nor
+    predicted anywhere, precision where it is never predicted, recall where it is never true. Means leave nan out.
     """
 
     def __init__(self, num_classes: int):
