@@ -1,0 +1,119 @@
+"""Kernel point convolution on GPUs: which programs run over what.
+
+The slope of the features is summed by atomic additions in an order that the GPU decides: its last bits may differ from
+run to run, and those of the influence's slope too where channels fill more than one tile. All else repeats bit by bit.
+
+Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from oneiros.ops.kernel_point_conv import cuda_kernels
+from oneiros.ops.kernel_point_conv.operators import Layout, Operands, Slopes, Wanted, empty_slopes
+
+LEAST_SIDE = 16  # of a matrix product
+TILE = 4096  # numbers a program holds in one of its tiles: 32 registers of each of 128 threads
+MOST_CHANNELS = 128
+MOST_PROGRAMS = 256  # that keep a share of the weights' slope each
+
+
+def geometry(layout: Layout) -> tuple[Tensor, Tensor]:
+    """Nearest kernel points, int16 (M, H), and influences (M, H)."""
+    nearest = layout.points.new_empty(layout.neighbors.shape, dtype=torch.int16)
+    influence = layout.points.new_empty(layout.neighbors.shape)
+    if nearest.numel():
+        places, sizes, options = _places(layout._replace(nearest=nearest, influence=influence))
+        del options["KNOWN"]
+        rows = _rows(options["KERNELS"])
+        cuda_kernels.geometry[(triton.cdiv(len(nearest), rows),)](places, sizes, len(nearest), ROWS=rows, **options)
+    return nearest, influence
+
+
+def forward(layout: Layout, operands: Operands) -> Tensor:
+    """The sum over neighbours, (M, C)."""
+    features = operands.features
+    out = features.new_empty(len(layout.neighbors), features.shape[1])
+    if out.numel():
+        places, sizes, options = _places(layout)
+        factors, numbers, tile, num_tiles = _tiles(operands)
+        rows = _rows(max(options["KERNELS"], tile["GROUPS"] * tile["MEMBERS"]))
+        grid = triton.cdiv(len(out), rows), num_tiles
+        cuda_kernels.forward[grid](places, sizes, *factors, out, len(out), *numbers, ROWS=rows, **options, **tile)
+    return out
+
+
+def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) -> Slopes:
+    """Slopes of weights, modulations, features and influence."""
+    slopes = empty_slopes(layout, operands, wanted)
+    for part in slopes:
+        part.zero_()
+    if not slope.numel():
+        return slopes
+    places, sizes, options = _places(layout)
+    factors, numbers, tile, num_tiles = _tiles(operands)
+    rows = _rows(max(options["KERNELS"], tile["GROUPS"] * tile["MEMBERS"]))
+    programs = min(triton.cdiv(len(slope), rows), MOST_PROGRAMS)
+    shares = slope.new_empty(programs if wanted.weights else 0, *operands.weights.shape)
+    cuda_kernels.backward[(programs, num_tiles)](
+        places,
+        sizes,
+        *factors,
+        slope.contiguous(),
+        shares,
+        *slopes[1:],
+        len(slope),
+        *numbers,
+        ROWS=rows,
+        WANTS_WEIGHTS=wanted.weights,
+        WANTS_GATES=wanted.modulations,
+        WANTS_FEATURES=wanted.features,
+        WANTS_INFLUENCE=wanted.influence,
+        **options,
+        **tile,
+    )
+    if wanted.weights:
+        torch.sum(shares, 0, out=slopes[0])
+    return slopes
+
+
+def _places(layout: Layout) -> tuple[tuple[Tensor, ...], tuple[int, int, int], dict[str, Any]]:
+    """What the kernels take as `places` and `sizes`, and constants."""
+    points, queries, kernel_points, neighbors, sigma, kind, nearest, influence = layout
+    known = nearest is not None and influence is not None
+    options = {
+        "SIGMA": sigma,
+        "KIND": kind,
+        "KNOWN": known,
+        "D": kernel_points.shape[1],
+        "KERNELS": max(LEAST_SIDE, triton.next_power_of_2(len(kernel_points))),
+    }
+    given = (nearest, influence) if known else (points.new_empty(0, dtype=torch.int16), points.new_empty(0))
+    places = tuple(tensor.contiguous() for tensor in (points, queries, kernel_points, neighbors, *given))
+    return places, (len(points), neighbors.shape[1], len(kernel_points)), options
+
+
+def _tiles(operands: Operands) -> tuple[tuple[Tensor, ...], tuple[int, int], dict[str, Any], int]:
+    """Weights, gates and features; C and G; constants of a tile of channels; and how many tiles there are."""
+    weights, modulations, features = operands
+    channels = weights.shape[1]
+    # Without modulations any grouping will do: single channels fill tiles best.
+    num_groups = channels if modulations is None else modulations.shape[2]
+    group = channels // num_groups
+    members = triton.next_power_of_2(group)
+    width = max(LEAST_SIDE, min(MOST_CHANNELS, triton.next_power_of_2(num_groups) * members))
+    groups = max(1, width // members)
+    tile = {"GATED": modulations is not None, "GROUPS": groups, "MEMBERS": members}
+    gates = features.new_empty(0) if modulations is None else modulations
+    factors = tuple(tensor.contiguous() for tensor in (weights, gates, features))
+    return factors, (channels, group), tile, triton.cdiv(num_groups, groups)
+
+
+def _rows(width: int) -> int:
+    """Queries of a program whose widest tile has `width` columns."""
+    return max(LEAST_SIDE, min(64, TILE // triton.next_power_of_2(width)))
