@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+import oneiros.nn
 from oneiros.nn import KPConvX
 from oneiros.nn.kpconvx import BLOCK_TENSORS, TENSORS
 
@@ -49,7 +50,9 @@ def make_inputs(fields=2, points=11, k=5, channels=8, point_dim=3, seed=0, dtype
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("name", ["eval", "train"])
-def test_golden(name, dtype, tolerance):
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_golden(monkeypatch, kernels, name, dtype, tolerance):
+    monkeypatch.setenv("ONEIROS_KERNELS", kernels)
     path = SHARED / "golden" / f"kpconvx_{name}.safetensors"
     if not path.exists():
         pytest.skip(f"{path} is not there")
@@ -372,6 +375,12 @@ def test_constraints_hold_after_every_step():
     assert not torch.equal(layer.blocks[0].W, before)
 
 
+def test_one_constraint_holds_every_tensor_and_survives_a_copy():
+    layer = copy.deepcopy(make_layer(constraints=torch.nn.Hardtanh(-0.1, 0.1)))
+    for tensor in [layer.Q, *(getattr(layer.blocks[0], name) for name in BLOCK_TENSORS)]:
+        assert tensor.abs().max().item() == pytest.approx(0.1)
+
+
 def test_a_constrained_layer_takes_the_reference_weights():
     plain, held = make_layer(), make_layer(seed=1, constraints={"W": torch.nn.Hardtanh(-9, 9)})
     held.load_reference_weights(plain.state_dict())
@@ -582,6 +591,16 @@ def test_exports_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ValueError, match="cannot hold a folder"):
         layer.export_representation(tmp_path / "a", prefix="../b")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", oneiros.nn._HOMES)
+def test_public_names_resolve(name):
+    assert getattr(oneiros.nn, name).__doc__
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        oneiros.nn.nonsense  # noqa: B018
 
 
 def test_importing_the_layer_loads_no_library_for_pictures_or_files():

@@ -176,15 +176,13 @@ class KPConvX(nn.Module):
     def _run(self, points: Tensor, x: Tensor, neighbors: Tensor, offsets: Tensor) -> Tensor:
         if x.numel() == 0:
             return x
-        field = torch.arange(len(offsets) - 1).repeat_interleave(offsets.diff()).to(x.device)
+        sizes = offsets.diff()
         if points.dtype != self.Q.dtype:  # rounding large coordinates would spoil their differences
-            points = (points - points[offsets[:-1].to(x.device)[field]]).to(self.Q.dtype)
+            points = (points - points[_per_point(offsets[:-1], sizes, x.device)]).to(self.Q.dtype)
         convolve = self._convolution(points, neighbors)
         for block in self.blocks:
             residual = block(x, convolve)
-            if self.training and self.drop_path:
-                residual = residual * self._path(len(offsets) - 1, residual)[field]
-            x = x + residual
+            x = x + (residual * self._path(sizes, residual) if self.training and self.drop_path else residual)
         return x
 
     def _convolution(self, points: Tensor, neighbors: Tensor) -> Convolution:
@@ -201,11 +199,12 @@ class KPConvX(nn.Module):
 
         return convolve
 
-    def _path(self, fields: int, like: Tensor) -> Tensor:
-        """Factors of the residual (B, 1): 0 for the fields that a block leaves alone; the others make up for that."""
+    def _path(self, sizes: Tensor, residual: Tensor) -> Tensor:
+        """Factors of the residual (N, 1): 0 for the fields that a block leaves alone; the others make up for that."""
         if self.drop_path == 1:
-            return like.new_zeros(fields, 1)
-        return (torch.rand(fields, 1, device=like.device) >= self.drop_path).to(like.dtype) / (1 - self.drop_path)
+            return residual.new_zeros(1, 1)
+        kept = (torch.rand(len(sizes), 1) >= self.drop_path) / (1 - self.drop_path)
+        return _per_point(kept, sizes, residual.device).to(residual.dtype)
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
@@ -330,6 +329,11 @@ class Block(nn.Module):
         attended = convolve(x, self.W, modulations)
         hidden = act(self.bn_htilde(_linear(attended, self.Atilde, self.btilde)))
         return act(self.bn_hhat(_linear(hidden, self.Ahat, self.bhat)))
+
+
+def _per_point(values: Tensor, sizes: Tensor, device: torch.device) -> Tensor:
+    """values (B, ...) of fields, repeated for each of their points."""
+    return values.repeat_interleave(sizes, 0).to(device)
 
 
 def _linear(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
