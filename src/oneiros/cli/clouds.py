@@ -71,11 +71,12 @@ def write_clouds(command: CloudsCommand) -> None:
 
 
 def _named_clouds(dataset: Dataset, episode: int, command: CloudsCommand) -> Iterator[tuple[str, Cloud]]:
-    from oneiros.data.depth_clouds import clouds, together
+    from oneiros.data.cloud import concatenate
+    from oneiros.data.depth_clouds import clouds
 
     frames = clouds(dataset, episode, stride=command.stride, camera=command.camera)
     if command.together:
-        yield f"episode_{episode:06d}", together(frames)
+        yield f"episode_{episode:06d}", concatenate([*frames])
         return
     for number, cloud in enumerate(frames):
         yield f"episode_{episode:06d}_frame_{number * command.stride:06d}", cloud

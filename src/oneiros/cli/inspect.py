@@ -1,4 +1,4 @@
-"""`oneiros inspect`: what is in a dataset, and what is wrong with it."""
+"""`oneiros inspect`: what is in a dataset or a cloud, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from oneiros.cli.tables import bar, findings, table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from oneiros.data.lerobot import Dataset
 
 _DESCRIPTION = """\
-Summary, checks and contact sheet of a dataset; the configuration of a run.
+Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
 
   oneiros inspect data                      summary, checks, and the picture data-sheet.png
   oneiros inspect data --json               the same for programs, without the picture
+  oneiros inspect tile.laz                  the same for a cloud (LAS, LAZ, PLY, npy), with the picture tile-cloud.png
   oneiros inspect runs/world                what was trained, and on what
 
 Exit code 2 when something is wrong that would stop training (with --strict: when anything is wrong).
@@ -31,11 +34,12 @@ Exit code 2 when something is wrong that would stop training (with --strict: whe
 @dataclass(frozen=True)
 class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
-    """A LeRobot dataset (v2.x or v3.0) or a run folder."""
+    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy) or a run folder."""
     json: bool = False
-    """Print {"episodes", "frames", "fps", "cameras", "action", "problems"} instead of tables."""
+    """Print {"episodes", "frames", "fps", "cameras", "action", "problems"} instead of tables; for a cloud {"points",
+    "low", "high", "density", "crs", "unit", "attributes", "classes", "class_names", "returns", "problems"}."""
     out: Path | None = None
-    """Where the contact sheet goes; by default NAME-sheet.png in the current folder."""
+    """Where the picture goes; by default NAME-sheet.png (a cloud: NAME-cloud.png) in the current folder."""
     strict: bool = False
     """Let every problem count, a missing episode included."""
 
@@ -44,6 +48,10 @@ def main(arguments: list[str]) -> None:
     command = tyro.cli(Inspect, prog="oneiros inspect", args=arguments, description=_DESCRIPTION)
     if (command.path / "config.json").is_file():
         _print_run(command.path, as_json=command.json)
+    elif command.path.is_file() or command.path.suffix.lower() in (".las", ".laz", ".ply", ".npy"):
+        from oneiros.cli.inspect_cloud import inspect_cloud
+
+        inspect_cloud(command.path, as_json=command.json, out=command.out, strict=command.strict)
     else:
         _inspect_dataset(command)
 
@@ -86,38 +94,28 @@ def _print_dataset(dataset: Dataset, checks: tuple[Check, ...]) -> None:
     from rich.console import Console
 
     console = Console()
-    for table in (_summary(dataset), _actions(dataset, checks), _lengths(dataset), _findings(checks)):
-        if table is not None:
-            console.print(table)
+    for shown in (_summary(dataset), _actions(dataset, checks), _lengths(dataset), findings(checks)):
+        if shown is not None:
+            console.print(shown)
             console.print()
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=bool(columns))
-    for column in columns or ("", ""):
-        table.add_column(column)
-    return table
-
-
 def _summary(dataset: Dataset) -> Table:
-    table = _table(str(dataset.path))
+    shown = table(str(dataset.path))
     frames = sum(episode.length for episode in dataset.episodes)
     minutes, seconds = divmod(round(frames / dataset.fps), 60)
-    table.add_row(
+    shown.add_row(
         "format", f"LeRobot {dataset.info['codebase_version']}, {dataset.info.get('robot_type') or 'no robot'}"
     )
-    table.add_row("episodes", f"{len(dataset.episodes):,}")
-    table.add_row("frames", f"{frames:,} at {dataset.fps} fps ({minutes} min {seconds} s)")
+    shown.add_row("episodes", f"{len(dataset.episodes):,}")
+    shown.add_row("frames", f"{frames:,} at {dataset.fps} fps ({minutes} min {seconds} s)")
     for camera in dataset.cameras:
-        table.add_row("camera", f"{camera.name}  {camera.kind} {camera.width} x {camera.height}{_details(camera)}")
+        shown.add_row("camera", f"{camera.name}  {camera.kind} {camera.width} x {camera.height}{_details(camera)}")
     if dataset.state_names:
-        table.add_row("state", f"{len(dataset.state_names)} numbers: {', '.join(dataset.state_names)}")
+        shown.add_row("state", f"{len(dataset.state_names)} numbers: {', '.join(dataset.state_names)}")
     for task in dict.fromkeys(episode.task for episode in dataset.episodes):
-        table.add_row("task", task or "(none)")
-    return table
+        shown.add_row("task", task or "(none)")
+    return shown
 
 
 def _details(camera: Any) -> str:
@@ -134,23 +132,23 @@ def _actions(dataset: Dataset, checks: tuple[Check, ...]) -> Table | None:
     if spec is None:
         return None
     if broken:  # actions may not be readable; the names are
-        table = _table(f"actions ({spec.kind})", "name")
+        shown = table(f"actions ({spec.kind})", "name")
         for name in spec.names:
-            table.add_row(name)
-        return table
+            shown.add_row(name)
+        return shown
     actions = np.concatenate([np.asarray(dataset.actions(episode.index)) for episode in dataset.episodes])
     if spec.kind == "continuous":
-        table = _table("actions (continuous)", "name", "lowest", "mean", "highest", "std")
+        shown = table("actions (continuous)", "name", "lowest", "mean", "highest", "std")
         for name, column in zip(spec.names, actions.T, strict=True):
-            table.add_row(
+            shown.add_row(
                 name, *(f"{value:.3f}" for value in (column.min(), column.mean(), column.max(), column.std()))
             )
-        return table
+        return shown
     held = actions if spec.kind == "keys" else actions[:, None] == np.arange(spec.size)
-    table = _table(f"actions ({spec.kind})", "name", "share of rows", "")
+    shown = table(f"actions ({spec.kind})", "name", "share of rows", "")
     for name, share in zip(spec.names, held.mean(axis=0), strict=True):
-        table.add_row(name, f"{share:.1%}", _bar(share))
-    return table
+        shown.add_row(name, f"{share:.1%}", bar(share))
+    return shown
 
 
 def _lengths(dataset: Dataset) -> Table:
@@ -158,27 +156,12 @@ def _lengths(dataset: Dataset) -> Table:
 
     lengths = np.array([episode.length for episode in dataset.episodes])
     counts, edges = np.histogram(lengths, bins=min(10, max(1, len(set(lengths.tolist())))))
-    table = _table("episode lengths", "frames", "episodes", "")
+    shown = table("episode lengths", "frames", "episodes", "")
     for count, low, high in zip(counts, edges, edges[1:], strict=False):
-        table.add_row(
-            f"{low:.0f} to {high:.0f}" if high - low > 1 else f"{low:.0f}", str(count), _bar(count / counts.max())
+        shown.add_row(
+            f"{low:.0f} to {high:.0f}" if high - low > 1 else f"{low:.0f}", str(count), bar(count / counts.max())
         )
-    return table
-
-
-def _bar(share: float, width: int = 40) -> str:
-    """A horizontal bar drawn in eighths of a character."""
-    eighths = round(share * width * 8)
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
-
-
-def _findings(checks: tuple[Check, ...]) -> Table:
-    table = _table("checks")
-    for check in checks:
-        table.add_row("[red]✗[/]" if check.problems else "[green]✓[/]", check.name)
-        for problem in check.problems:
-            table.add_row("", f"[{'red' if problem.fatal else 'yellow'}]{problem.text}[/]")
-    return table
+    return shown
 
 
 def _write_sheet(dataset: Dataset, path: Path) -> None:
@@ -199,9 +182,9 @@ def _print_run(path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(config, indent=2, ensure_ascii=False))
         return
-    table = _table(f"{path}: {config.get('kind', 'unknown')}")
+    shown = table(f"{path}: {config.get('kind', 'unknown')}")
     for section, values in config.items():
         if isinstance(values, dict):
             for key, value in values.items():
-                table.add_row(f"{section}.{key}", json.dumps(value, ensure_ascii=False))
-    Console().print(table)
+                shown.add_row(f"{section}.{key}", json.dumps(value, ensure_ascii=False))
+    Console().print(shown)

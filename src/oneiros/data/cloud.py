@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -82,10 +82,20 @@ class Cloud:
         return values.astype(np.float32) / np.float32(full)
 
 
+def concatenate(clouds: Sequence[Cloud]) -> Cloud:
+    """Clouds of the same attributes as one; what else there is comes from the first. ValueError when there is none."""
+    if not clouds:
+        raise ValueError("there is no cloud to put together")
+    names = clouds[0].attributes
+    attributes = {name: np.concatenate([cloud.attributes[name] for cloud in clouds]) for name in names}
+    return replace(clouds[0], xyz=np.concatenate([cloud.xyz for cloud in clouds]), attributes=attributes)
+
+
 class CloudFile(ABC):
     """A file of points opened for reading; only its header has been read (see `oneiros.data.clouds.open_cloud`)."""
 
     path: Path
+    format: str  # in words
     num_points: int
     attribute_names: tuple[str, ...]
     crs: str | None

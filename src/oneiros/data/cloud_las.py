@@ -36,7 +36,8 @@ class LasFile(CloudFile):
             self._bounds = np.array(header.mins, np.float64), np.array(header.maxs, np.float64)
             names = header.point_format.dimension_names
             self.attribute_names = tuple(name for name in names if name not in ("X", "Y", "Z"))
-            self.point_format, self.version = header.point_format.id, str(header.version)
+            packed = "LAZ" if header.are_points_compressed else "LAS"
+            self.format = f"{packed} {header.version}, point format {header.point_format.id}"
             self.crs, self.unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
             self.class_names = _class_names(header)
 

@@ -18,6 +18,7 @@ class NpyFile(TableFile):
 
     def __init__(self, path: Path) -> None:
         self._table = _open(path)
+        self.format = "npy"
         super().__init__(path, len(self._table), self._table.dtype)
 
     def rows(self, sizes: Iterable[int]) -> Iterator[np.ndarray]:

@@ -25,6 +25,7 @@ class PlyFile(TableFile):
 
     def __init__(self, path: Path) -> None:
         self.header = PlyHeader.read(path)
+        self.format = "PLY, text" if self.header.order == "text" else "PLY, binary"
         vertex = self.header.vertex
         super().__init__(path, vertex.count, vertex.dtype, self.header.class_names)
         needed = self.header.start + vertex.count * self.dtype.itemsize

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -38,15 +37,6 @@ def clouds(dataset: Dataset, episode: int, *, stride: int = 1, camera: str | Non
 def has_pose(dataset: Dataset) -> bool:
     """Whether the states tell where the camera is, so that clouds of several rows share one world."""
     return all(name in dataset.state_names for name in _POSE)
-
-
-def together(frames: Iterable[Cloud]) -> Cloud:
-    """Clouds of the same attributes as one. ValueError when there is none."""
-    parts = [*frames]
-    if not parts:
-        raise ValueError("there is no cloud to put together")
-    attributes = {name: np.concatenate([part.attributes[name] for part in parts]) for name in parts[0].attributes}
-    return replace(parts[0], xyz=np.concatenate([part.xyz for part in parts]), attributes=attributes)
 
 
 def _clouds(dataset: Dataset, episode: int, stride: int, eye: Camera) -> Iterator[Cloud]:
