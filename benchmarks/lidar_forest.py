@@ -58,7 +58,7 @@ def heights(xyz: np.ndarray) -> Features:
 
 def shapes(xyz: np.ndarray) -> Features:
     """How a point's nearest neighbours lie: eigenvalues and normal of their covariance, at several scales."""
-    distances, nearest = KDTree(xyz).query(xyz, max(NEIGHBOURS), workers=-1)
+    distances, nearest = map(np.asarray, KDTree(xyz).query(xyz, max(NEIGHBOURS), workers=-1))
     features = {}
     for count in NEIGHBOURS:
         around = xyz[nearest[:, :count]]

@@ -11,12 +11,15 @@ from oneiros.eval.segmentation_pictures import (
     RIGHT,
     UNKNOWN,
     WRONG,
+    View,
     class_colours,
     error_colours,
     from_above,
     label_colours,
     mark,
+    triptych,
     upright,
+    views,
     worst_section,
 )
 from oneiros.eval.segmentation_report import write_report
@@ -54,11 +57,11 @@ def test_unknown_points_are_grey_and_never_errors():
 def test_north_is_up_and_the_highest_point_is_seen():
     xyz = plane()
     labels = (xyz[:, 1] > ORIGIN[1] + 30).astype(int)
-    picture, pixel = from_above(xyz, label_colours(labels, COLOURS))
+    picture, pixel = from_above(xyz, View("", label_colours(labels, COLOURS)))
     assert at(picture, pixel, 10, 40) == COLOURS[1].tolist()
     assert at(picture, pixel, 10, 20) == COLOURS[0].tolist()
     chimney = ORIGIN + np.array([[10, 20, 5]])
-    picture, pixel = from_above(np.concatenate([chimney, xyz]), label_colours(np.r_[2, labels], COLOURS))
+    picture, pixel = from_above(np.concatenate([chimney, xyz]), View("", label_colours(np.r_[2, labels], COLOURS)))
     np.testing.assert_allclose(
         at(picture, pixel, 10, 20), 0.7 * COLOURS[2], atol=1
     )  # in shadow: all is lower south-east
@@ -66,17 +69,29 @@ def test_north_is_up_and_the_highest_point_is_seen():
 
 def test_an_error_under_a_roof_is_seen():
     xyz = np.concatenate([plane(), plane() + np.array([0, 0, 8])])
-    wrong = np.zeros(len(xyz), bool)
-    wrong[1010] = True
-    colours = np.where(wrong[:, None], WRONG, RIGHT).astype(np.uint8)
-    assert not (from_above(xyz, colours)[0][..., :3] == WRONG).all(axis=-1).any()
-    assert (from_above(xyz, colours, first=wrong)[0][..., :3] == WRONG).all(axis=-1).any()
+    truth, predicted = np.zeros(len(xyz), int), np.zeros(len(xyz), int)
+    predicted[1010] = 1
+    truth_view, _, errors = views(truth, predicted, COLOURS)
+    assert not (from_above(xyz, View("", errors.colours))[0][..., :3] == WRONG).all(axis=-1).any()
+    assert (from_above(xyz, errors)[0][..., :3] == WRONG).all(axis=-1).any()
+    assert (from_above(xyz, truth_view)[0][..., :3] == COLOURS[0]).all(axis=-1).any()
+
+
+def test_a_triptych_shows_truth_then_prediction_then_errors():
+    xyz = plane()
+    whole = triptych(xyz, np.zeros(2500, int), np.full(2500, 2), COLOURS)
+    middle = whole[len(whole) // 2, :, :3]
+    assert [middle[int(len(middle) * share)].tolist() for share in (0.2, 0.5, 0.8)] == [
+        COLOURS[0].tolist(),
+        COLOURS[2].tolist(),
+        list(WRONG),
+    ]
 
 
 def test_where_there_is_no_point_pictures_are_transparent():
     xyz = plane()
     xyz = xyz[(xyz[:, 0] < ORIGIN[0] + 15) | (xyz[:, 0] > ORIGIN[0] + 35)]
-    picture, pixel = from_above(xyz, np.full((len(xyz), 3), 200, np.uint8))
+    picture, pixel = from_above(xyz, View("", np.full((len(xyz), 3), 200, np.uint8)))
     assert picture[:, int(20 / pixel) : int(30 / pixel), 3].max() == 0
     assert picture[:, : int(10 / pixel), 3].min() == 255
 
@@ -117,7 +132,7 @@ def test_upright_up_is_up_at_one_scale():
     cut = worst_section(xyz, np.zeros(2500, int), predicted)
     assert cut is not None
     assert cut.axis == 0
-    picture = upright(xyz, np.full((2500, 3), 9, np.uint8), cut)
+    picture = upright(xyz, View("", np.full((2500, 3), 9, np.uint8)), cut)
     rows, columns = np.nonzero(picture[..., 3])
     slope = np.polyfit(columns, rows, 1)[0]
     assert slope == pytest.approx(-0.5, abs=0.02)
@@ -129,7 +144,7 @@ def test_the_outline_surrounds_the_cut_and_hides_nothing_in_it():
     predicted[25 * 50 + 25] = 1
     cut = worst_section(xyz, np.zeros(2500, int), predicted)
     assert cut is not None
-    picture, pixel = from_above(xyz, error_colours(np.zeros(2500, int), predicted))
+    picture, pixel = from_above(xyz, views(np.zeros(2500, int), predicted, COLOURS)[2])
     marked = mark(picture, pixel, xyz, cut)
     changed = (marked != picture).any(axis=-1)
     assert changed.any()

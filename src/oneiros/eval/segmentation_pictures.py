@@ -26,6 +26,7 @@ _BLOCK = 4.0  # metres: errors are counted in blocks of this size
 _SECTION_LENGTH, _SECTION_DEPTH = 40.0, 2.0  # metres
 _SECTION_WIDTH = 480  # pixels
 _DOT = 3  # pixels of a point in a section
+_GAP = 8  # pixels between pictures
 _OUTLINE, _INK = 2, (30, 80, 220, 255)  # pixels, colour
 
 
@@ -70,20 +71,45 @@ def is_wrong(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return (truth >= 0) & (truth != predicted)
 
 
-def from_above(xyz: np.ndarray, colours: np.ndarray, *, first: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+@dataclass(frozen=True)
+class View:
+    """A way to colour a cloud. colours: uint8 (N, 3). first: bool (N,), points that hide others even from below."""
+
+    name: str
+    colours: np.ndarray
+    first: np.ndarray | None = None
+
+
+def views(truth: np.ndarray, predicted: np.ndarray, colours: np.ndarray) -> list[View]:
+    """Truth, prediction, errors. colours: of the classes, uint8 (K, 3)."""
+    return [
+        View("truth", label_colours(truth, colours)),
+        View("prediction", label_colours(predicted, colours)),
+        View("errors", error_colours(truth, predicted), is_wrong(truth, predicted)),
+    ]
+
+
+def triptych(xyz: np.ndarray, truth: np.ndarray, predicted: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Truth, prediction and errors from above, side by side with gaps: uint8 (H, W, 4)."""
+    pictures = [from_above(xyz, view)[0] for view in views(truth, predicted, colours)]
+    gap = np.zeros((len(pictures[0]), _GAP, 4), np.uint8)
+    return np.concatenate([part for picture in pictures for part in (gap, picture)][1:], axis=1)
+
+
+def from_above(xyz: np.ndarray, view: View) -> tuple[np.ndarray, float]:
     """The cloud seen from above, north up; also the size of a pixel in metres.
 
-    xyz: (N, 3), N > 0; colours: uint8 (N, 3). first: bool (N,), points that hide others even from below. Slopes to the
-    north-west are lighter, so that shapes can be told. A pixel is no smaller than points are apart on average.
+    xyz: (N, 3), N > 0. Slopes to the north-west are lighter, so that shapes can be told. A pixel is no smaller than
+    points are apart on average.
     """
     low, high = xyz[:, :2].min(axis=0), xyz[:, :2].max(axis=0)
     pixel = _pixel(high - low, len(xyz))
     at = ((xyz[:, :2] - low) / pixel).astype(np.int64)
     width, height = (int(size) for size in at.max(axis=0) + 1)
     place = (height - 1 - at[:, 1]) * width + at[:, 0]
-    order = np.lexsort((xyz[:, 2],) if first is None else (xyz[:, 2], first))
+    order = np.lexsort((xyz[:, 2],) if view.first is None else (xyz[:, 2], view.first))
     picture = np.zeros((height * width, 4), np.uint8)
-    picture[place[order]] = np.concatenate([colours, np.full((len(xyz), 1), 255, np.uint8)], axis=1)[order]
+    picture[place[order]] = _opaque(view.colours)[order]
     relief = np.full(height * width, -np.inf)
     np.maximum.at(relief, place, xyz[:, 2])
     picture = picture.reshape(height, width, 4)
@@ -133,8 +159,12 @@ def _cut(centre: np.ndarray, axis: int, xyz: np.ndarray, wrong: np.ndarray) -> S
     return Section(low, high, axis, int(((wrong >= low) & (wrong <= high)).all(axis=1).sum()))
 
 
-def upright(xyz: np.ndarray, colours: np.ndarray, section: Section, *, first: np.ndarray | None = None) -> np.ndarray:
-    """The points of a section from the side, up is up, one scale for both directions. Arguments as for `from_above`."""
+def _opaque(colours: np.ndarray) -> np.ndarray:
+    return np.pad(colours, ((0, 0), (0, 1)), constant_values=255)
+
+
+def upright(xyz: np.ndarray, view: View, section: Section) -> np.ndarray:
+    """The points of a section from the side, one scale for both directions."""
     held = section.holds(xyz)
     along, z = xyz[held, section.axis] - section.low[section.axis], xyz[held, 2]
     bottom, top = np.quantile(z, [0.002, 0.998])  # a stray point far above or below would shrink all others
@@ -142,13 +172,13 @@ def upright(xyz: np.ndarray, colours: np.ndarray, section: Section, *, first: np
     height = int((top - bottom) / pixel) + 4 * _DOT
     picture = np.zeros((height, _SECTION_WIDTH + _DOT, 4), np.uint8)
     column, row = (along / pixel).astype(int), height - 2 * _DOT - ((z - bottom) / pixel).astype(int)
-    order = np.arange(len(z)) if first is None else np.argsort(first[held], kind="stable")
-    opaque = np.concatenate([colours[held], np.full((len(z), 1), 255, np.uint8)], axis=1)
+    order = np.arange(len(z)) if view.first is None else np.argsort(view.first[held], kind="stable")
+    colours = _opaque(view.colours[held])[order]
     for across in range(_DOT):
         for down in range(_DOT):
             x, y = (column + across)[order], (row + down)[order]
             seen = (x >= 0) & (x < picture.shape[1]) & (y >= 0) & (y < height)
-            picture[y[seen], x[seen]] = opaque[order][seen]
+            picture[y[seen], x[seen]] = colours[seen]
     return picture
 
 

@@ -19,12 +19,10 @@ from oneiros.eval.segmentation_pictures import (
     WRONG,
     Section,
     class_colours,
-    error_colours,
     from_above,
-    is_wrong,
-    label_colours,
     mark,
     upright,
+    views,
     worst_section,
 )
 
@@ -184,21 +182,16 @@ def _look(cloud: LabelledCloud, names: Sequence[str], colours: np.ndarray) -> _S
 
 
 def _draw(xyz: np.ndarray, truth: np.ndarray, predicted: np.ndarray, colours: np.ndarray) -> str:
-    wrong, cut = is_wrong(truth, predicted), worst_section(xyz, truth, predicted)
-    views = (
-        ("truth", label_colours(truth, colours), None),
-        ("prediction", label_colours(predicted, colours), None),
-        ("errors", error_colours(truth, predicted), wrong),
-    )
+    cut, seen = worst_section(xyz, truth, predicted), views(truth, predicted, colours)
     above = []
-    for name, painted, first in views:
-        picture, pixel = from_above(xyz, painted, first=first)
-        if cut is not None and name == "errors":
+    for view in seen:
+        picture, pixel = from_above(xyz, view)
+        if cut is not None and view.name == "errors":
             picture = mark(picture, pixel, xyz, cut)
-        above.append(_picture(picture, f"{name}, from above; a pixel is {pixel:.2g} m"))
+        above.append(_picture(picture, f"{view.name}, from above; a pixel is {pixel:.2g} m"))
     if cut is None:
         return side_by_side(above, 3)
-    sections = [_picture(upright(xyz, painted, cut, first=first), name) for name, painted, first in views]
+    sections = [_picture(upright(xyz, view, cut), view.name) for view in seen]
     return f'{side_by_side(above, 3)}<p class="note">{_said_of(cut)}</p>{side_by_side(sections, 3)}'
 
 
