@@ -19,7 +19,7 @@ from oneiros.ops.threads import in_threads
 
 LEAF = 24  # points compared at once
 MAX_DEPTH = 64
-QUERIES_PER_TASK = 8192
+QUERIES_PER_TASK = 2048
 
 
 class Tree(NamedTuple):
@@ -44,7 +44,7 @@ class Tree(NamedTuple):
         num_points = len(points)
         tree = cls(coordinates, np.arange(num_points), np.zeros(num_points, np.int8), np.zeros(num_points))
         ranges = list(pairwise(offsets))
-        share = max(num_points // (4 * torch.get_num_threads()), QUERIES_PER_TASK)
+        share = max(num_points // (4 * torch.get_num_threads()), 4 * QUERIES_PER_TASK)
         whole = []
         while ranges:
             low, high = ranges.pop()
