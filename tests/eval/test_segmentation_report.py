@@ -197,3 +197,13 @@ def test_only_the_worst_clouds_are_drawn(tmp_path):
     assert page.index("<h3>cloud-7</h3>") < page.index("<h3>cloud-2</h3>")
     assert "The 6 clouds of 8 with the lowest accuracy" in page
     assert "<td>cloud-0</td>" in page
+
+
+@pytest.mark.parametrize("xyz", [ORIGIN[None], plane(30)[:30], plane(30)[::30], np.repeat(ORIGIN[None], 5, axis=0)])
+def test_a_point_a_line_and_a_heap_of_duplicates_are_drawn_too(xyz, tmp_path):
+    truth, predicted = np.zeros(len(xyz), int), np.ones(len(xyz), int)
+    confusion = Confusion(3)
+    confusion.add(truth, predicted)
+    cloud = ("small", xyz, truth, predicted)
+    write_report(tmp_path, title="Small", names=NAMES, confusion=confusion, clouds=[cloud], config={})
+    assert (tmp_path / "report.html").read_text().count("<img") == 6

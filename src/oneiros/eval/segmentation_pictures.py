@@ -107,15 +107,22 @@ def from_above(xyz: np.ndarray, view: View) -> tuple[np.ndarray, float]:
     at = ((xyz[:, :2] - low) / pixel).astype(np.int64)
     width, height = (int(size) for size in at.max(axis=0) + 1)
     place = (height - 1 - at[:, 1]) * width + at[:, 0]
-    order = np.lexsort((xyz[:, 2],) if view.first is None else (xyz[:, 2], view.first))
+    relief = _highest(place, xyz[:, 2], height * width)
+    rank = xyz[:, 2] if view.first is None else xyz[:, 2] + view.first * (np.ptp(xyz[:, 2]) + 1)
+    seen = rank == _highest(place, rank, height * width)[place]
     picture = np.zeros((height * width, 4), np.uint8)
-    picture[place[order]] = _opaque(view.colours)[order]
-    relief = np.full(height * width, -np.inf)
-    np.maximum.at(relief, place, xyz[:, 2])
+    picture[place[seen]] = _opaque(view.colours[seen])
     picture = picture.reshape(height, width, 4)
     light = _light(relief.reshape(height, width), pixel)
     picture[..., :3] = (picture[..., :3] * light[..., None]).clip(0, 255)
     return picture, pixel
+
+
+def _highest(place: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """The greatest value at each place, -inf where there is none: (size,)."""
+    highest = np.full(size, -np.inf)
+    np.maximum.at(highest, place, values)
+    return highest
 
 
 def _pixel(extent: np.ndarray, count: int) -> float:
