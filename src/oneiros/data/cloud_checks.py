@@ -19,7 +19,7 @@ def run_checks(file: CloudFile, summary: CloudSummary) -> tuple[Check, ...]:
     found = {
         "coordinates are in metres": _check_unit(file),
         "the header's bounds are those of the points": _check_bounds(file, summary),
-        "attributes are numbers": _check_numbers(summary),
+        "attributes are numbers": _check_numbers(file, summary),
         "points are classified": _check_classes(file, summary),
     }
     return tuple(Check(name, tuple(problems)) for name, problems in found.items())
@@ -27,22 +27,22 @@ def run_checks(file: CloudFile, summary: CloudSummary) -> tuple[Check, ...]:
 
 def require_metres(file: CloudFile) -> None:
     """ValueError when coordinates are not in metres, as far as the file or its bounds tell; reads no points of LAS."""
-    low, high = file.bounds
-    if file.unit is not None and file.unit.lower() not in _METRES:
-        raise ValueError(f"{file.path}: x and y are in units of {file.unit}, not metres; reproject the cloud")
-    angles = (np.abs([low, high])[:, :2] <= (180, 90)).all()
-    if file.unit is None and angles and 0 < (high - low)[:2].max() < 0.01 * (high - low)[2]:
-        raise ValueError(
-            f"{file.path}: x and y span {high[0] - low[0]:.3g} x {high[1] - low[1]:.3g}, z spans "
-            f"{high[2] - low[2]:.3g}: x and y look like degrees, not metres; reproject the cloud"
-        )
+    for problem in _check_unit(file):
+        raise ValueError(f"{file.path}: {problem.text}")
 
 
 def _check_unit(file: CloudFile) -> Iterator[Problem]:
-    try:
-        require_metres(file)
-    except ValueError as error:
-        yield Problem(str(error), fatal=True)
+    low, high = file.bounds
+    width, height = (high - low)[:2].max(), (high - low)[2]
+    angles = (np.abs([low, high])[:, :2] <= (180, 90)).all()
+    if file.unit is not None and file.unit.lower() not in _METRES:
+        yield Problem(f"x and y are in units of {file.unit}, not metres; reproject the cloud", fatal=True)
+    elif file.unit is None and angles and 0 < width < 0.01 * height:
+        yield Problem(
+            f"x and y span at most {width:.3g} and z spans {height:.3g}: x and y look like degrees, not metres; "
+            "reproject the cloud",
+            fatal=True,
+        )
 
 
 def _check_bounds(file: CloudFile, summary: CloudSummary) -> Iterator[Problem]:
@@ -55,9 +55,9 @@ def _check_bounds(file: CloudFile, summary: CloudSummary) -> Iterator[Problem]:
         )
 
 
-def _check_numbers(summary: CloudSummary) -> Iterator[Problem]:
+def _check_numbers(file: CloudFile, summary: CloudSummary) -> Iterator[Problem]:
     for name, count in summary.missing.items():
-        yield Problem(f"{name} is NaN for {count:,} points", fatal=name in COLOURS)
+        yield Problem(f"{name} is NaN for {count:,} of {file.num_points:,} points", fatal=name in COLOURS)
 
 
 def _check_classes(file: CloudFile, summary: CloudSummary) -> Iterator[Problem]:

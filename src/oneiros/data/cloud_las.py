@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import laspy
 import numpy as np
-from laspy.errors import LaspyException
 from laspy.vlrs.known import ClassificationLookupVlr
 
 from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_crs import read_crs
+from oneiros.data.cloud_las_head import check_head
 
 # LAS 1.4, table 17
 ASPRS_CLASSES = {
@@ -23,7 +20,6 @@ ASPRS_CLASSES = {
     **{5: "high vegetation", 6: "building", 7: "low noise", 8: "model key point", 9: "water", 10: "rail", 11: "road"},
     **{12: "overlap", 13: "wire guard", 14: "conductor", 15: "tower", 16: "connector", 17: "bridge", 18: "high noise"},
 }
-lazrs: Any = import_module("lazrs")  # compiled, without types
 
 
 class LasFile(CloudFile):
@@ -63,21 +59,24 @@ def _class_names(header: laspy.LasHeader) -> Mapping[int, str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[laspy.LasReader]:
-    """laspy's reader, with what it raises put in words."""
-    with understanding(path), laspy.open(path) as reader:
-        header = reader.header
+    """laspy's reader. ValueError when the file is no LAS or LAZ, or ends before its points do."""
+    check_head(path)
+    with understanding(path):
+        reader = laspy.open(path)
+    with reader:
+        header, size = reader.header, path.stat().st_size
         needed = header.offset_to_point_data + header.point_count * header.point_format.size
-        if not header.are_points_compressed and path.stat().st_size < needed:
+        if not header.are_points_compressed and size < needed:
             raise ValueError(
-                f"{path}: is cut off: {header.point_count:,} points need {needed:,} bytes, the file has "
-                f"{path.stat().st_size:,}"
+                f"{path}: is cut off: {header.point_count:,} points need {needed:,} bytes, the file has {size:,}"
             )
         yield reader
 
 
 def read_points(reader: laspy.LasReader, size: int, path: Path) -> laspy.ScaleAwarePointRecord:
     """The next `size` points. ValueError when the file ends before."""
-    points = reader.read_points(size)
+    with understanding(path):
+        points = reader.read_points(size)
     if len(points) != size:
         raise ValueError(
             f"{path}: is cut off: {reader.header.point_count:,} points are promised, not so many are there"
@@ -87,8 +86,10 @@ def read_points(reader: laspy.LasReader, size: int, path: Path) -> laspy.ScaleAw
 
 @contextmanager
 def understanding(path: Path) -> Iterator[None]:
-    """Turn the complaints of laspy and lazrs into one line that names the file."""
+    """Turn whatever laspy and lazrs stumble over in a damaged file into one line that names it."""
     try:
         yield
-    except (LaspyException, lazrs.LazrsError, struct.error) as error:
+    except OSError:
+        raise
+    except Exception as error:
         raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error

@@ -24,6 +24,32 @@ LASZIP, COPC = ("laszip encoded", 22204), ("copc", 1)
 Identity = tuple[str, int]  # user id and record id
 
 
+def check_head(path: Path) -> None:
+    """ValueError unless the header's counts and offsets fit into the file: laspy would follow them for hours."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(_NUM_EXTENDED + 4)
+    if header[:4] != b"LASF":
+        raise ValueError(f"{path}: is no LAS or LAZ file: it begins with {header[:4]!r}, not with b'LASF'")
+    if len(header) < _WAVEFORMS:
+        raise ValueError(f"{path}: is cut off: {size} bytes are less than a header")
+    length, points, number = (
+        _get(header, *f) for f in (("H", _HEADER_SIZE), ("I", _POINT_OFFSET), ("I", _NUM_RECORDS))
+    )
+    if length + number * _RECORD.size > points or points > size:
+        raise ValueError(
+            f"{path}: is damaged or cut off: its header of {length} bytes promises {number:,} records and points "
+            f"from byte {points:,} on, the file has {size:,} bytes"
+        )
+    if length >= _NUM_EXTENDED + 4:
+        start, number = _get(header, "Q", _EXTENDED), _get(header, "I", _NUM_EXTENDED)
+        if number and start + number * _EXTENDED_RECORD.size > size:
+            raise ValueError(
+                f"{path}: is damaged or cut off: {number:,} extended records from byte {start:,} on, "
+                f"the file has {size:,} bytes"
+            )
+
+
 @dataclass
 class Record:
     """A variable length record: its 54 bytes of header and its data."""
@@ -144,7 +170,7 @@ def _described_size(kind: int, options: int, name: bytes, description: bytes) ->
     return options if kind == _UNDESCRIBED else _TYPE_SIZES[(kind - 1) % 10] * ((kind - 1) // 10 + 1)
 
 
-def _get(data: bytearray, kind: str, place: int) -> int:
+def _get(data: bytes | bytearray, kind: str, place: int) -> int:
     return struct.unpack_from(f"<{kind}", data, place)[0]
 
 

@@ -17,7 +17,7 @@ import laspy
 import numpy as np
 
 from oneiros.data.cloud_labels import Block, check_range, replacing
-from oneiros.data.cloud_las import opened, read_points
+from oneiros.data.cloud_las import opened, read_points, understanding
 from oneiros.data.cloud_las_head import COPC, LASZIP, Head
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
@@ -32,7 +32,9 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
     ValueError for classes that the point format cannot hold (above 31 in formats 0 to 5, above 255 in the others).
     """
     with opened(source) as reader, replacing(out) as file:
-        head, points = Head.read(source), reader.header.point_format
+        with understanding(source):
+            head = Head.read(source)
+        points = reader.header.point_format
         is_copc = head.find(COPC) is not None
         places = _add_floats(head, points, names)
         if is_copc:
