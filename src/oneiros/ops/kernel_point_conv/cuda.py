@@ -18,9 +18,9 @@ from oneiros.ops.kernel_point_conv import cuda_kernels
 from oneiros.ops.kernel_point_conv.operators import Layout, Operands, Slopes, Wanted, empty_slopes
 
 LEAST_SIDE = 16  # of a matrix product
-TILE = 4096  # numbers a program holds in one of its tiles: 32 registers of each of 128 threads
-MOST_CHANNELS = 128
-MOST_PROGRAMS = 256  # that keep a share of the weights' slope each
+TILE = 1024  # numbers in a program's tile: each also has an address, and all shall stay in registers
+MOST_CHANNELS = 64
+MOST_PROGRAMS = 512  # that keep a share of the weights' slope each
 
 
 def geometry(layout: Layout) -> tuple[Tensor, Tensor]:

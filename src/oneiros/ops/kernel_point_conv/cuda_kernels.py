@@ -58,7 +58,7 @@ def _edge(
 
 
 @triton.jit
-def _channels(group_block, C, G, GROUPS: tl.constexpr, MEMBERS: tl.constexpr):
+def _channels(group_block, C, G: tl.constexpr, GROUPS: tl.constexpr, MEMBERS: tl.constexpr):
     """Group, channel and whether it is real, each (1, GROUPS, MEMBERS), of a tile of channels."""
     groups = group_block * GROUPS + tl.arange(0, GROUPS)[None, :, None]
     members = tl.arange(0, MEMBERS)[None, None, :]
@@ -96,7 +96,7 @@ def forward(
     out,
     M,
     C,
-    G,
+    G: tl.constexpr,
     SIGMA: tl.constexpr,
     KIND: tl.constexpr,
     KNOWN: tl.constexpr,
@@ -138,7 +138,7 @@ def backward(
     influence_slope,
     M,
     C,
-    G,
+    G: tl.constexpr,
     SIGMA: tl.constexpr,
     KIND: tl.constexpr,
     KNOWN: tl.constexpr,
