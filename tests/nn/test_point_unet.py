@@ -1,12 +1,13 @@
 """Point networks: sizes, invariances, batches, gradients, the pyramid beneath, and what is refused."""
 
+import json
 import pickle
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from oneiros.nn.point_blocks import Gate, PackNorm, Stem, pool_max, pool_mean
+from oneiros.nn.point_blocks import Gate, Neighborhood, PackNorm, Stem, pool_max, pool_mean
 from oneiros.nn.point_pyramid import Pyramid
 from oneiros.nn.point_unet import PRESETS, PointUNet, PointUNetConfig
 from oneiros.records import PointBatch
@@ -149,8 +150,34 @@ def test_parameters_of_the_official_networks():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name):
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(PRESETS[name]).items()}
-    assert PointUNetConfig.from_json({**values, "later": 1}) == PRESETS[name]
+    values = json.loads(json.dumps(asdict(PRESETS[name])))
+    assert PointUNetConfig.from_json(values) == PRESETS[name]
+    with pytest.raises(ValueError, match="'breadth'"):
+        PointUNetConfig.from_json({**values, "breadth": 1})
+
+
+def test_bf16_agrees_with_float32():
+    network, batch = make_network(), cloud()
+    expected = network(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = network(batch)
+    assert (got - expected).abs().mean() < 0.05 * expected.std()
+
+
+def test_gradients_reach_the_features_of_a_double_network():
+    network, batch = make_network().double(), cloud(12)
+    batch = replace(batch, xyz=batch.xyz.double())
+    pyramid = CONFIG.pyramid(batch.xyz, batch.offsets)
+    features = batch.features.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: network(replace(batch, features=x), pyramid)[::4], features)
+
+
+def test_points_at_the_same_place():
+    network, batch = make_network(), cloud(40)
+    twice = pack(batch, batch)
+    twice = replace(twice, offsets=torch.tensor([0, 80]))
+    logits = network(twice)
+    assert logits.isfinite().all()
 
 
 def test_the_pyramid_of_a_batch():
@@ -194,8 +221,6 @@ def test_pooling():
 
 def test_the_stem_is_a_full_kernel_at_the_nearest_kernel_point():
     torch.manual_seed(0)
-    from oneiros.nn.point_blocks import Neighborhood
-
     batch = cloud(40)
     level = CONFIG.pyramid(batch.xyz, batch.offsets).levels[0]
     kernel = torch.randn(5, 3) * 0.2

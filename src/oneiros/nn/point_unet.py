@@ -91,8 +91,10 @@ class PointUNetConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PointUNetConfig:
-        known = {each.name for each in fields(cls)}
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        """From `dataclasses.asdict`, through JSON or not. Raises ValueError for a field that does not exist."""
+        if unknown := sorted(values.keys() - {each.name for each in fields(cls)}):
+            raise ValueError(f"a point network's config has no {unknown[0]!r}")
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**given)
 
     @property
@@ -108,6 +110,9 @@ class PointUNetConfig:
         return Pyramid.build(xyz, offsets, grid=self.grid, num_neighbors=self.num_neighbors, scaling=self.scaling)
 
 
+# `tiny` and `small` are for a few CPU cores: 107,000 and 88,000 points a second and core, forward and backward in float32
+# (150,000 and 136,000 in bf16), about one point a cell. Bottlenecks twice as wide cost `tiny` 30 %, gates at the finest
+# level and in the decoder another 28 %; the decoder's blocks are 22 % of it.
 PRESETS: dict[str, PointUNetConfig] = {
     "tiny": PointUNetConfig(
         grid=0.5,
