@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from oneiros.eval.drift import DriftConfig
+from oneiros.eval.segmentation import Confusion
 from oneiros.eval.world import EvalConfig, evaluate
 from tests.dot_world import DotWorld
 from tests.eval.test_world import dot_clips
@@ -13,7 +14,8 @@ from tests.eval.test_world import dot_clips
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "metrics.md").read_text()
 SOURCES = sorted((ROOT / "src" / "oneiros").rglob("*.py"))
-PARTS = sorted({part for path in SOURCES for part in re.findall(r'"((?:tokenizer|world)/[a-z_]+)"', path.read_text())})
+PART = re.compile(r'"((?:tokenizer|world|segmenter)/[a-z_]+)"')
+PARTS = sorted({part for path in SOURCES for part in PART.findall(path.read_text())})
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -30,3 +32,9 @@ def test_every_entry_of_metrics_json_is_explained():
     for group in ("psnr", "drift", "speed"):
         for name in measured[group].keys() - {"dreams", "window", "steps"}:
             assert f"`{name}`" in TEXT, f"{group}.{name}"
+
+
+def test_every_figure_of_a_segmentation_is_explained():
+    scores = Confusion(1).scores(("ground",))
+    for name in (*scores.keys() - {"classes"}, *scores["classes"]["ground"], "clouds"):
+        assert f"`{name}`" in TEXT, name
