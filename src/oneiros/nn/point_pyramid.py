@@ -58,7 +58,8 @@ class Pyramid:
 
         xyz: (N, 3); offsets: int64 (B + 1,). grid: metres between the points, as they were subsampled; the cells of
         level l have side grid * scaling ** l. Cells start at the corner of each cloud, so that a pyramid moves along
-        with its cloud and does not depend on the others of the batch.
+        with its cloud and does not depend on the others of the batch (the released code starts them at multiples of
+        their side).
         Raises ValueError for what `knn` and `grid_subsample` refuse.
         """
         levels: list[PyramidLevel] = []

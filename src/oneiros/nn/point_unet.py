@@ -110,9 +110,9 @@ class PointUNetConfig:
         return Pyramid.build(xyz, offsets, grid=self.grid, num_neighbors=self.num_neighbors, scaling=self.scaling)
 
 
-# `tiny` and `small` are for a few CPU cores: 107,000 and 88,000 points a second and core, forward and backward in float32
-# (150,000 and 136,000 in bf16), about one point a cell. Bottlenecks twice as wide cost `tiny` 30 %, gates at the finest
-# level and in the decoder another 28 %; the decoder's blocks are 22 % of it.
+# `tiny` and `small` are for a few CPU cores: 107,000 and 88,000 points a second and core, forward and backward in
+# float32, 150,000 and 136,000 in bf16, with about one point a cell. Bottlenecks twice as wide would cost `tiny` 30 %,
+# gates at the finest level and in the decoder another 28 %; the decoder's blocks are 22 % of it.
 PRESETS: dict[str, PointUNetConfig] = {
     "tiny": PointUNetConfig(
         grid=0.5,
