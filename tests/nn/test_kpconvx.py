@@ -449,6 +449,15 @@ def test_what_cannot_be_imported_is_left_out_with_a_warning():
     assert config["activation"] is None
 
 
+def test_a_function_that_hides_behind_the_name_of_another_is_left_out():
+    def squares(tensor):
+        return tensor.abs().sum()
+
+    squares.__qualname__ = squares.__name__
+    with pytest.warns(UserWarning, match="regularizers"):
+        assert KPConvX(**SMALL, regularizers=squares).get_config()["regularizers"] is None
+
+
 def test_changing_what_was_given_changes_no_configuration():
     radii = [0.0, 0.5, 1.0]
     layer = KPConvX(channels=8, shell_radii=radii)

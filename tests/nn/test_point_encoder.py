@@ -23,9 +23,15 @@ def make_depth(images=2, seed=0) -> torch.Tensor:
     return torch.rand(images, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed)) * 0.5 + 1
 
 
+def all_points(depth: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3), missing ones too."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return unproject(depth, columns, rows, intrinsics)
+
+
 def test_points_project_back_to_their_pixels():
     depth = make_depth()
-    x, y, z = unproject(depth, INTRINSICS).unbind(-1)
+    x, y, z = all_points(depth, INTRINSICS).unbind(-1)
     fx, fy, cx, cy = INTRINSICS
     assert torch.equal(z, depth)
     torch.testing.assert_close(fx * x / z + cx, torch.arange(WIDTH).float().expand_as(z), atol=1e-4, rtol=0)
@@ -33,10 +39,12 @@ def test_points_project_back_to_their_pixels():
 
 
 def test_each_image_can_have_its_own_camera():
-    depth, cameras = make_depth(), torch.stack([INTRINSICS, INTRINSICS * 2])
-    both = unproject(depth, cameras)
-    for image in range(2):
-        assert torch.equal(both[image], unproject(depth[image : image + 1], cameras[image])[0])
+    encoder, depth = make_encoder(num_points=HEIGHT * WIDTH), make_depth()
+    cameras = torch.stack([INTRINSICS, INTRINSICS * 2])
+    batch, _ = encoder.points(depth, cameras)
+    alone = [encoder.points(depth[image : image + 1], cameras[image])[0].xyz for image in range(2)]
+    assert torch.equal(batch.xyz, torch.cat(alone))
+    assert not torch.allclose(alone[1], encoder.points(depth[1:], INTRINSICS)[0].xyz)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (48, 64), (480, 640), (1, 100), (100, 1), (3, 1000), (20, 20)])
@@ -69,7 +77,7 @@ def test_missing_depth_is_missing_points(nothing):
     batch, pixels = encoder.points(depth, INTRINSICS)
     assert torch.equal(pixels, (~hole).flatten().nonzero()[:, 0])
     assert batch.offsets.tolist() == [0, int((~hole[0]).sum()), int((~hole).sum())]
-    torch.testing.assert_close(batch.xyz, unproject(depth, INTRINSICS)[~hole])
+    torch.testing.assert_close(batch.xyz, all_points(depth, INTRINSICS)[~hole])
     tokens = encoder(depth, INTRINSICS)
     assert tokens.isfinite().all()
     torch.testing.assert_close(encoder.tokens(batch), tokens)

@@ -18,14 +18,14 @@ from oneiros.ops.neighbors import knn
 from oneiros.records import PointBatch
 
 
-def unproject(depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """depth (B, H, W) in metres along the optical axis -> points (B, H, W, 3) in metres: x right, y down, z ahead.
+def unproject(depth: Tensor, u: Tensor, v: Tensor, intrinsics: Tensor) -> Tensor:
+    """Pixels at columns u and rows v, depth in metres along the optical axis, each (...) -> points (..., 3) in metres.
 
-    intrinsics: (B, 4) or (4,), fx, fy, cx, cy of a pinhole camera in pixels; pixel centres are whole numbers.
+    x points right, y down, z ahead. intrinsics: (..., 4), fx, fy, cx, cy of a pinhole camera in pixels; pixel centres
+    are whole numbers.
     """
-    fx, fy, cx, cy = intrinsics.to(depth).expand(len(depth), 4).T[..., None, None]
-    v, u = (torch.arange(size, device=depth.device, dtype=depth.dtype) for size in depth.shape[1:])
-    return torch.stack([(u - cx) / fx * depth, (v[:, None] - cy) / fy * depth, depth], -1)
+    fx, fy, cx, cy = intrinsics.unbind(-1)
+    return torch.stack(torch.broadcast_tensors((u - cx) / fx * depth, (v - cy) / fy * depth, depth), -1)
 
 
 def pixel_grid(height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
@@ -105,15 +105,16 @@ class PointEncoder(nn.Module):
         """
         self._check(depth, intrinsics, features)
         depth = depth if depth.dtype == torch.float64 else depth.float()
-        seen = depth.isfinite() & (depth > 0) & (depth < self.max_depth)
         rows, columns = (
             lines.to(depth.device) for lines in pixel_grid(depth.shape[1], depth.shape[2], self.num_points)
         )
-        taken = seen[:, rows[:, None], columns]
+        looked = depth[:, rows[:, None], columns]
+        taken = looked.isfinite() & (looked > 0) & (looked < self.max_depth)
         image, row, column = taken.nonzero().unbind(1)
-        pixels = (image * depth.shape[1] + rows[row]) * depth.shape[2] + columns[column]
-        clean = torch.where(seen, depth, 0)  # or what is missing would spoil gradients
-        xyz = unproject(clean, intrinsics).flatten(0, 2)[pixels]
+        row, column = rows[row], columns[column]
+        pixels = (image * depth.shape[1] + row) * depth.shape[2] + column
+        cameras = intrinsics.to(depth).expand(len(depth), 4)
+        xyz = unproject(depth.flatten()[pixels], column, row, cameras[image])
         offsets = F.pad(taken.flatten(1).sum(1).cumsum(0), (1, 0))
         values = xyz.new_zeros(len(xyz), 0) if features is None else features.movedim(1, -1).flatten(0, 2)[pixels]
         return PointBatch(xyz, values.to(xyz.dtype), None, offsets), pixels
