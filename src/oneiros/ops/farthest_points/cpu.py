@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from oneiros.ops.compiled import compiled
 from oneiros.ops.threads import in_threads
 
 
@@ -18,7 +18,7 @@ def select(xyz: Tensor, spans: list[tuple[int, int]], count: int, start: int, en
     return torch.from_numpy(np.concatenate([room[room >= 0] for room in chosen] or [np.empty(0, np.int64)]))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _select(coordinates, low, high, start, enough, chosen):
     """Fill `chosen` from the cloud at [low, high), as far as needed."""
     distance, squared = np.full(high - low, np.inf), np.empty(high - low)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from oneiros.ops.compiled import compiled
 from oneiros.ops.threads import in_threads
 
 LEAF = 24  # points compared at once
@@ -38,9 +38,7 @@ class Tree(NamedTuple):
     @classmethod
     def of(cls, points: Tensor, offsets: list[int]) -> Tree:
         """A tree for each cloud of points (N, D)."""
-        coordinates = np.ascontiguousarray(points.detach().double().numpy().T)
-        if coordinates.base is not None or coordinates.ctypes.data == points.data_ptr():
-            coordinates = coordinates.copy()
+        coordinates = np.array(points.detach().double().numpy().T, order="C")  # always a copy: it is reordered
         num_points = len(points)
         tree = cls(coordinates, np.arange(num_points), np.zeros(num_points, np.int8), np.zeros(num_points))
         ranges = list(pairwise(offsets))
@@ -54,6 +52,13 @@ class Tree(NamedTuple):
                 whole.append((low, high))
         in_threads(_grow, [(*tree, *span) for span in whole])
         return tree
+
+    def within(self, centre: np.ndarray, radius: float, room: np.ndarray) -> int:
+        """Write the points no further than `radius` from a centre (D,) into `room`, int64 (N,): their number.
+
+        They come in no order. Only of a tree of one cloud.
+        """
+        return _within(*self, centre, radius, room)
 
 
 def search(
@@ -76,7 +81,7 @@ def search(
     return indices, squared
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _select(coordinates, order, axis, low, high, place):
     """Reorder the points in [low, high) so that `place` holds the one that sorting along `axis` would put there."""
     line = coordinates[axis]
@@ -104,7 +109,7 @@ def _select(coordinates, order, axis, low, high, place):
             return
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _cut(coordinates, order, axes, cuts, low, high):
     """Cut [low, high) in the middle of its widest dimension. Returns the middle, -1 where all its points are one."""
     middle, axis, widest = (low + high) // 2, -1, 0.0
@@ -122,7 +127,7 @@ def _cut(coordinates, order, axes, cuts, low, high):
     return middle
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _grow(coordinates, order, axes, cuts, low, high):
     """Cut [low, high) down to leaves."""
     lows, highs = np.empty(MAX_DEPTH, np.int64), np.empty(MAX_DEPTH, np.int64)
@@ -139,7 +144,7 @@ def _grow(coordinates, order, axes, cuts, low, high):
             high = middle
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _search(
     coordinates, order, axes, cuts, low, high, queries, query_order, first, last, limit, missing, indices, squared
 ):
@@ -201,7 +206,7 @@ def _search(
                 distance[each] = np.inf
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _compare(coordinates, start, stop, query, leaf):
     """Squared distances of the points at [start, stop), into `leaf`."""
     distances = leaf[: stop - start]
@@ -213,7 +218,7 @@ def _compare(coordinates, start, stop, query, leaf):
             distances[place] += apart * apart
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _enter(index, distance, candidate, value):
     """Put a candidate no further than the last into its place of an ascending row."""
     place = len(index) - 1
@@ -225,3 +230,37 @@ def _enter(index, distance, candidate, value):
         distance[place], index[place] = distance[place - 1], index[place - 1]
         place -= 1
     distance[place], index[place] = value, candidate
+
+
+@compiled
+def _within(coordinates, order, axes, cuts, centre, radius, room):
+    """Write the points no further than `radius` from the centre into `room` and return their number."""
+    dims, count = len(centre), 0
+    lows, highs = np.empty(MAX_DEPTH, np.int64), np.empty(MAX_DEPTH, np.int64)
+    lows[0], highs[0], depth = 0, len(order), 1
+    while depth:
+        depth -= 1
+        low, high = lows[depth], highs[depth]
+        while high - low > LEAF:
+            middle = (low + high) // 2
+            axis = axes[middle]
+            if axis < 0:
+                break
+            apart = centre[axis] - cuts[middle]
+            if apart > radius:
+                low = middle
+            elif apart < -radius:
+                high = middle
+            else:
+                lows[depth], highs[depth] = middle, high
+                depth += 1
+                high = middle
+        for place in range(low, high):
+            squared = 0.0
+            for each in range(dims):
+                apart = coordinates[each, place] - centre[each]
+                squared += apart * apart
+            if squared <= radius * radius:
+                room[count] = order[place]
+                count += 1
+    return count
