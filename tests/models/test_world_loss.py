@@ -340,3 +340,16 @@ def test_joint_training_moves_the_codebook_that_the_world_scores():
     fresh.tokenizer.load_state_dict(world.tokenizer.state_dict())
     fresh.dynamics.set_codebook(fresh.tokenizer.codebook)
     torch.testing.assert_close(fresh.dynamics.codebook, world.dynamics.codebook)
+
+
+@pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
+def test_action_noise_moves_continuous_actions_in_training_alone(kind):
+    plain = make_world(kind, action_dropout=0.0, action_weight=0.0)
+    noisy = make_world(kind, action_dropout=0.0, action_weight=0.0, action_noise=0.5)
+    clip = seeded(plain, kind)
+    for training in (False, True):
+        plain.train(training)
+        noisy.train(training)
+        moved = not torch.equal(plain(clip).total, noisy(clip).total)
+        assert moved == (training and kind == "continuous")
+    close(noisy(rows(clip, torch.tensor([5, 3, 1, 0, 2, 4]))), noisy(clip))  # each sample's noise is its own

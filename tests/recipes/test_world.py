@@ -86,24 +86,20 @@ def test_codes_on_disk_are_the_frames_encoded(world_run, recording, tokenizer_ru
 
 
 def test_codes_are_made_once(world_run, recording, tokenizer_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(world, "write_codes", lambda *_, **__: pytest.fail("encoded again"))
+    monkeypatch.setattr(world, "write_codes", lambda *_: pytest.fail("encoded again"))
     world.run(world_settings(tmp_path, data=recording, tokenizer=tokenizer_run, steps=1))
 
 
-def test_views_are_further_encodings_of_the_training_episodes(world_run, recording, tokenizer_run, tmp_path):
-    cache = tmp_path / "cache"
-    world.run(world_settings(tmp_path / "run", data=recording, tokenizer=tokenizer_run, views=3, steps=1, cache=cache))
-    model = load(tokenizer_run)
-    plain = codes.read_codes(codes_folder(tokenizer_run), model)
-    (folder,) = cache.glob("codes-*")
-    viewed = codes.read_codes(folder, model)
-    assert [episode.index for episode in viewed.train] == [0, 1, 2, 3, 4] * 3
-    assert [episode.index for episode in viewed.held_out] == [5]
-    for one, other in zip([*plain.train, *plain.held_out], [*viewed.train[:5], *viewed.held_out], strict=True):
-        assert np.array_equal(one.content, other.content)
-    for one, other in zip(viewed.train[:10], viewed.train[5:], strict=True):
-        assert not np.array_equal(one.content, other.content)
-        assert np.array_equal(one.actions, other.actions)
+def test_augmented_clips_are_learned_from_as_frames(recording, tokenizer_run, tmp_path):
+    for name, augment in (("plain", False), ("augmented", True)):
+        settings = world_settings(tmp_path / name, data=recording, tokenizer=tokenizer_run, steps=1, augment=augment)
+        world.run(settings)
+    assert losses(tmp_path / "plain") != losses(tmp_path / "augmented")
+
+
+def test_codes_cannot_be_augmented(world_run, tokenizer_run, tmp_path):
+    with pytest.raises(ValueError, match="--augment"):
+        world.run(world_settings(tmp_path / "run", codes=codes_folder(tokenizer_run), augment=True))
 
 
 def test_codes_alone_train_the_same_world(world_run, tokenizer_run, tmp_path):

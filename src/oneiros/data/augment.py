@@ -6,11 +6,22 @@ and what its actions do, stays as it was.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from oneiros.records import Clip, CodeClip
+
 _SHIFT = 0.1  # of height and width, at most
 _BRIGHTNESS, _TINT, _OFFSET = 0.25, 0.1, 0.08  # largest log gain of all channels, of one, and largest value added
+
+
+def augmented(batch: Clip | CodeClip) -> Clip:
+    """A batch of frames, each clip changed by its own seed. ValueError for codes, which cannot be changed."""
+    if isinstance(batch, CodeClip) or batch.seeds is None:
+        raise ValueError("only clips of frames, with seeds, can be shifted and recoloured")
+    return replace(batch, frames=augment(batch.frames, batch.seeds))
 
 
 def augment(frames: Tensor, seeds: Tensor) -> Tensor:

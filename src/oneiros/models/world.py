@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from oneiros.models.tokenizer import Tokenizer
-from oneiros.nn.actions import ActionEmbedding, ActionHead
+from oneiros.nn.actions import ActionEmbedding, ActionHead, standardise, unstandardise
 from oneiros.nn.dynamics import Dynamics
 from oneiros.nn.precision import bf16_is_faster
 from oneiros.nn.ring import Ring
@@ -31,6 +31,8 @@ class WorldConfig:
     fps: model frames per second of real time. window: frames a frame can look back to, itself included.
     tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
     action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
+    action_noise: deviation of the noise that training adds to continuous actions, in units of their own; a few episodes
+    can be told apart by their exact actions, and then are recited.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
     target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
     the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
@@ -49,6 +51,7 @@ class WorldConfig:
     num_meta_tokens: int = 16
     residual_streams: int = 1
     action_dropout: float = 0.5
+    action_noise: float = 0.0
     corruption: float = 0.0
     target_spread: float = 0.0
     learn_first_frame: bool = False
@@ -174,7 +177,10 @@ class World(nn.Module):
         codes, valid = batch.codes, batch.valid
         random = _PerSample(batch.seeds) if self.training and batch.seeds is not None else None
         conditions = self.action_embedding(
-            actions, codes.shape[1], len(codes), random.less_than(self.config.action_dropout) if random else None
+            self._noisy(actions, random),
+            codes.shape[1],
+            len(codes),
+            random.less_than(self.config.action_dropout) if random else None,
         )
         outputs = self.dynamics(self._corrupted(codes, random), conditions)
 
@@ -217,6 +223,19 @@ class World(nn.Module):
             valid=clip.valid[:, ::stride],
             seeds=clip.seeds,
         )
+
+    def _noisy(self, actions: Tensor | None, random: _PerSample | None) -> Tensor | None:
+        spec = self.config.action_spec
+        if (
+            actions is None
+            or spec is None
+            or random is None
+            or spec.kind != "continuous"
+            or not self.config.action_noise
+        ):
+            return actions
+        noise = random.normal(actions[0].numel()).view_as(actions) * self.config.action_noise
+        return unstandardise(standardise(actions, spec) + noise.to(actions.dtype), spec)
 
     def _corrupted(self, codes: Tensor, random: _PerSample | None) -> Tensor:
         """Codes with a random fraction, up to `corruption` and drawn per clip, replaced by random ones."""
@@ -494,6 +513,10 @@ class _PerSample:
     def uniform(self, count: int) -> Tensor:
         """(B, count) in [0, 1)."""
         return torch.stack([torch.rand(count, generator=g) for g in self.generators]).to(self.device)
+
+    def normal(self, count: int) -> Tensor:
+        """(B, count), mean 0 and deviation 1."""
+        return torch.stack([torch.randn(count, generator=g) for g in self.generators]).to(self.device)
 
     def less_than(self, probability: float) -> Tensor:
         """bool (B,), True with the given probability."""

@@ -19,7 +19,6 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from oneiros.data.augment import augment
 from oneiros.data.clips import Clips, EpisodeArrays
 from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer
@@ -41,21 +40,17 @@ def fingerprint_of(tokenizer: Tokenizer) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer, *, views: int = 1) -> None:
-    """Encode all frames of `episodes` into `folder`, which appears whole or not at all.
-
-    views: how often each training episode is encoded, all but the first time shifted and recoloured (data/augment.py).
-    """
+def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
+    """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         save(tokenizer, aside / "tokenizer")
-        every = [*episodes.train * views, *episodes.held_out]
-        plain = len(episodes.train)
-        _encode(every, tokenizer, aside / _CODES, changed=range(plain, plain * views))
+        every = [*episodes.train, *episodes.held_out]
+        _encode(every, tokenizer, aside / _CODES)
         if episodes.action_spec:
             np.save(aside / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
-        (aside / _INDEX).write_text(json.dumps(_describe(episodes, every, tokenizer), indent=1))
+        (aside / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
         os.replace(aside, folder)
     except OSError as error:
         raise OSError(f"{folder}: codes could not be kept ({error.strerror or error})") from error
@@ -97,14 +92,15 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
     )
 
 
-def _describe(episodes: Episodes, every: list[EpisodeArrays], tokenizer: Tokenizer) -> dict[str, Any]:
+def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "fps": episodes.fps,
         "action_spec": episodes.action_spec.to_json() if episodes.action_spec else None,
         "tokenizer": fingerprint_of(tokenizer),
         "origin": episodes.origin,
         "episodes": [
-            {"index": episode.index, "length": len(episode.content), "task": episode.task} for episode in every
+            {"index": episode.index, "length": len(episode.content), "task": episode.task}
+            for episode in (*episodes.train, *episodes.held_out)
         ],
     }
 
@@ -114,8 +110,7 @@ def _actions(episode: EpisodeArrays) -> np.ndarray:
     return episode.actions
 
 
-def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path, *, changed: range) -> None:
-    """changed: which of the episodes are encoded shifted and recoloured, each by its number."""
+def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> None:
     rows = sum(len(episode.content) for episode in episodes)
     kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
     size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
@@ -125,23 +120,20 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path, *, 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding frames", total=rows)
-        for number, episode in enumerate(episodes):
+        for episode in episodes:
             frames = Clips([episode], None, length=1)
             for first in range(0, len(frames), _FRAMES_AT_ONCE):
                 chunk = frames.batch(range(first, min(first + _FRAMES_AT_ONCE, len(frames))))
                 assert isinstance(chunk, Clip)
-                images = chunk.frames.movedim(1, 0)  # (1, n, C, H, W): one clip, changed as one
-                if number in changed:
-                    images = augment(images, torch.tensor([number]))
-                codes[done : done + images.shape[1]] = _codes(images, tokenizer)
-                done += images.shape[1]
+                codes[done : done + len(chunk.frames)] = _codes(chunk, tokenizer)
+                done += len(chunk.frames)
                 progress.update(task, completed=done)
     codes.flush()
 
 
-def _codes(frames: torch.Tensor, tokenizer: Tokenizer) -> np.ndarray:
-    """Frames (1, n, C, H, W) -> codes (n, N)."""
-    return tokenizer.encode(frames.to(tokenizer.codebook.device))[0].cpu().numpy()
+def _codes(chunk: Clip, tokenizer: Tokenizer) -> np.ndarray:
+    device = next(tokenizer.parameters()).device
+    return tokenizer.encode(chunk.frames.to(device))[:, 0].cpu().numpy()
 
 
 def best_device() -> torch.device:

@@ -82,10 +82,34 @@ WORLD_PRESETS = {
     ),
 }
 
+SEGMENTER_PRESETS = {
+    "tiny": Preset(
+        model={"network": "tiny", "max_points": 2048},
+        fit={"steps": 100, "batch_size": 4, "learning_rate": 3e-3, "save_every": 50, "picture_every": 50},
+    ),
+    "small": Preset(
+        model={"network": "small", "max_points": 8192, "label_smoothing": 0.05},
+        fit={
+            "steps": 1000,
+            "batch_size": 4,
+            "learning_rate": 3e-3,
+            "final_lr_fraction": 0.02,
+            "weight_decay": 0.05,
+            "ema_decay": 0.99,
+            "save_every": 200,
+            "picture_every": 200,
+        },
+    ),
+    "base": Preset(
+        model={"network": "official-S", "max_points": 30_000},
+        fit={"steps": 50_000, "batch_size": 8, "learning_rate": 2e-3, "save_every": 1000, "picture_every": 1000},
+    ),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What tokenizers and worlds share."""
+    """What tokenizers, worlds and segmenters share."""
 
     out: Path
     """The run folder to write: config.json, model.safetensors, state.pt, metrics.jsonl, pictures/."""
@@ -123,9 +147,6 @@ class Settings:
     warm_start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Begin with the weights of this run instead of random ones; its model size replaces the preset's."""
 
-    cache: Path | None = None
-    """Where decoded frames and codes are kept for the next run. Default: cache/ in the tokenizer's run folder."""
-
     def fit_config(self, preset: Preset) -> FitConfig:
         """The preset's, with what was given in its place."""
         given = {
@@ -141,7 +162,7 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "resume"}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
     def completed(self) -> Self:
         """For a run to resume: settings left at their defaults become those that the run in `out` began with."""
@@ -154,8 +175,20 @@ class Settings:
             raise ValueError(f"{path} is damaged: it does not tell the run's recipe") from error
         silent = [field for field in fields(self) if getattr(self, field.name) == field.default]
         known = {field.name: before[field.name] for field in silent if before.get(field.name) is not None}
-        is_path = {field.name: "Path" in str(field.type) for field in silent}
-        return replace(self, **{name: Path(value) if is_path[name] else value for name, value in known.items()})
+        holds_paths = {field.name: "Path" in str(field.type) for field in silent}
+        return replace(self, **{name: _revived(value, holds_paths[name]) for name, value in known.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _revived(value: Any, is_path: bool) -> Any:
+    if isinstance(value, list):
+        return tuple(_revived(each, is_path) for each in value)
+    return Path(value) if is_path else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +209,9 @@ class TokenizerSettings(Settings):
 
     depth: bool = False
     """Learn depth as a fourth channel, so that dreams have geometry."""
+
+    cache: Path | None = None
+    """Where decoded frames and codes are kept for the next run. Default: cache/ in the tokenizer's run folder."""
 
     augment: bool = False
     """Learn from frames shifted and recoloured by chance as well: for a few dozen episodes or fewer."""
@@ -206,12 +242,44 @@ class WorldSettings(Settings):
     tokens_per_step: int | None = None
     """Codes drawn together: 1 is slowest and most careful. Default: the preset's."""
 
-    views: int = 1
-    """Encode each training episode this many times, all but the first shifted and recoloured, so that a few episodes
-    are not learned by heart: 1 for hundreds of episodes, 16 for twenty."""
+    cache: Path | None = None
+    """Where decoded frames and codes are kept for the next run. Default: cache/ in the tokenizer's run folder."""
+
+    augment: bool = False
+    """Learn from clips shifted and recoloured by chance: for a few dozen episodes or fewer, which are learned by heart
+    otherwise. Encodes frames while training, which takes a little longer."""
+
+    action_noise: float = 0.0
+    """Noise on continuous actions in training, in units of their deviation: 0.3 for a few dozen episodes or fewer."""
 
     joint: bool = False
     """Train the tokenizer along with the world, from frames instead of codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterSettings(Settings):
+    """Learn to classify the points of clouds, such as airborne lidar, from clouds that are classified already."""
+
+    clouds: tyro.conf.Positional[tuple[Path, ...]]
+    """Classified clouds: LAS, LAZ (COPC too), PLY, npy."""
+
+    classes: str = "2,3-5,6"
+    """Classification codes to learn, a class for each part between commas; 3-5 are learned as one class. Points of
+    other codes are looked at, but neither learned nor measured."""
+
+    names: tuple[str, ...] = ()
+    """What to call the classes. Default: as ASPRS calls their codes."""
+
+    held_out: tuple[Path, ...] = ()
+    """Clouds of those given to measure on instead of learning from. Default: the last one; of a single cloud, a fifth
+    of its length."""
+
+    grid: float | None = None
+    """Points are averaged over cells of this side before anything else, in the clouds' unit. Default: twice the usual
+    distance between neighbours, rounded."""
+
+    radius: float | None = None
+    """Of the vertical cylinders that the network looks at. Default: 30 cells."""
 
 
 @dataclass(frozen=True, kw_only=True)

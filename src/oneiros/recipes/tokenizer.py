@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oneiros.data.augment import augment
+from oneiros.data.augment import augmented
 from oneiros.data.clips import Clips
 from oneiros.data.frames import to_uint8
 from oneiros.data.lerobot import Dataset
@@ -51,11 +51,7 @@ def run(settings: TokenizerSettings) -> FitResult:
 
     def make_batch(step: int, samples: Sequence[int]) -> Any:
         batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
-        if settings.augment:
-            assert isinstance(batch, Clip)
-            assert batch.seeds is not None
-            batch = replace(batch, frames=augment(batch.frames, batch.seeds))
-        return batch
+        return augmented(batch) if settings.augment else batch
 
     def save_model(tokenizer: nn.Module, folder: Path) -> None:
         save(tokenizer, folder, extra=told)

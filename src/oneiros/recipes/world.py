@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from oneiros.data.augment import augmented
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.tokenizer import Tokenizer
@@ -52,7 +53,8 @@ def run(settings: WorldSettings) -> FitResult:
     told = {"recipe": settings.to_json(), "data": episodes.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> Any:
-        return clips.batch(order.indices(step, samples), order.seeds(step, samples))
+        batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
+        return augmented(batch) if settings.augment else batch
 
     def save_model(model: nn.Module, folder: Path) -> None:
         save(model, folder, extra=told)
@@ -101,19 +103,20 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
 
 def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameSource | None) -> Episodes:
     """Episodes of codes; or of frames, where codes depend on the clip or change in training."""
-    from_frames = settings.joint or tokenizer.lookback > 0
+    from_frames = settings.joint or settings.augment or tokenizer.lookback > 0
     if source is None:
         assert settings.codes is not None
         if from_frames:
-            raise ValueError(f"{settings.codes}: --joint and temporal convolutions learn from frames; name a dataset")
+            raise ValueError(
+                f"{settings.codes}: --joint, --augment and temporal convolutions learn from frames; name a dataset"
+            )
         return read_codes(settings.codes, tokenizer)
     if from_frames:
         return source.episodes()
-    views = f"-{settings.views}-views" if settings.views > 1 else ""
-    folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}{views}"
+    folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
     with alone(folder):
         if not folder.is_dir():
-            write_codes(folder, source.episodes(), tokenizer, views=settings.views)
+            write_codes(folder, source.episodes(), tokenizer)
     return read_codes(folder, tokenizer)
 
 
@@ -132,6 +135,7 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
         fps=episodes.fps / settings.frame_stride,
         window=settings.context or config.window,
         tokens_per_step=settings.tokens_per_step or min(config.tokens_per_step, tokenizer.num_codes),
+        action_noise=settings.action_noise,
         joint=settings.joint,
     )
     world = World(config, tokenizer)
