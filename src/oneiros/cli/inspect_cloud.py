@@ -22,7 +22,7 @@ def inspect_cloud(path: Path, *, as_json: bool, out: Path | None, strict: bool) 
     """Print tables (or JSON) and write a picture.
 
     out: where the picture goes; by default NAME-cloud.png in the current folder, and none with JSON.
-    ValueError when something is wrong that would stop training, with `strict` when anything is.
+    ValueError when something is wrong that would stop training, with `strict` when anything is; then without picture.
     """
     from oneiros.data.cloud_checks import run_checks
     from oneiros.data.cloud_summary import summarise
@@ -37,11 +37,11 @@ def inspect_cloud(path: Path, *, as_json: bool, out: Path | None, strict: bool) 
         print(json.dumps(_as_json(file, summary, texts), indent=2, ensure_ascii=False))
     else:
         _print(file, summary, checks)
-    if out or not as_json:
-        _write_picture(file, summary, out or Path(f"{path.stem}-cloud.png"))
     grave = [problem.text for problem in problems if problem.fatal or strict]
     if grave:
         raise ValueError(f"{path}: {grave[0]}" + (f" (and {len(grave) - 1} more problems)" if len(grave) > 1 else ""))
+    if out or not as_json:
+        _write_picture(file, summary, out or Path(f"{path.stem}-cloud.png"))
 
 
 def _as_json(file: CloudFile, summary: CloudSummary, problems: list[str]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import laspy
 import numpy as np
@@ -14,6 +16,7 @@ from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_crs import read_crs
 from oneiros.data.cloud_las_head import check_head
 
+lazrs: Any = import_module("lazrs")  # compiled, without types
 # LAS 1.4, table 17
 ASPRS_CLASSES = {
     **{0: "never classified", 1: "unclassified", 2: "ground", 3: "low vegetation", 4: "medium vegetation"},
@@ -93,3 +96,12 @@ def understanding(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error
+
+
+@contextmanager
+def compressing() -> Iterator[None]:
+    """Turn what lazrs says of a file that cannot be written, such as on a full disk, into an OSError."""
+    try:
+        yield
+    except lazrs.LazrsError as error:
+        raise OSError(str(error)) from error

@@ -17,7 +17,7 @@ import laspy
 import numpy as np
 
 from oneiros.data.cloud_labels import Block, check_range, replacing
-from oneiros.data.cloud_las import opened, read_points, understanding
+from oneiros.data.cloud_las import compressing, opened, read_points, understanding
 from oneiros.data.cloud_las_head import COPC, LASZIP, Head
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
@@ -48,10 +48,11 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
             tail = head.tail_start
             laszip = _fit_laszip(head, points)
             file.write(head.to_bytes())
-            compressor = lazrs.LasZipCompressor(file, laszip)
-            for records in _labelled(reader, source, blocks, head.record_length, places):
-                compressor.compress_many(records)
-            compressor.done()
+            with compressing():
+                compressor = lazrs.LasZipCompressor(file, laszip)
+                for records in _labelled(reader, source, blocks, head.record_length, places):
+                    compressor.compress_many(records)
+                compressor.done()
         _copy_tail(source, head, file, tail, is_copc=is_copc)
         file.seek(0)
         file.write(head.header)

@@ -14,7 +14,7 @@ from laspy.vlrs.known import WktCoordinateSystemVlr
 
 from oneiros.data.cloud import COLOURS, Cloud
 from oneiros.data.cloud_labels import check_range, replacing
-from oneiros.data.cloud_las import ASPRS_CLASSES
+from oneiros.data.cloud_las import ASPRS_CLASSES, compressing
 from oneiros.data.cloud_table import XYZ, as_table
 
 _SCALE = 0.001
@@ -45,7 +45,7 @@ def write_las(path: Path, cloud: Cloud, *, compress: bool) -> None:
     for name in attributes:
         wide = table.dtype[name] == np.uint8 and (name in COLOURS or name == "nir")
         _fill(path, las, name, table[name] * np.uint16(257) if wide else table[name])
-    with replacing(path) as file:
+    with replacing(path) as file, compressing():
         las.write(file, do_compress=compress)
 
 

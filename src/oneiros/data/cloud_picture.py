@@ -16,7 +16,7 @@ _PANEL, _MARGIN, _GAP, _TITLE = 620, 24, 16, 92
 _ABOVE = np.eye(3)
 _CORNER = np.array([[0.5**0.5, -(0.5**0.5), 0], [0.406, 0.406, 0.819], [-0.579, -0.579, 0.574]])
 _MOST_POINTS = 500_000
-_BLOCK = 6  # pixels: how full blocks of so many are tells how large to draw a point
+_BLOCK = 8  # pixels: how full blocks of so many are tells how large to draw a point
 # low (dark blue) to high (light yellow), after the viridis colour map
 _HEIGHT_COLOURS = np.array([[72, 40, 140], [59, 92, 160], [33, 145, 140], [94, 201, 98], [253, 231, 37]], float)
 # of the usual classes of airborne lidar; others get a hue by their number
@@ -90,7 +90,7 @@ def _splat(
     """Points as squares that close the gaps between them, the nearest on top: how near (-inf: nothing), colours."""
     num_pixels = len(np.unique(rows * _PANEL + columns))
     num_blocks = len(np.unique(rows // _BLOCK * _PANEL + columns // _BLOCK))
-    width = int(np.clip(round(1.4 * _BLOCK * np.sqrt(num_blocks / num_pixels)), 1, 6))
+    width = int(np.clip(round(1.4 * _BLOCK * np.sqrt(num_blocks / num_pixels)), 1, _BLOCK + 1))
     offsets = np.arange(width) - width // 2
     over = np.clip(rows + offsets[:, None], 0, _PANEL - 1)[:, None]
     across = np.clip(columns + offsets[:, None], 0, _PANEL - 1)[None]
