@@ -45,6 +45,7 @@ CASES = {
     ),
     "every point twice": (_random(200).repeat(2, 1), _random(200), None, None),
     "a thousand of one": (torch.ones(1000, 3), torch.ones(50, 3), None, None),
+    "heaps, mixed up": (_random(900).mul(3).floor()[:, :1].repeat(1, 3), _lattice(3), None, None),
     "ties on a lattice": (_lattice(8), _lattice(8) + 0.5, None, None),
     "a plane": (_random(400) * torch.tensor([1.0, 1.0, 0.0]), _random(70, seed=1), None, None),
     "UTM": (_random(500, dtype=torch.float64) + torch.tensor([770_500.0, 6_277_600.0, 40.0]),) * 2 + (None, None),
