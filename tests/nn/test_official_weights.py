@@ -34,9 +34,14 @@ def checkpoint(*, classifier=False, gates=True, expand_output=True) -> dict[str,
         state[f"{name}.norm.batch_norm.running_var"] = 0.5 + draw(dim).abs()
         state[f"{name}.norm.batch_norm.num_batches_tracked"] = torch.tensor(7)
 
+    shells = kernel_points.repulsion((0.0, 0.4, 0.8), SHELLS).float()
+
     def kernel(level):
-        points = kernel_points.repulsion((0.0, 0.4, 0.8), SHELLS, seed=level).float()
-        return points * 2.1 * GRID * SCALING**level
+        """Turned about the vertical and moved a little, differently in every block, as where blocks share none."""
+        yaw = torch.rand((), generator=generator) * 2 * torch.pi
+        turn = torch.tensor([[yaw.cos(), -yaw.sin(), 0], [yaw.sin(), yaw.cos(), 0], [0, 0, 1]])
+        moved = shells @ turn + torch.randn(shells.shape, generator=generator) * 0.001
+        return moved * 2.1 * GRID * SCALING**level
 
     def block(name, level, dim, out_dim, gated):
         hidden = 4 * (out_dim if expand_output else dim)
