@@ -148,16 +148,16 @@ def test_ply_gains_properties_and_keeps_every_word(tmp_path, source):
     num_points = open_cloud(source).num_points
     chances = np.full((num_points, 1), 0.25, np.float32)
     out = tmp_path / "out.ply"
-    write_labels(source, out, np.arange(num_points), probabilities=chances, class_names=["a"])
+    write_labels(source, out, np.arange(num_points), probabilities=chances, class_names=["low a"])
     again = tmp_path / "again.ply"
-    write_labels(out, again, np.arange(num_points) + 7, probabilities=2 * chances, class_names=["a"])
+    write_labels(out, again, np.arange(num_points) + 7, probabilities=2 * chances, class_names=["low a"])
     old, new = open_cloud(source).read(), open_cloud(again).read()
     assert np.array_equal(new.xyz, old.xyz)
     assert new.classification.tolist() == list(range(7, 7 + num_points))
-    assert list(new.attributes) == [*old.attributes, "classification", "probability_a"]
+    assert list(new.attributes) == [*old.attributes, "classification", "probability_low_a"]
     for name, values in old.attributes.items():
         assert np.array_equal(new.attributes[name], values)
-    assert np.array_equal(new.attributes["probability_a"], np.full(num_points, 0.5))
+    assert np.array_equal(new.attributes["probability_low_a"], np.full(num_points, 0.5))
     if "text" in source.name:
         kept = [line.split() for line in source.read_bytes().splitlines() if not line.startswith(b"property")]
         words = [line.split() for line in again.read_bytes().splitlines() if not line.startswith(b"property")]
@@ -206,6 +206,7 @@ def test_what_does_not_fit_leaves_nothing_behind(tmp_path, ending):
     refused("must be .* whole numbers", np.zeros((5, 1), int))
     refused(r"must be \(5, 3\)", probabilities=chances, class_names=["a", "b", "c"])
     refused("belong together", probabilities=chances)
+    refused("must differ from each other", probabilities=chances, class_names=["a", "a"])
     refused("is the source itself", target=source)
     refused("is the source itself", target=tmp_path / "." / source.name)
     refused(f"must end in .{ending}", target=tmp_path / "out.xyz")

@@ -47,7 +47,7 @@ def _check_unit(file: CloudFile) -> Iterator[Problem]:
 
 def _check_bounds(file: CloudFile, summary: CloudSummary) -> Iterator[Problem]:
     said, found = np.array(file.bounds), np.array([summary.low, summary.high])
-    for axis in np.flatnonzero((np.abs(said - found) > _ROUNDING).any(axis=0)):
+    for axis in np.flatnonzero(~(np.abs(said - found) <= _ROUNDING).all(axis=0)):
         low, high = said[:, axis]
         yield Problem(
             f"the header says {'xyz'[axis]} runs from {low:.2f} to {high:.2f}; "

@@ -46,9 +46,10 @@ def blocks(labels: Parts, probabilities: Parts | None, *, num_points: int, num_c
 
 
 def _parts(values: Parts) -> Iterator[np.ndarray]:
-    if isinstance(values, np.ndarray):
-        return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-    return iter(values)
+    if hasattr(values, "__array__"):  # an array, or a tensor
+        whole = np.asarray(values)
+        return (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+    return map(np.asarray, values)
 
 
 def check_range(labels: np.ndarray, highest: int, why: str) -> None:

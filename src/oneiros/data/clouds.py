@@ -52,7 +52,7 @@ def write_labels(
         whole. A COPC source becomes plain LAZ, with a warning.
     labels: whole numbers (N,) in the order of the file, or an iterator of such arrays, of any lengths.
     probabilities: float (N, C) to store as well, or an iterator with a part for each part of the labels: extra
-        dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME, for C `class_names`.
+        dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME, for C `class_names` (_ for blanks).
     An npy file of plain numbers becomes one of named fields: x, y, z, column_3, ... and classification.
 
     ValueError when labels and points are not equally many, the format cannot hold a label, or `out` does not fit.
@@ -62,7 +62,9 @@ def write_labels(
     check_paths(source, out)
     if (probabilities is None) != (class_names is None):
         raise ValueError("probabilities and class names belong together: give both or neither")
-    names = tuple(f"probability_{name}" for name in class_names or ())
+    names = tuple(f"probability_{name}".replace(" ", "_") for name in class_names or ())
+    if len(set(names)) < len(names):
+        raise ValueError(f"class names must differ from each other, got {', '.join(class_names or ())}")
     parts = blocks(labels, probabilities, num_points=file.num_points, num_classes=len(names))
     ending = _ending(source)
     if ending == ".ply":
