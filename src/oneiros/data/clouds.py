@@ -52,7 +52,8 @@ def write_labels(
         whole. A COPC source becomes plain LAZ, with a warning.
     labels: whole numbers (N,) in the order of the file, or an iterator of such arrays, of any lengths.
     probabilities: float (N, C) to store as well, or an iterator with a part for each part of the labels: extra
-        dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME, for C `class_names` (_ for blanks).
+        dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME for each of C `class_names`,
+        with _ for blanks.
     An npy file of plain numbers becomes one of named fields: x, y, z, column_3, ... and classification.
 
     ValueError when labels and points are not equally many, the format cannot hold a label, or `out` does not fit.
