@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from oneiros.nn.detail import Detail
 from oneiros.nn.ring import Ring
 from oneiros.records import Sampling
 from tests.models.worlds import (
@@ -319,3 +320,21 @@ def test_blocks_in_bf16_dream_the_same_but_for_rounding(guidance_scale, monkeypa
         assert error < 0.05 * exact[:, frame].std()
         state, action = world.predict_action(state)
         assert action.shape == (2,)
+
+
+def test_carried_detail_sharpens_frames_and_changes_no_code():
+    plain, detailed = (make_world("keys", carry_detail=scale) for scale in (0.0, 0.5))
+    clip = context(plain, random_codes(plain, 2, 3), random_actions("keys", 2, 2))
+    clip = replace(clip, frames=(clip.frames + 0.1).clamp(-1, 1))
+    action = random_actions("keys", 2, 1)[:, 0]
+    one, other = (world.init(clip) for world in (plain, detailed))
+    for _ in range(2):
+        one, blurred = plain.step(one, action, sampling=GREEDY)
+        branch = other.clone()
+        other, sharp = detailed.step(other, action, sampling=GREEDY)
+        assert torch.equal(one.codes, other.codes)
+        assert torch.equal(sharp, detailed.step(branch, action, sampling=GREEDY)[1])
+        decoded = detailed.tokenizer.decode(detailed.tokenizer.encode(clip.frames[:, -1:]))
+        expected = Detail.of(clip.frames[:, -1:], decoded).added_to(blurred[:, None], 0.5)[:, 0]
+        torch.testing.assert_close(sharp, expected)
+        assert not torch.equal(sharp, blurred)

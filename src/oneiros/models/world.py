@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.nn.actions import ActionEmbedding, ActionHead, standardise, unstandardise
+from oneiros.nn.detail import Detail
 from oneiros.nn.dynamics import Dynamics
 from oneiros.nn.precision import bf16_is_faster
 from oneiros.nn.ring import Ring
@@ -55,6 +56,7 @@ class WorldConfig:
     corruption: float = 0.0
     target_spread: float = 0.0
     learn_first_frame: bool = False
+    carry_detail: float = 0.0
     state_weight: float = 1.0
     action_weight: float = 0.1
     scale_learning_rate: float = 10.0
@@ -81,7 +83,7 @@ class WorldState:
     ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
     led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
     the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
-    guidance runs its unconditional branch beside the dream, else B.
+    guidance runs its unconditional branch beside the dream, else B. detail: of the last real frame, if it is carried.
     """
 
     ring: Ring
@@ -90,6 +92,7 @@ class WorldState:
     time: int
     pending: Tensor | None
     outputs: Tensor
+    detail: Detail | None = None
 
     @property
     def batch_size(self) -> int:
@@ -270,7 +273,11 @@ class World(nn.Module):
         """A state whose newest frame is the clip's last. Actions of the clip may be None (unknown)."""
         if not bool(clip.valid.all()):
             raise ValueError("a dream starts from real frames; the clip has padding")
-        return self._init_codes(self._to_codes(clip))
+        state = self._init_codes(self._to_codes(clip))
+        if self.config.carry_detail == 0:
+            return state
+        decoded = self.tokenizer.decode(state.codes[:, -1:], state.codes[:, :-1])[:, -1:]
+        return replace(state, detail=Detail.of(clip.frames[:, -1:], decoded))
 
     def _init_codes(self, clip: CodeClip) -> WorldState:
         actions = self._checked(clip.actions, clip.codes.shape[1] - 1)
@@ -308,6 +315,8 @@ class World(nn.Module):
         """
         state, frame_codes = self.step_codes(state, action, generator=generator, sampling=sampling)
         frames = self.tokenizer.decode(frame_codes[:, None], state.codes[:, :-1])
+        if state.detail is not None:
+            frames = state.detail.added_to(frames, self.config.carry_detail)
         return state, frames[:, 0] if self.tokenizer.temporal_stride == 1 else frames
 
     @torch.no_grad()
@@ -356,6 +365,7 @@ class World(nn.Module):
             time=time,
             pending=x,
             outputs=torch.cat(outputs, 1) if outputs else conditions.new_zeros(len(conditions), 0, self.config.dim),
+            detail=state.detail,
         ), frame
 
     def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:

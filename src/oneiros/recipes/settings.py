@@ -249,6 +249,10 @@ class WorldSettings(Settings):
     """Learn from clips shifted and recoloured by chance: for a few dozen episodes or fewer, which are learned by heart
     otherwise. Encodes frames while training, which takes a little longer."""
 
+    carry_detail: float = 0.0
+    """Add what the tokenizer loses of the last real frame to dreamed ones, where those hardly differ from it: 0.1 for a
+    camera that stands still, such as a robot's. Pixels run from -1 to 1."""
+
     action_noise: float = 0.0
     """Noise on continuous actions in training, in units of their deviation: 0.3 for a few dozen episodes or fewer."""
 

@@ -136,6 +136,7 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
         window=settings.context or config.window,
         tokens_per_step=settings.tokens_per_step or min(config.tokens_per_step, tokenizer.num_codes),
         action_noise=settings.action_noise,
+        carry_detail=settings.carry_detail,
         joint=settings.joint,
     )
     world = World(config, tokenizer)
