@@ -224,7 +224,7 @@ def test_numba_runs_in_a_forked_process():
 
 def test_numba_compiles_where_no_folder_can_be_written(monkeypatch):
     caching = pytest.importorskip("numba.core.caching")
-    from oneiros.ops.kernel_point_conv.cpu_kernels import compiled
+    from oneiros.ops.compiled import compiled
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     assert compiled(lambda x: x + 1)(2) == 3
@@ -360,6 +360,8 @@ def test_influence_implementation_and_geometry_are_checked():
         kernel_point_conv(*arguments, influence="cubic")
     with pytest.raises(ValueError, match="implementation is 'cuda'; choose auto"):
         kernel_point_conv(*arguments, implementation="cuda")
+    with pytest.raises(ValueError, match="triton runs on a GPU; the features are on the CPU"):
+        kernel_point_conv(*arguments, implementation="triton")
     geometry = kernel_point_geometry(*arguments[:5])
     short = Geometry(geometry.nearest[:, 1:], geometry.influence[:, 1:])
     with pytest.raises(ValueError, match=r"geometry is of neighbors \(33, 6\), not \(33, 7\)"):

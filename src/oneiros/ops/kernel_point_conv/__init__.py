@@ -153,6 +153,10 @@ def _chosen(implementation: Implementation, device: str) -> str:
     wanted = os.environ.get(FORCED, "auto") if implementation == "auto" else implementation
     if wanted not in get_args(Implementation):
         raise ValueError(f"implementation is {wanted!r}; choose {', '.join(get_args(Implementation))}")
+    if wanted == "numba" and device != "cpu":
+        raise ValueError(f"implementation numba runs on the CPU; the features are on {device}")
+    if wanted == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError("implementation triton runs on a GPU; the features are on the CPU")
     if wanted != "auto":
         return wanted
     compiled = COMPILED.get(device)

@@ -10,10 +10,6 @@ Legend: N points, M queries, H neighbours of a query, K kernel points, D coordin
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +18,7 @@ from torch import Tensor
 
 from oneiros.ops.kernel_point_conv import cpu_kernels
 from oneiros.ops.kernel_point_conv.operators import Layout, Operands, Slopes, Wanted, empty_slopes
+from oneiros.ops.threads import in_threads
 
 QUERIES_PER_BLOCK, MOST_BLOCKS = 512, 32
 KINDS = {"linear": cpu_kernels.LINEAR, "gaussian": cpu_kernels.GAUSSIAN, "constant": cpu_kernels.CONSTANT}
@@ -32,8 +29,8 @@ def geometry(layout: Layout) -> tuple[Tensor, Tensor]:
     nearest = torch.empty(layout.neighbors.shape, dtype=torch.int16)
     influence = torch.empty(layout.neighbors.shape, dtype=layout.points.dtype)
     places = _places(layout)
-    calls = ((*rows, places, nearest.numpy(), influence.numpy()) for rows in _blocks(len(nearest)))
-    _run(cpu_kernels.geometry, calls)
+    calls = [(*rows, places, nearest.numpy(), influence.numpy()) for rows in _blocks(len(nearest))]
+    in_threads(cpu_kernels.geometry, calls)
     return nearest, influence
 
 
@@ -41,7 +38,7 @@ def forward(layout: Layout, operands: Operands) -> Tensor:
     """The sum over neighbours, (M, C)."""
     out = operands.features.new_empty(len(layout.neighbors), operands.features.shape[1])
     places, factors = _places(layout), _factors(operands)
-    _run(cpu_kernels.forward, ((*rows, places, factors, out.numpy()) for rows in _blocks(len(out))))
+    in_threads(cpu_kernels.forward, [(*rows, places, factors, out.numpy()) for rows in _blocks(len(out))])
     return out
 
 
@@ -54,15 +51,16 @@ def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) 
         blocks = _blocks(len(slope))
         shares = slope.new_empty(len(blocks), *operands.weights.shape)
         outputs = of_modulations.numpy(), of_influence.numpy()
-        calls = (
+        calls = [
             (*rows, places, factors, above, share.numpy(), *outputs) for rows, share in zip(blocks, shares, strict=True)
-        )
-        _run(cpu_kernels.backward_queries, calls)
+        ]
+        in_threads(cpu_kernels.backward_queries, calls)
         if wanted.weights:
             torch.sum(shares, 0, out=of_weights)
     if wanted.features:
         ranges = _split(len(of_features), torch.get_num_threads())
-        _run(cpu_kernels.backward_points, ((*rows, places, factors, above, of_features.numpy()) for rows in ranges))
+        calls = [(*rows, places, factors, above, of_features.numpy()) for rows in ranges]
+        in_threads(cpu_kernels.backward_points, calls)
     return slopes
 
 
@@ -100,20 +98,3 @@ def _blocks(rows: int) -> list[tuple[int, int]]:
 def _split(rows: int, parts: int) -> list[tuple[int, int]]:
     bounds = [rows * part // parts for part in range(parts + 1)] if parts else []
     return list(pairwise(bounds))
-
-
-def _run(function: Callable, calls: Iterable[tuple]) -> None:
-    """Call the compiled function with each of the arguments, in as many threads as torch uses."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    for done in [_pool(os.getpid(), threads).submit(function, *arguments) for arguments in calls]:
-        done.result()
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that belong to one process: a forked child inherits the pool but not its threads."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="kernel_point_conv")

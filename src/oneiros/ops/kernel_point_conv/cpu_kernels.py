@@ -10,30 +10,25 @@ Legend: N points, M queries, H neighbours of a query, K kernel points, D coordin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-EDGES = 64  # in a list: enough to fill vectors, few enough to stay in the first cache with their channels
+from oneiros.ops.compiled import compiled
+
+EDGES = 256  # in a list: enough to hide the way to memory, few enough to stay in the second cache with their channels
 LANES = 16  # lists are padded to whole vectors of this many
 CACHE_LINE = 64  # bytes
 LINEAR, GAUSSIAN, CONSTANT = range(3)
 GAUSSIAN_WIDTH = 0.3  # of sigma, as in `reference`
 
 
-def compiled(function: Callable) -> Callable:
-    """Compile once per machine; where no folder can be written, once per process."""
-    # Sums over channels may be reordered into vectors, products and sums may be fused.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(**options)(function)
+# Sums over channels become sums of vectors.
+vectorised = partial(compiled, reorders_sums=True)
 
 
 class Places(NamedTuple):
@@ -89,7 +84,7 @@ def _prefetch(typing_context, array, row, column):  # type: ignore[no-untyped-de
     return types.void(array, types.intp, types.intp), build
 
 
-@compiled
+@vectorised
 def _room(places, channels):
     size = (max(EDGES, places.neighbors.shape[1]) + LANES - 1) // LANES * LANES
     real = places.points.dtype
@@ -105,7 +100,7 @@ def _room(places, channels):
     )
 
 
-@compiled
+@vectorised
 def _list(places, first, last, low, high, edges):
     """List edges from query `first` on whose points are rows low to high, for as many whole queries as there is room.
 
@@ -125,7 +120,7 @@ def _list(places, first, last, low, high, edges):
     return count, i
 
 
-@compiled
+@vectorised
 def _locate(places, count, edges):
     """Fill in the nearest kernel points and the influences of listed edges."""
     if places.known:
@@ -138,7 +133,7 @@ def _locate(places, count, edges):
         _find_influence(places, count, edges)
 
 
-@compiled
+@vectorised
 def _find_nearest(places, count, edges):
     points, queries, kernel_points = places.points, places.queries, places.kernel_points
     squared, kernel, difference = edges.squared, edges.kernel, edges.difference
@@ -168,7 +163,7 @@ def _find_nearest(places, count, edges):
                     squared[e], kernel[e] = distance, row
 
 
-@compiled
+@vectorised
 def _find_influence(places, count, edges):
     sigma, squared, influence = places.sigma, edges.squared, edges.influence
     one = squared.dtype.type(1)
@@ -181,7 +176,7 @@ def _find_influence(places, count, edges):
             influence[e] = one
 
 
-@compiled
+@vectorised
 def _fetch(count, gates, rows, edges):
     """Write out each edge's modulation of every channel, and bring its point's row near."""
     num_groups, channels = gates.shape[2], rows.shape[1]
@@ -206,7 +201,7 @@ def _fetch(count, gates, rows, edges):
                     edges.gate[e, g * width + c] = value
 
 
-@compiled
+@vectorised
 def forward(first, last, places, factors, out):
     """Rows first to last of out (M, C)."""
     weights, gates, features = factors
@@ -223,7 +218,7 @@ def forward(first, last, places, factors, out):
                 out[i, c] += h * edges.gate[e, c] * weights[k, c] * features[j, c]
 
 
-@compiled
+@vectorised
 def backward_points(low, high, places, factors, slope, features_slope):
     """Rows low to high of the slope of features (N, C), each summed in the order of the queries."""
     weights, gates, _ = factors
@@ -240,7 +235,7 @@ def backward_points(low, high, places, factors, slope, features_slope):
                 features_slope[j, c] += h * edges.gate[e, c] * weights[k, c] * slope[i, c]
 
 
-@compiled
+@vectorised
 def backward_queries(first, last, places, factors, slope, weights_slope, gates_slope, influence_slope):
     """Of queries first to last: the slope of modulations (M, K, C // G) and of the influence (M, H), where these are
     not empty, and their share of the slope of weights (K, C)."""
@@ -276,7 +271,7 @@ def backward_queries(first, last, places, factors, slope, weights_slope, gates_s
                 influence_slope[edges.index[e]] = total
 
 
-@compiled
+@vectorised
 def _add_groups(factor, values, out, i, k):
     """Add factor times the sum of each group of values to out[i, k]."""
     num_groups = out.shape[2]
@@ -292,7 +287,7 @@ def _add_groups(factor, values, out, i, k):
         out[i, k, g] += factor * total
 
 
-@compiled
+@vectorised
 def geometry(first, last, places, nearest, influence):
     """Rows first to last of nearest and influence (M, H); both are 0 where a neighbour is missing."""
     edges = _room(places, 0)

@@ -6,6 +6,9 @@ run to run, and those of the influence's slope too where channels fill more than
 Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
 """
 
+# Launches take tuples and plain numbers where the kernels' signatures speak of pointers and constants.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 from typing import Any
@@ -85,7 +88,10 @@ def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) 
 def _places(layout: Layout) -> tuple[tuple[Tensor, ...], tuple[int, int, int], dict[str, Any]]:
     """What the kernels take as `places` and `sizes`, and constants."""
     points, queries, kernel_points, neighbors, sigma, kind, nearest, influence = layout
-    known = nearest is not None and influence is not None
+    if nearest is None or influence is None:
+        given, known = (points.new_empty(0, dtype=torch.int16), points.new_empty(0)), False
+    else:
+        given, known = (nearest, influence), True
     options = {
         "SIGMA": sigma,
         "KIND": kind,
@@ -93,7 +99,6 @@ def _places(layout: Layout) -> tuple[tuple[Tensor, ...], tuple[int, int, int], d
         "D": kernel_points.shape[1],
         "KERNELS": max(LEAST_SIDE, triton.next_power_of_2(len(kernel_points))),
     }
-    given = (nearest, influence) if known else (points.new_empty(0, dtype=torch.int16), points.new_empty(0))
     places = tuple(tensor.contiguous() for tensor in (points, queries, kernel_points, neighbors, *given))
     return places, (len(points), neighbors.shape[1], len(kernel_points)), options
 

@@ -6,6 +6,9 @@ Legend: N points, M queries, H neighbours of a query, K kernel points, D coordin
 Of a program: ROWS queries; KERNELS, the power of two from K; GROUPS groups and MEMBERS, the power of two from G.
 """
 
+# Triton's language is not Python's: plain numbers are constants, its ranges only look like iterators.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import triton
