@@ -67,14 +67,19 @@ def official(points, queries, neighbors, kernel_points, sigma, weights, modulati
     """The operations of the authors' released code, in our words: gather neighbours, all distances, min, gather
     weights, multiply, sum. Geometry takes no gradients there."""
     with torch.no_grad():
-        offsets = points[neighbors] - queries[:, None]
+        offsets = _gathered(points, neighbors) - queries[:, None]
         squared, nearest = (offsets[:, :, None] - kernel_points).square().sum(-1).min(-1)
         influence = (1 - squared.sqrt() / sigma).clamp_min(0)
     groups = modulations.shape[2]
     gates = modulations.gather(1, nearest[..., None].expand(-1, -1, groups))
-    kernels = weights[nearest].unflatten(-1, (groups, -1)) * gates[..., None]
+    kernels = _gathered(weights, nearest).unflatten(-1, (groups, -1)) * gates[..., None]
     kernels = kernels.flatten(2) * influence[..., None]
-    return (kernels * features[neighbors]).sum(1)
+    return (kernels * _gathered(features, neighbors)).sum(1)
+
+
+def _gathered(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table; this was measured a little faster, with its slope, than indexing."""
+    return table.gather(0, rows.reshape(-1, 1).expand(-1, table.shape[1])).view(*rows.shape, -1)
 
 
 def compiled(*tensors) -> Tensor:
