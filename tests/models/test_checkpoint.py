@@ -174,7 +174,7 @@ def test_folders_that_are_no_runs_are_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(ValueError, match="no run folder"):
             load(folder)
-    with pytest.raises(ValueError, match="neither a Tokenizer nor a World"):
+    with pytest.raises(ValueError, match="a Linear is neither"):
         save(nn.Linear(2, 2), tmp_path)
 
 

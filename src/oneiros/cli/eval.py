@@ -1,4 +1,4 @@
-"""`oneiros eval`: how well a world dreams held-out episodes, and how well it obeys."""
+"""`oneiros eval`: how well a world dreams held-out episodes and obeys, or a segmenter labels held-out clouds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import tyro
 if TYPE_CHECKING:
     from oneiros.eval.world import EvalConfig
 
-DESCRIPTION = """Measure a world on episodes it never trained on.
+DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on.
 
 Clips of held-out episodes are dreamed on from a few real frames and set beside what happened: PSNR and SSIM by dreamed
 frame, next to copying the last frame and to the tokenizer's own reconstruction; how much the player's actions matter;
 what becomes of long dreams; how fast a step is. Writes metrics.json and report.html, one page with everything in it.
 docs/metrics.md explains each figure.
 
+Of a segmenter: IoU, F1, precision and recall of each class, the confusion matrix and pictures of the errors.
+
   oneiros eval runs/world data
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
+  oneiros eval runs/segmenter                                the clouds that its training held out
+  oneiros eval runs/segmenter tiles/*.laz                    these classified clouds
 """
 
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
@@ -28,9 +32,11 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 @dataclass(frozen=True)
 class Eval:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The world's run folder."""
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """The dataset. Of the one the world was trained on, only episodes held out then are used."""
+    """The run folder of a world or a segmenter."""
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA...")] = ()
+    """For a world, the dataset; of the one it was trained on, only episodes held out then are used. For a segmenter,
+    classified clouds. Default: those its training held out. The options below are for worlds, but for --out and
+    --device."""
     out: Path | None = None
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
     episodes: tuple[int, ...] = ()
@@ -70,18 +76,44 @@ def main(arguments: list[str]) -> None:
 
 
 def evaluate(command: Eval) -> None:
-    """Raises ValueError where run, dataset, env and options do not fit each other."""
+    """Raises ValueError where run, data, env and options do not fit each other."""
+    from oneiros.models.checkpoint import read_config
+
+    if read_config(command.run).get("kind") == "segmenter":
+        _evaluate_segmenter(command)
+    else:
+        _evaluate_world(command)
+
+
+def _evaluate_segmenter(command: Eval) -> None:
+    from rich.console import Console
+
+    from oneiros.eval.files import METRICS, REPORT
+    from oneiros.eval.progress import bars
+    from oneiros.eval.segmentation import score_table
+    from oneiros.recipes.segmentation import evaluate_segmenter
+
+    out = command.out or command.run / "eval"
+    with bars() as track:
+        scores = evaluate_segmenter(command.run, command.data, out=out, device=command.device, track=track)
+    Console().print(score_table(scores))
+    print(f"\n{out / METRICS}\n{out / REPORT}")
+
+
+def _evaluate_world(command: Eval) -> None:
     from oneiros.eval.files import METRICS, REPORT
     from oneiros.eval.networks import Networks, find_function
     from oneiros.eval.progress import bars
     from oneiros.eval.run import evaluate_run
 
+    if len(command.data) != 1:
+        raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
     networks = Networks(*(find_function(name) if name else None for name in (command.lpips, command.fvd)))
     out = command.out or command.run / "eval"
     with bars() as track:
         measured = evaluate_run(
             command.run,
-            command.data,
+            command.data[0],
             out=out,
             config=_config(command),
             device=command.device,

@@ -1,4 +1,4 @@
-"""`oneiros train tokenizer|world`: from a dataset to a model, in a run folder."""
+"""`oneiros train tokenizer|world|segmenter`: from data to a model, in a run folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, then a world on its codes.
+_DESCRIPTION = """Train a tokenizer, then a world on its codes; or a segmenter on classified clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
   oneiros train world data --tokenizer runs/tokenizer --out runs/world --resume
+  oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
 
 Ctrl-C saves; --resume goes on bit for bit, after a kill too. Episodes held out (the last tenth) are never trained on.
 Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros.cli train world ...
@@ -22,6 +23,7 @@ Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros.cli train world ..
 Command = (
     Annotated[TokenizerSettings, tyro.conf.subcommand("tokenizer")]
     | Annotated[WorldSettings, tyro.conf.subcommand("world")]
+    | Annotated[SegmenterSettings, tyro.conf.subcommand("segmenter")]
 )
 
 
@@ -38,6 +40,10 @@ def main(arguments: list[str]) -> None:
         from oneiros.recipes.tokenizer import run as train
 
         follow = f"oneiros train world {settings.data} --tokenizer {settings.out} --out WORLD"
+    elif isinstance(settings, SegmenterSettings):
+        from oneiros.recipes.segmenter import run as train
+
+        follow = f"oneiros segment CLOUD --model {settings.out} --out LABELLED"
     else:
         from oneiros.recipes.world import run as train
 

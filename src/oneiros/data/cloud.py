@@ -77,9 +77,13 @@ class Cloud:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row, channel = np.argwhere(~np.isfinite(values))[0]
             raise ValueError(f"{self._name}: point {row}: {COLOURS[channel]} is {values[row, channel]}")
-        highest = values.max(initial=0)
-        full = 1 if values.dtype.kind == "f" and highest <= 1 else 255 if highest <= 255 else 65535
-        return values.astype(np.float32) / np.float32(full)
+        return values.astype(np.float32) / np.float32(full_colour(values))
+
+
+def full_colour(values: np.ndarray) -> int:
+    """What stands for full brightness among these colours: 1, 255 or 65535; see `Cloud.colours`."""
+    highest = values.max(initial=0)
+    return 1 if values.dtype.kind == "f" and highest <= 1 else 255 if highest <= 255 else 65535
 
 
 def concatenate(clouds: Sequence[Cloud]) -> Cloud:

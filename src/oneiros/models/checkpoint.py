@@ -17,9 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 
+Model = Tokenizer | World | Segmenter
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
 
 
@@ -36,8 +38,10 @@ def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None =
         skip: tuple[str, ...] = ("tokenizer.",)
     elif isinstance(model, Tokenizer):
         kind, config, skip = "tokenizer", asdict(model.config), ("quantiser.",)
+    elif isinstance(model, Segmenter):
+        kind, config, skip = "segmenter", model.config.to_json(), ()
     else:
-        raise ValueError(f"a {type(model).__name__} is neither a Tokenizer nor a World")
+        raise ValueError(f"a {type(model).__name__} is neither a Tokenizer, a World nor a Segmenter")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(skip)}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path))
     text = json.dumps({"kind": kind, "model": config, **(extra or {})}, indent=2)
@@ -46,7 +50,7 @@ def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None =
 
 def load(
     folder: Path | str, *, device: torch.device | str = "cpu", codec: nn.Module | None = None, trainable: bool = False
-) -> Tokenizer | World:
+) -> Model:
     """The model of a run folder, in eval mode. codec: the caller's own, for a tokenizer that was built with one.
 
     Raises ValueError, in one line, for a folder that is no run or whose files are missing or damaged.
@@ -61,8 +65,10 @@ def load(
         model = _build(lambda values: World(WorldConfig.from_json(values), tokenizer), config, folder)
     elif kind == "tokenizer":
         model = _build(lambda values: Tokenizer(_tokenizer_config(values), codec, trainable=trainable), config, folder)
+    elif kind == "segmenter":
+        model = _build(lambda values: Segmenter(SegmenterConfig.from_json(values)), config, folder)
     else:
-        raise ValueError(f"{folder / CONFIG}: kind is {kind!r}; this version knows 'tokenizer' and 'world'")
+        raise ValueError(f"{folder / CONFIG}: kind is {kind!r}; this version knows tokenizer, world and segmenter")
     weights = _read_weights(folder)
     expected = {
         name: tensor.shape
@@ -101,7 +107,7 @@ def _tokenizer_config(values: Mapping[str, Any]) -> TokenizerConfig:
     return TokenizerConfig(**values)
 
 
-def _build(build: Callable[[Mapping[str, Any]], Any], config: Mapping[str, Any], folder: Path) -> Tokenizer | World:
+def _build(build: Callable[[Mapping[str, Any]], Any], config: Mapping[str, Any], folder: Path) -> Model:
     values = config.get("model")
     if not isinstance(values, dict):
         raise ValueError(f"{folder / CONFIG} is damaged: it describes no model")

@@ -279,8 +279,8 @@ class SegmenterSettings(Settings):
     of its length."""
 
     grid: float | None = None
-    """Points are averaged over cells of this side before anything else, in the clouds' unit. Default: twice the usual
-    distance between neighbours, rounded."""
+    """Points are averaged over cells of this side before anything else, in the clouds' unit. Default: 2.5
+    times the usual distance between neighbours, rounded."""
 
     radius: float | None = None
     """Of the vertical cylinders that the network looks at. Default: 30 cells."""

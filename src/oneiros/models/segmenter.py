@@ -1,0 +1,123 @@
+"""A segmenter: a network of kernel point convolutions and what it must know to label a cloud.
+
+Legend: N cells, C channels, K classes, B clouds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneiros.nn.point_unet import PointUNet, PointUNetConfig
+from oneiros.ops.receptive_fields import receptive_fields
+from oneiros.records import Loss, PointBatch
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """names, codes: of each class, and the classification codes in files that count as it. writes: the code that stands
+    for each class in files that are labelled. features: what `data.cells.make_cells` is asked for beside the heights.
+    mean, std: of each channel. radius: of receptive fields, vertical cylinders, in metres (the clouds' unit).
+    max_points: cells of a field that are looked at together, at most.
+    class_weights: of each class in the loss. label_smoothing: of the loss. network: its `grid` is the cells'.
+    """
+
+    names: tuple[str, ...]
+    codes: tuple[tuple[int, ...], ...]
+    writes: tuple[int, ...]
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_weights: tuple[float, ...]
+    radius: float = 12.0
+    max_points: int = 8192
+    label_smoothing: float = 0.0
+    network: PointUNetConfig = field(default_factory=PointUNetConfig)
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.codes) == len(self.writes) == len(self.class_weights):
+            raise ValueError(
+                f"names ({len(self.names)}), codes ({len(self.codes)}), writes ({len(self.writes)}) and class_weights "
+                f"({len(self.class_weights)}) need one entry for each class"
+            )
+        if not len(self.mean) == len(self.std) == self.network.in_dim:
+            raise ValueError(f"mean, std and the network's in_dim ({self.network.in_dim}) differ in length")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SegmenterConfig:
+        unknown = sorted(set(values) - {each.name for each in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown fields in the segmenter's config: {', '.join(unknown)}")
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        codes = tuple(tuple(group) for group in values["codes"])
+        return cls(**{**plain, "codes": codes, "network": PointUNetConfig.from_json(values["network"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Segmenter(nn.Module):
+    """`forward` trains on receptive fields; `probabilities` and `predict` label whole clouds of cells."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = PointUNet(config.network)
+        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+        self.register_buffer("class_weights", torch.tensor(config.class_weights), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.class_weights: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.config.names)
+
+    def forward(self, batch: PointBatch) -> Loss:
+        """Cross-entropy of the labelled points of receptive fields. Raises ValueError for a batch without labels."""
+        if batch.labels is None:
+            raise ValueError("a segmenter learns from labelled points; the batch has no labels")
+        known = batch.labels >= 0
+        logits, labels = self._logits(batch)[known].float(), batch.labels[known]
+        smoothing = self.config.label_smoothing
+        losses = F.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
+        total = losses.sum() / max(len(labels), 1)
+        accuracy = (logits.argmax(1) == labels).float().sum() / max(len(labels), 1)
+        return Loss(total, {"segmenter/state": total.detach(), "segmenter/accuracy": accuracy.detach()})
+
+    def loss_weight(self, batch: PointBatch) -> Tensor:
+        """How many points the loss is a mean over."""
+        assert batch.labels is not None
+        return (batch.labels >= 0).sum()
+
+    @torch.no_grad()
+    def probabilities(self, points: PointBatch, wanted: Tensor | None = None) -> Tensor:
+        """Probabilities of the classes, float32 (N, K), averaged over the receptive fields that see a point.
+
+        points: cells of whole clouds, subsampled with the network's grid. wanted: bool (N,), cells whose probabilities
+            are needed; receptive fields without any are left out, and cells that no other sees come out as nan.
+        """
+        sums = points.features.new_zeros(len(points.xyz), self.num_classes)
+        for first, last in itertools.pairwise(points.offsets.tolist()):
+            xyz = points.xyz[first:last]
+            for _, rows in receptive_fields(xyz, self.config.radius, max_points=self.config.max_points):
+                rows = rows + first
+                if wanted is None or bool(wanted[rows].any()):
+                    part = PointBatch(points.xyz[rows], points.features[rows], None, rows.new_tensor([0, len(rows)]))
+                    sums[rows] += self._logits(part).float().softmax(1)
+        return sums / sums.sum(1, keepdim=True)
+
+    def predict(self, points: PointBatch) -> Tensor:
+        """The likeliest class of each point: int64 (N,)."""
+        return self.probabilities(points).argmax(1)
+
+    def _logits(self, batch: PointBatch) -> Tensor:
+        features = (batch.features - self.mean) / self.std
+        return self.network(PointBatch(batch.xyz, features, None, batch.offsets))

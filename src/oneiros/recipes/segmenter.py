@@ -1,0 +1,245 @@
+"""From classified clouds to a trained segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from oneiros.data.cells import NOT_LEARNED, Cells, features_of, make_cells, num_channels
+from oneiros.data.classes import MAX_CODE, Grouping, parse_classes
+from oneiros.data.cloud_checks import require_metres
+from oneiros.data.clouds import Cloud, open_cloud
+from oneiros.data.fields import Fields
+from oneiros.eval.segmentation import Confusion
+from oneiros.eval.segmentation_pictures import class_colours, triptych
+from oneiros.models.checkpoint import load, read_config, save
+from oneiros.models.segmenter import Segmenter, SegmenterConfig
+from oneiros.nn.point_unet import PRESETS as NETWORKS
+from oneiros.ops.neighbors import knn
+from oneiros.recipes.settings import SEGMENTER_PRESETS as PRESETS
+from oneiros.recipes.settings import SegmenterSettings
+from oneiros.recipes.warm_start import copy_weights
+from oneiros.records import PointBatch
+from oneiros.train.fit import FitResult, fit
+from oneiros.train.log import say
+from oneiros.train.order import Order
+from oneiros.train.state import opening_state
+
+__all__ = ["PRESETS", "SegmenterSettings", "run"]
+
+_FIELD_CELLS = 30  # radius of a receptive field
+_SPACING_SAMPLE = 20_000  # points whose distance to their neighbour is looked at
+_HELD_OUT_SHARE = 0.2  # of a single cloud's length
+_RARE = 0.05  # classes below this share of the cells weigh no more than if they had it
+
+
+def run(settings: SegmenterSettings) -> FitResult:
+    """Train a segmenter on classified clouds, some of them held out, into the run folder `settings.out`.
+
+    Raises ValueError or OSError, in one line, for what is wrong with a cloud, the settings or the run folder.
+    """
+    settings = settings.completed()
+    preset = PRESETS[settings.preset]
+    config = settings.fit_config(preset)
+    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+
+    torch.manual_seed(settings.seed)
+    data = _read(settings)
+    model = _make_model(settings, data)
+    fields = Fields(
+        data.train,
+        num_classes=model.num_classes,
+        radius=model.config.radius,
+        grid=model.config.network.grid,
+        max_points=model.config.max_points,
+    )
+    order = Order(len(fields), batch_size=config.batch_size, seed=config.seed)
+    told = {"recipe": settings.to_json(), "data": data.origin}
+
+    def make_batch(step: int, samples: Sequence[int]) -> Any:
+        return fields.batch(order.seeds(step, samples).tolist())
+
+    def save_model(model: nn.Module, folder: Path) -> None:
+        save(model, folder, extra=told)
+
+    def pictures(model: nn.Module, step: int) -> dict[str, float]:
+        assert isinstance(model, Segmenter)
+        return _draw(model, data.held_out, settings.out / "pictures" / f"step_{step:06d}.png")
+
+    return fit(
+        model,
+        make_batch,
+        out=settings.out,
+        config=config,
+        save_model=save_model,
+        pictures=pictures,
+        resume=settings.resume,
+        title="segmenter",
+    )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Cells to learn from and cells to measure on. writes: each class's commonest code. origin: for config.json."""
+
+    train: list[Cells]
+    held_out: list[Cells]
+    grouping: Grouping
+    writes: tuple[int, ...]
+    features: tuple[str, ...]
+    grid: float
+    origin: dict[str, Any]
+
+
+def _read(settings: SegmenterSettings) -> _Data:
+    grouping = parse_classes(settings.classes, settings.names)
+    paths = settings.clouds
+    if unknown := sorted(str(path) for path in settings.held_out if path not in paths):
+        raise ValueError(f"--held-out {unknown[0]} is none of the clouds given")
+    clouds = [_open(path) for path in paths]
+    counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
+    writes = _commonest_codes(grouping, counts)
+    labels = [grouping.labels(_classification(cloud)) for cloud in clouds]
+    features, grid = _features(clouds), settings.grid or _usual_grid(clouds)
+    cells = [make_cells(cloud, grid, features, each) for cloud, each in zip(clouds, labels, strict=True)]
+    held_out = settings.held_out or (() if len(paths) == 1 else paths[-1:])
+    if len(held_out) == len(paths):
+        raise ValueError("--held-out names every cloud; leave some to learn from")
+    train = [each for each, path in zip(cells, paths, strict=True) if path not in held_out]
+    measured = [each for each, path in zip(cells, paths, strict=True) if path in held_out]
+    if not measured:
+        train, measured = _cut(cells[0])
+    origin = {
+        "train": [str(path) for path in paths if path not in held_out],
+        "held_out": [str(path) for path in held_out],
+        "features": list(features),
+        "grid": grid,
+    }
+    sizes = f"{sum(map(len, train)):,} cells of {grid:g} to learn from, {sum(map(len, measured)):,} held out"
+    say(f"{sizes}; beside heights: {', '.join(features) or 'nothing'}")
+    return _Data(train, measured, grouping, writes, features, grid, origin)
+
+
+def _open(path: Path) -> Cloud:
+    file = open_cloud(path)
+    require_metres(file)
+    return file.read()
+
+
+def _classification(cloud: Cloud) -> np.ndarray:
+    codes = cloud.classification
+    if codes is None:
+        raise ValueError(f"{cloud.path}: has no classification to learn from")
+    if (highest := codes.max(initial=0)) > MAX_CODE:
+        raise ValueError(f"{cloud.path}: classification code {highest}; codes go from 0 to {MAX_CODE}")
+    return codes
+
+
+def _commonest_codes(grouping: Grouping, counts: np.ndarray) -> tuple[int, ...]:
+    """Of each class. Every class must occur somewhere; a cloud without one of them is fine."""
+    found = []
+    for name, codes in zip(grouping.names, grouping.codes, strict=True):
+        code = max(codes, key=lambda code: counts[code])
+        if not counts[code]:
+            raise ValueError(f"--classes: no point of the clouds is of class {name} ({', '.join(map(str, codes))})")
+        found.append(code)
+    return tuple(found)
+
+
+def _features(clouds: Sequence[Cloud]) -> tuple[str, ...]:
+    """What every cloud offers, in the order of the first."""
+    offered = [features_of(cloud) for cloud in clouds]
+    return tuple(name for name in offered[0] if all(name in each for each in offered))
+
+
+def _usual_grid(clouds: Sequence[Cloud]) -> float:
+    """Two and a half times the median distance between neighbours, to one digit."""
+    random, distances = np.random.default_rng(0), []
+    for cloud in clouds:
+        xyz = torch.from_numpy(cloud.xyz - cloud.xyz.min(0))
+        chosen = random.choice(len(xyz), min(len(xyz), _SPACING_SAMPLE), replace=False)
+        one = torch.tensor([0, len(xyz)]), torch.tensor([0, len(chosen)])
+        distances.append(knn(xyz, xyz[chosen], 2, offsets=one[0], query_offsets=one[1])[1][:, 1].median().item())
+    wanted = 2.5 * float(np.median(distances))
+    if not 0 < wanted < np.inf:
+        raise ValueError("the clouds' points lie on top of each other; say with --grid how large a cell is to be")
+    return float(f"{wanted:.0e}")
+
+
+def _cut(cells: Cells) -> tuple[list[Cells], list[Cells]]:
+    """A cloud's first part along its longer side, and the rest. Blocks, because neighbours tell each other's class."""
+    axis = int(cells.xyz[:, :2].amax(0).sub(cells.xyz[:, :2].amin(0)).argmax())
+    place = cells.xyz[:, axis]
+    border = place.quantile(1 - _HELD_OUT_SHARE) if len(cells) <= 2**24 else place.median()
+    return [_part(cells, place <= border)], [_part(cells, place > border)]
+
+
+def _part(cells: Cells, rows: torch.Tensor) -> Cells:
+    assert cells.labels is not None
+    return replace(cells, xyz=cells.xyz[rows], features=cells.features[rows], labels=cells.labels[rows])
+
+
+def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
+    if settings.resume:
+        return Segmenter(SegmenterConfig.from_json(read_config(settings.out)["model"]))
+    start = load(settings.warm_start) if settings.warm_start else None
+    if start is not None and not isinstance(start, Segmenter):
+        raise ValueError(f"{settings.warm_start} holds no segmenter to begin with")
+    preset = PRESETS[settings.preset].model
+    network = start.config.network if start else NETWORKS[preset["network"]]
+    features = torch.cat([cells.features for cells in data.train])
+    labels = torch.cat([_known(cells) for cells in data.train])
+    counts = torch.bincount(labels[labels >= 0], minlength=len(data.grouping.names)).float()
+    config = SegmenterConfig(
+        names=data.grouping.names,
+        codes=data.grouping.codes,
+        writes=data.writes,
+        features=data.features,
+        mean=tuple(features.mean(0).tolist()),
+        std=tuple(features.std(0).clamp_min(1e-3).tolist()),
+        class_weights=_class_weights(counts),
+        radius=settings.radius or _FIELD_CELLS * data.grid,
+        max_points=preset["max_points"],
+        label_smoothing=preset.get("label_smoothing", 0.0),
+        network=replace(
+            network, in_dim=num_channels(data.features), num_classes=len(data.grouping.names), grid=data.grid
+        ),
+    )
+    model = Segmenter(config)
+    if start:
+        copy_weights(model, start)
+    return model
+
+
+def _known(cells: Cells) -> torch.Tensor:
+    return torch.full((len(cells),), NOT_LEARNED) if cells.labels is None else cells.labels
+
+
+def _class_weights(counts: torch.Tensor) -> tuple[float, ...]:
+    """Inverse square roots of the classes' shares, such that a point weighs 1 on average."""
+    shares = (counts / counts.sum()).clamp_min(_RARE)
+    weights = shares.rsqrt()
+    return tuple((weights / (weights * counts).sum() * counts.sum()).tolist())
+
+
+def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, float]:
+    """Label the held-out cells; measure, and draw the first cloud from above: truth, prediction, errors."""
+    confusion, pictures = Confusion(model.num_classes), []
+    for cells in held_out:
+        batch = PointBatch(cells.xyz, cells.features, None, torch.tensor([0, len(cells)]))
+        predicted = model.predict(batch.to(model.mean.device)).cpu()
+        truth = _known(cells)
+        confusion.add(truth, predicted)
+        if not pictures:
+            colours = class_colours(model.config.names)
+            pictures.append(triptych(cells.xyz.numpy(), truth.numpy(), predicted.numpy(), colours))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pictures[0]).save(path)
+    return {"held_out/miou": confusion.miou, "held_out/accuracy": confusion.accuracy}
