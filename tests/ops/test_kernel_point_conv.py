@@ -280,6 +280,15 @@ def test_half_precision_is_computed_in_float32(implementation):
     assert halves[7].grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("index", [0, 1, 3, 5, 6, 7])
+def test_one_wide_operand_makes_the_sum_wide(index):
+    single, double = ORDINARY.tensors(torch.float32), ORDINARY.tensors()
+    mixed = [*single[:index], double[index], *single[index + 1 :]]
+    exact = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in mixed]
+    expected = kernel_point_conv(*exact, implementation="numba")
+    assert torch.equal(kernel_point_conv(*mixed, implementation="numba"), expected.to(mixed[7].dtype))
+
+
 @pytest.mark.parametrize("implementation", ["reference", "numba"])
 def test_int32_neighbours_and_strided_tensors_are_fine(implementation):
     arguments = ORDINARY.tensors()
@@ -366,3 +375,6 @@ def test_influence_implementation_and_geometry_are_checked():
     short = Geometry(geometry.nearest[:, 1:], geometry.influence[:, 1:])
     with pytest.raises(ValueError, match=r"geometry is of neighbors \(33, 6\), not \(33, 7\)"):
         kernel_point_conv(*arguments, geometry=short)
+    few = [*arguments[:3], arguments[3][:1], arguments[4], arguments[5][:1], None, arguments[7]]
+    with pytest.raises(ValueError, match="geometry knows kernel point 14; there are 1"):
+        kernel_point_conv(*few, geometry=geometry)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from oneiros.ops.kernel_point_conv import reference
-from oneiros.ops.kernel_point_conv.checks import check_geometry, check_neighbors, check_operands
+from oneiros.ops.kernel_point_conv.checks import check_geometry, check_known, check_neighbors, check_operands
 from oneiros.ops.kernel_point_conv.operators import Kernels, Operators, register
 
 Influence = Literal["linear", "gaussian", "constant"]
@@ -92,7 +92,7 @@ def kernel_point_conv(
     implementation: `auto` picks by device and by what is installed; the environment variable ONEIROS_KERNELS sets what
         it picks, for example `reference`.
 
-    Computes in the widest type given, at least float32 (under autocast too, where the result stays float32).
+    Computes in the widest type given, at least float32; under autocast the result stays in it.
     Raises ValueError for shapes that do not fit, a neighbour out of range, sigma 0 and coordinates that are not finite.
     """
     check_operands(len(points), len(queries), len(kernel_points), weights, modulations, features)
@@ -100,12 +100,15 @@ def kernel_point_conv(
         check_geometry(points, queries, neighbors, kernel_points, sigma, influence)
     else:
         check_neighbors(neighbors, len(queries), len(points))
-        if geometry.nearest.shape != neighbors.shape or geometry.influence.shape != neighbors.shape:
-            raise ValueError(f"geometry is of neighbors {tuple(geometry.nearest.shape)}, not {tuple(neighbors.shape)}")
-    kind = torch.float32 if torch.is_autocast_enabled(features.device.type) else features.dtype
+        check_known(geometry.nearest, geometry.influence, neighbors, len(kernel_points))
+    kind = features.dtype
     neighbors = neighbors.long()
-    points, queries, kernel_points, weights, features = _widened(points, queries, kernel_points, weights, features)
-    gates = None if modulations is None else modulations.to(features.dtype)
+    given = [] if modulations is None else [modulations]
+    tensors = _widened(points, queries, kernel_points, weights, features, *given)
+    points, queries, kernel_points, weights, features, *given = tensors
+    gates = given[0] if given else None
+    if torch.is_autocast_enabled(features.device.type):
+        kind = features.dtype
     chosen = _chosen(implementation, features.device.type)
     if geometry is None and (chosen == "reference" or _needs_slope(points, queries, kernel_points)):
         geometry = _geometry(chosen, points, queries, neighbors, kernel_points, sigma, influence)

@@ -46,6 +46,14 @@ def check_neighbors(neighbors: Tensor, num_queries: int, num_points: int) -> Non
             raise ValueError(f"neighbors holds {wrong}; expected 0 to {num_points - 1}, or -1 or {num_points} for none")
 
 
+def check_known(nearest: Tensor, influence: Tensor, neighbors: Tensor, num_kernel_points: int) -> None:
+    """Raise a ValueError unless a geometry computed before fits these neighbours and kernel points."""
+    if nearest.shape != neighbors.shape or influence.shape != neighbors.shape:
+        raise ValueError(f"geometry is of neighbors {tuple(nearest.shape)}, not {tuple(neighbors.shape)}")
+    if nearest.numel() and (highest := int(nearest.max())) >= num_kernel_points:
+        raise ValueError(f"geometry knows kernel point {highest}; there are {num_kernel_points}")
+
+
 def check_operands(
     num_points: int,
     num_queries: int,
