@@ -21,6 +21,7 @@ from torch import Tensor
 from oneiros.data.cells import make_cells, margin_of
 from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
+from oneiros.data.cloud_labels import check_paths
 from oneiros.data.clouds import Cloud, CloudFile, open_cloud, write_labels
 from oneiros.eval.progress import Track, silent
 from oneiros.models.checkpoint import load
@@ -64,6 +65,7 @@ def label_file(
     `out`.
     """
     file = open_cloud(source)
+    check_paths(source, out)
     if not file.num_points:
         raise ValueError(f"{source}: holds no points to label")
     require_metres(file)
@@ -116,6 +118,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
 class _Blocks:
     """Points dealt out to square blocks, a file each. record: what a point is on disk."""
 
+    source: Path
     folder: Path
     side: float
     margin: float
@@ -129,7 +132,7 @@ class _Blocks:
         names = tuple(name for name in _NEEDED if name in file.attribute_names)
         record = np.dtype([("row", np.int64), ("xyz", np.float64, 3), ("values", np.float32, len(names))])
         margin = model.config.radius + margin_of(model.config.network.grid)
-        blocks = cls(folder, max(_side(file), margin), margin, record, names, {}, [])
+        blocks = cls(file.path, folder, max(_side(file), margin), margin, record, names, {}, [])
         advance = track("dealing out points", file.num_points)
         row = 0
         for cloud in file.chunks(_CHUNK_POINTS, attributes=names):
@@ -152,7 +155,8 @@ class _Blocks:
                     within = ((points["xyz"][:, :2] >= low) & (points["xyz"][:, :2] < high)).all(1)
                     near.append(points[within])
             points = np.concatenate(near)
-            yield Cloud(points["xyz"], self._attributes(points["values"])), np.arange(len(points)) < own, near[0]["row"]
+            cloud = Cloud(points["xyz"], self._attributes(points["values"]), path=self.source)
+            yield cloud, np.arange(len(points)) < own, near[0]["row"]
 
     def _attributes(self, values: np.ndarray) -> dict[str, np.ndarray]:
         attributes = {name: values[:, column] for column, name in enumerate(self.names)}
