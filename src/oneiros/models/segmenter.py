@@ -6,7 +6,7 @@ Legend: N cells, C channels, K classes, B clouds.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -105,14 +105,31 @@ class Segmenter(nn.Module):
             are needed; receptive fields without any are left out, and cells that no other sees come out as nan.
         """
         sums = points.features.new_zeros(len(points.xyz), self.num_classes)
+        pack: list[Tensor] = []
+        for rows in self._fields(points):
+            if wanted is not None and not bool(wanted[rows].any()):
+                continue
+            if pack and sum(map(len, pack)) + len(rows) > self.config.max_points:
+                self._add_probabilities(sums, points, pack)
+                pack = []
+            pack.append(rows)
+        if pack:
+            self._add_probabilities(sums, points, pack)
+        return sums / sums.sum(1, keepdim=True)
+
+    def _fields(self, points: PointBatch) -> Iterator[Tensor]:
+        """The rows of receptive fields that cover every cloud of the batch."""
         for first, last in itertools.pairwise(points.offsets.tolist()):
             xyz = points.xyz[first:last]
             for _, rows in receptive_fields(xyz, self.config.radius, max_points=self.config.max_points):
-                rows = rows + first
-                if wanted is None or bool(wanted[rows].any()):
-                    part = PointBatch(points.xyz[rows], points.features[rows], None, rows.new_tensor([0, len(rows)]))
-                    sums[rows] += self._logits(part).float().softmax(1)
-        return sums / sums.sum(1, keepdim=True)
+                yield rows + first
+
+    def _add_probabilities(self, sums: Tensor, points: PointBatch, fields: Sequence[Tensor]) -> None:
+        """Of several small fields at once: a network's pass has its price however few points it sees."""
+        rows = torch.cat(list(fields))
+        offsets = torch.tensor([0, *itertools.accumulate(map(len, fields))], device=rows.device)
+        logits = self._logits(PointBatch(points.xyz[rows], points.features[rows], None, offsets))
+        sums.index_add_(0, rows, logits.float().softmax(1))
 
     def predict(self, points: PointBatch) -> Tensor:
         """The likeliest class of each point: int64 (N,)."""
