@@ -1,4 +1,4 @@
-"""`oneiros play`: step into the dream (or into the real environment) from a terminal."""
+"""`oneiros play`: step into the dream (or into the real environment), in the browser or from a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import tyro
 
@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from oneiros.envs.dream import Dream
     from oneiros.records import ActionSpec
 
-DESCRIPTION = """Step into a dream and say what you do, frame by frame.
+DESCRIPTION = """Step into a dream.
 
-Actions are typed by name, by number or by the beginning of a name; several keys at once as MOVE_FORWARD+TURN_LEFT; *8
-repeats. Enter alone repeats the last action. At the end the frames and your actions are saved.
+A page opens in the browser: keys, touch or a gamepad decide what happens. It can go back and on differently, show the
+real environment beside the dream, and record what is played into a LeRobot dataset. Ctrl-C ends it.
 
-  oneiros play runs/world --terminal
+  oneiros play                                       the world that ships with Oneiros
+  oneiros play runs/world
+  oneiros play doom:my_way_home                      the real environment
+
+With --terminal there is no page: actions are typed by name, by number or by the beginning of a name; several keys at
+once as MOVE_FORWARD+TURN_LEFT; *8 repeats; Enter alone repeats the last. Frames and actions are saved at the end.
+
   oneiros play runs/world --terminal --image photo.png
-  oneiros play doom:health_gathering --terminal      the real environment, for comparison
   printf 'MOVE_FORWARD*8\\nTURN_LEFT*4\\n' | oneiros play runs/world --terminal --out session
 """
 
@@ -32,8 +38,8 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 @dataclass(frozen=True)
 class Play:
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A world's run folder, or an environment: doom:SCENARIO or gym:ENV_ID."""
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A world's run folder, or an environment: doom:SCENARIO or gym:ENV_ID. Default: the world that is built in."""
     terminal: bool = False
     """Play here, in the terminal."""
     data: Path | None = None
@@ -41,11 +47,12 @@ class Play:
     image: Path | None = None
     """Start from this picture instead."""
     start: int | None = None
-    """Which start. Default: drawn by the seed."""
+    """Which start. Default: drawn by the seed. (The page lets you choose.)"""
     out: Path = Path("played")
-    """The folder for frames (PNG) and actions.json. One that exists is left alone: played-2, played-3, ..."""
+    """In the terminal, the folder for frames (PNG) and actions.json; one that exists is left alone: played-2, ...
+    In the browser, the LeRobot dataset to which episodes are added when you record."""
     save_frame: Path | None = None
-    """Write the newest frame here after each step."""
+    """In the terminal: write the newest frame here after each step."""
     temperature: float = 0.9
     """0 dreams the likeliest future, more dreams bolder ones."""
     guidance: float = 1.0
@@ -53,7 +60,23 @@ class Play:
     device: str = "cpu"
     """Such as cuda."""
     seed: int | None = None
-    """The same seed and actions give the same dream. Default: another each time."""
+    """The same seed and actions give the same dream. Default: another each time. (The page draws its own.)"""
+    host: str = "127.0.0.1"
+    """The address to serve the page on. 0.0.0.0 lets everyone in your network play: there is no password."""
+    port: int = 7700
+    """The port of the page; 0 takes any that is free."""
+    browser: bool = True
+    """Open the page in a browser, where there is a screen."""
+    sessions: int = 8
+    """How many may play at once."""
+    beside: str | None = None
+    """The real environment to show beside the dream. Default: the one the world learned from, where it is known."""
+    height: int = 120
+    """Pixels of a real environment's frames in the browser."""
+    width: int = 160
+    """The same from left to right."""
+    threads: int | None = None
+    """How many cores a step of the dream uses. Default: one or all, whichever is quicker when play begins."""
 
 
 def main(arguments: list[str]) -> None:
@@ -63,7 +86,10 @@ def main(arguments: list[str]) -> None:
 def play(command: Play) -> None:
     """Raises ValueError for a run, dataset, picture or start that does not fit. What is typed wrong is asked again."""
     if not command.terminal:
-        raise ValueError("the player in the browser is not part of this version; add --terminal to play here")
+        from oneiros.cli.play_browser import play_in_browser
+
+        play_in_browser(command)
+        return
     from rich.console import Console
 
     env = _open(command)
@@ -80,15 +106,25 @@ def play(command: Play) -> None:
 
 def _open(command: Play) -> Any:
     """A dream, or the real environment behind the same methods."""
-    if ":" in command.run and not Path(command.run).exists():
+    if is_environment(command.run):
         from oneiros.envs.make import make_env
 
         return make_env(command.run)
+    return open_dream(command)
+
+
+def is_environment(run: str | None) -> TypeGuard[str]:
+    return run is not None and ":" in run and not Path(run).exists()
+
+
+def open_dream(command: Play) -> Dream:
+    """The world of the run folder, or the built-in one, as an environment."""
+    from oneiros.envs.bundled import bundled_world
     from oneiros.envs.dream import Dream
     from oneiros.records import Sampling
 
     return Dream.from_run(
-        command.run,
+        command.run or bundled_world(),
         data=command.data,
         image=command.image,
         device=command.device,
@@ -211,7 +247,7 @@ class _Game:
         save_frames(enlarge(np.stack(self.frames)), folder / "played.mp4", fps=self.env.fps)
         actions = np.stack(self.actions)
         record = {
-            "played": self.command.run,
+            "played": self.command.run or "the built-in world",
             "seed": self.command.seed,
             "start": self.command.start,
             "temperature": self.command.temperature,

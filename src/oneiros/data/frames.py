@@ -6,6 +6,8 @@ Depth travels as 12-bit codes (data/depth.py), in models scaled to [-1, 1] as we
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from PIL import Image
@@ -69,6 +71,21 @@ def resize_nearest(values: np.ndarray, height: int, width: int, *, crop: bool = 
     rows = (top + (np.arange(height) + 0.5) * (bottom - top) / height).astype(int)
     columns = (left + (np.arange(width) + 0.5) * (right - left) / width).astype(int)
     return values[:, rows[:, None], columns]
+
+
+def resized(camera: Camera, height: int, width: int) -> Camera:
+    """The camera that sees what `resize` leaves of this one's frames. Pixel centres count as whole numbers."""
+    left, top, right, bottom = _window(camera.height, camera.width, height, width, crop=True)
+    across, down = width / (right - left), height / (bottom - top)
+    return replace(
+        camera,
+        height=height,
+        width=width,
+        fx=camera.fx * across,
+        fy=camera.fy * down,
+        cx=(camera.cx + 0.5 - left) * across - 0.5,
+        cy=(camera.cy + 0.5 - top) * down - 0.5,
+    )
 
 
 def _window(

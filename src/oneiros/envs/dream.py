@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,23 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from oneiros.data.frames import to_uint8
-from oneiros.records import ActionSpec, Clip, Sampling
+from oneiros.data.frames import depth_from_model, to_uint8
+from oneiros.records import ActionSpec, Camera, Clip, Sampling
 
 if TYPE_CHECKING:
     from oneiros.models.world import World
 
 _SPREAD = 4.0  # standard deviations that a Box spans on each side of the mean where the env's bounds are unknown
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a dream was, random numbers included: restored, it goes on just as it did."""
+
+    state: Any
+    random: torch.Tensor
+    steps: int
+    newest: torch.Tensor
 
 
 class Dream(gym.Env[np.ndarray, Any]):
@@ -30,9 +41,10 @@ class Dream(gym.Env[np.ndarray, Any]):
     being repeated k times.
 
     starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
-    that options={"start": 3} names.
+    that options={"start": 3} names, or another clip, as options={"context": clip}.
     Two resets with the same seed, followed by the same actions, give the same dream.
-    A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth_from_model` makes it metres.
+    A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth` makes it metres, where
+    `depth_camera` tells how they are coded.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
@@ -45,6 +57,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         sampling: Sampling | None = None,
         max_steps: int | None = None,
         render_mode: str | None = "rgb_array",
+        depth_camera: Camera | None = None,
     ) -> None:
         if not starts:
             raise ValueError("a dream needs at least one start clip, got none")
@@ -54,7 +67,7 @@ class Dream(gym.Env[np.ndarray, Any]):
             raise ValueError(f"a start has one sample, got a batch of {max(len(start.frames) for start in starts)}")
         self.world, self.starts = world, tuple(starts)
         self.sampling = sampling or Sampling()
-        self.max_steps, self.render_mode = max_steps, render_mode
+        self.max_steps, self.render_mode, self.depth_camera = max_steps, render_mode, depth_camera
         self.fps = world.config.fps / world.tokenizer.temporal_stride
         self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
         height, width = starts[0].frames.shape[-2:]
@@ -81,11 +94,17 @@ class Dream(gym.Env[np.ndarray, Any]):
         It starts from held-out episodes of the dataset `data`, or from the picture `image`, or else from the starts
         that training left in the run folder. Raises ValueError where one of them does not fit the world.
         """
-        from oneiros.envs.starts import find_starts, load_world
+        from oneiros.envs.starts import depth_camera, find_starts, load_world
 
         world = load_world(path, device=device)
         starts = find_starts(world, Path(path), data=data, image=image)
-        return cls(world, [start.to(device) for start in starts], sampling=sampling, max_steps=max_steps)
+        return cls(
+            world,
+            [start.to(device) for start in starts],
+            sampling=sampling,
+            max_steps=max_steps,
+            depth_camera=depth_camera(path),
+        )
 
     @property
     def action_spec(self) -> ActionSpec | None:
@@ -96,16 +115,17 @@ class Dream(gym.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        start = (options or {}).get("start")
-        if start is None:
+        start, clip = (options or {}).get("start"), (options or {}).get("context")
+        if start is None and clip is None:
             start = int(self.np_random.integers(len(self.starts)))
-        if not 0 <= start < len(self.starts):
-            raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
-        clip = self.starts[start]
+        if clip is None:
+            if not 0 <= start < len(self.starts):
+                raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
+            clip = self.starts[start]
         self._generator.manual_seed(int(self.np_random.integers(2**62)))
         self._state = self.world.init(clip)
         self._steps, self._newest = 0, clip.frames[0, -1]
-        return self._observe(), {"start": start, **self._depth()}
+        return self._observe(), {**({} if start is None else {"start": start}), **self._depth()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:
@@ -120,6 +140,38 @@ class Dream(gym.Env[np.ndarray, Any]):
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (H, W, 3)."""
         return self._observe() if self.render_mode else None
+
+    def depth(self) -> np.ndarray | None:
+        """The newest frame's depth, float32 (H, W) in metres; None where there is none, or none can tell its scale."""
+        if self._newest is None or len(self._newest) < 4 or self.depth_camera is None:
+            return None
+        return depth_from_model(self._newest[3], self.depth_camera)
+
+    def snapshot(self) -> Snapshot:
+        """What `restore` goes back to, any number of times."""
+        if self._newest is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        return Snapshot(self._state.clone(), self._generator.get_state(), self._steps, self._newest)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._state, self._steps, self._newest = snapshot.state.clone(), snapshot.steps, snapshot.newest
+        self._generator.set_state(snapshot.random)
+
+    def think(self) -> tuple[np.ndarray, dict[str, float] | None]:
+        """What the model makes of the newest frame; the dream goes on as if it had not been asked.
+
+        Returns the entropy of each code when it was due, over that of pure chance, float32 (rows, columns) in [0, 1],
+        and by its name how likely the action head thinks each action (for continuous ones, the value it expects), None
+        without such a head.
+        """
+        if self._state is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        entropy = self.world.entropy(self._state.clone())[0].float().cpu().numpy()
+        spec = self.action_spec
+        if spec is None or self.world.action_head is None:
+            return entropy, None
+        _, odds = self.world.action_odds(self._state.clone())
+        return entropy, dict(zip(spec.names, odds[0].tolist(), strict=False))
 
     def _observe(self) -> np.ndarray:
         if self._newest is None:

@@ -17,7 +17,7 @@ from oneiros.data.frames import resize, to_model
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import load, read_config
 from oneiros.models.world import World
-from oneiros.records import Clip
+from oneiros.records import Camera, Clip
 
 STARTS = "starts.safetensors"
 CONTEXT = 8  # frames a dream is given to begin with
@@ -29,6 +29,12 @@ def load_world(path: Path | str, *, device: str = "cpu") -> World:
     if not isinstance(model, World):
         raise ValueError(f"{path} holds a tokenizer; this needs a world (oneiros train world DATA --tokenizer {path})")
     return model.quicken()
+
+
+def depth_camera(run: Path | str) -> Camera | None:
+    """How the depth of this run's frames is coded and seen; None for worlds of colour alone, or of older runs."""
+    told = (read_config(run).get("data") or {}).get("depth_camera")
+    return None if told is None else Camera(**{**told, "classes": tuple(told["classes"])})
 
 
 def find_starts(

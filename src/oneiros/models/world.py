@@ -9,6 +9,7 @@ N codes per frame, m codes per step, D width, A names of actions, W window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -429,6 +430,25 @@ class World(nn.Module):
             raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
         state, features = self.features(state)
         return state, self.action_head.predict(features.mean(1).float(), generator=generator, temperature=temperature)
+
+    @torch.no_grad()
+    def action_odds(self, state: WorldState) -> tuple[WorldState, Tensor]:
+        """How likely the player does each thing next (B, A), see `ActionHead.odds`. See `features` for the state."""
+        if self.action_head is None:
+            raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
+        state, features = self.features(state)
+        return state, self.action_head.odds(features.mean(1).float())
+
+    @torch.no_grad()
+    def entropy(self, state: WorldState) -> Tensor:
+        """How open each code of the newest frame was when its turn came (B, rows, columns): the entropy of the model's
+        prediction, before guidance and temperature, over that of pure chance. Consumes `state`."""
+        layout, batch = self.dynamics.layout, state.batch_size
+        x = self.dynamics.elements(state.codes[:, -1].repeat(1 + state.guided, 1), state.conditions)
+        outputs = state.ring.run(x, [(state.time, step) for step in range(layout.num_steps)])[:batch]
+        logits = self.dynamics.logits(self.dynamics.predictions(outputs)).log_softmax(-1)
+        entropy = -(logits.exp() * logits).sum(-1) / math.log(max(logits.shape[-1], 2))
+        return entropy[:, layout.inverse.to(self.device)].unflatten(1, self.tokenizer.grid)
 
     @torch.no_grad()
     def generate(

@@ -109,6 +109,17 @@ class ActionHead(nn.Module):
         assert isinstance(self.head, KeyDecoder)
         return self.head.generate(features, generator, temperature)
 
+    def odds(self, features: Tensor, *, draws: int = 64) -> Tensor:
+        """features (B, D) -> how likely each choice is, or how often each key is held in so many draws (B, A); for
+        continuous actions their expected values (B, k * A). The same features give the same odds."""
+        if self.spec.kind == "continuous":
+            return self.predict(features)
+        if self.spec.kind == "discrete":
+            return self.head(features).float().softmax(-1)
+        generator = torch.Generator(features.device).manual_seed(0)
+        held = self.predict(features.repeat_interleave(draws, 0), generator=generator, temperature=1.0)
+        return held.view(-1, draws, self.spec.size).float().mean(1)
+
 
 def _choose(logits: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
     if temperature == 0:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.frames import resized
 from oneiros.data.lerobot import Dataset
 from oneiros.models.tokenizer import TokenizerConfig
 from oneiros.recipes.cache import alone, check_room
@@ -76,14 +77,17 @@ class FrameSource:
             )
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
+        height, width, depth = self.config.height, self.config.width, self.config.channels == 4
         origin = {
             "path": str(self.dataset.path),
             "fingerprint": self.dataset.fingerprint(),
+            "environment": self.dataset.info.get("robot_type"),
             "fps": self.dataset.fps,
             "camera": self.dataset.camera(self.camera).name,
-            "height": self.config.height,
-            "width": self.config.width,
-            "depth": self.config.channels == 4,
+            "height": height,
+            "width": width,
+            "depth": depth,
+            "depth_camera": asdict(resized(self.dataset.camera(kind="depth"), height, width)) if depth else None,
             "train": [episode.index for episode in train],
             "held_out": [episode.index for episode in held_out],
         }

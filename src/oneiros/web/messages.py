@@ -27,7 +27,8 @@ A binary frame, little endian, H rows of W pixels:
         12  u32      id of the request
         16  u32      frames since the start
         20  f32      milliseconds that the model took
-        24  f32      mean absolute difference of dream and real environment in 0 .. 255, NaN without the latter
+        24  f32      mean absolute difference of dream and real environment in 0 .. 255; NaN without a real one, and
+                     once its episode has ended, whose last picture then stays
         28  u8       H * W * 3: red, green, blue, row by row
 
 and then, each where its flag says so and each beginning at the next multiple of 4 from the start of the message:
@@ -44,7 +45,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,6 @@ MAX_WAITING = 8  # requests that may wait for their answers
 # Why the server closes a socket. 1009 (too big) and 1012 (the server stops) are the WebSocket standard's own.
 FULL, MALFORMED, FLOOD, IDLE, FAILED = 4000, 4001, 4002, 4003, 4004
 TOO_BIG, STOPPED = 1009, 1012
-
-Action = int | np.ndarray | None
 
 
 class MalformedError(ValueError):
@@ -134,7 +133,7 @@ class Thoughts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A moment as it is shown. rgb, side: uint8 (H, W, 3). depth: float (H, W), metres, non-finite = nothing seen."""
+    """A moment as it is shown. rgb, side: uint8 (H, W, 3). depth: uint16 (H, W), as `millimetres` makes it."""
 
     rgb: np.ndarray
     frame: int
@@ -142,7 +141,8 @@ class Picture:
     over: bool = False
     depth: np.ndarray | None = None
     side: np.ndarray | None = None
-    thoughts: Thoughts | None = field(default=None, compare=False)
+    side_over: bool = False
+    thoughts: Thoughts | None = None
 
 
 def parse(text: str) -> Request:
@@ -176,17 +176,25 @@ def pack(picture: Picture, id: int) -> bytes:
     height, width = picture.rgb.shape[:2]
     flags, parts = 0, [np.ascontiguousarray(picture.rgb).tobytes()]
     if picture.depth is not None:
-        flags, parts = flags | DEPTH, [*parts, _millimetres(picture.depth).tobytes()]
+        flags, parts = flags | DEPTH, [*parts, picture.depth.astype("<u2").tobytes()]
     difference = math.nan
     if picture.side is not None:
         flags, parts = flags | SIDE, [*parts, np.ascontiguousarray(picture.side).tobytes()]
-        difference = float(np.abs(picture.rgb.astype(np.int16) - picture.side).mean())
+        if not picture.side_over:
+            difference = float(np.abs(picture.rgb.astype(np.int16) - picture.side).mean())
     if picture.thoughts is not None:
         flags, parts = flags | THINKS, [*parts, _pack_thoughts(picture.thoughts)]
     if picture.over:
         flags |= OVER
     header = HEADER.pack(MAGIC, VERSION, flags, width, height, 0, id, picture.frame, picture.step_ms, difference)
     return header + b"".join(part + bytes(-len(part) % 4) for part in parts[:-1]) + parts[-1]
+
+
+def millimetres(metres: np.ndarray) -> np.ndarray:
+    """Float metres -> uint16, 65535 where they are not finite."""
+    seen = np.isfinite(metres)
+    whole = np.rint(np.where(seen, metres, 0) * 1000).clip(0, NO_DEPTH - 1)
+    return np.where(seen, whole, NO_DEPTH).astype(np.uint16)
 
 
 def done(id: int, **values: Any) -> str:
@@ -203,11 +211,6 @@ def _pack_thoughts(thoughts: Thoughts) -> bytes:
     entropy = np.rint(thoughts.entropy.clip(0, 1) * 255).astype(np.uint8)
     text = json.dumps({"guess": thoughts.guess}).encode()
     return THOUGHTS.pack(rows, columns, len(text), 0) + entropy.tobytes() + text
-
-
-def _millimetres(metres: np.ndarray) -> np.ndarray:
-    seen = np.isfinite(metres)
-    return np.where(seen, np.rint(np.where(seen, metres, 0) * 1000).clip(0, NO_DEPTH - 1), NO_DEPTH).astype("<u2")
 
 
 def _wants(message: dict[str, Any]) -> Wants:

@@ -1,0 +1,61 @@
+"""What was played, saved as episodes of a LeRobot dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oneiros.web.history import Moment
+from oneiros.web.stage import Stage
+
+if TYPE_CHECKING:
+    from oneiros.data.writer import DatasetWriter
+
+
+class Recorder:
+    """One dataset for all sessions, made when the first of them records. Each episode is written whole."""
+
+    def __init__(self, path: Path, stage: Stage) -> None:
+        self.path, self._stage = path, stage
+        self._writer: DatasetWriter | None = None
+        self._lock = Lock()
+
+    @property
+    def num_episodes(self) -> int:
+        return self._writer.num_episodes if self._writer else 0
+
+    def prepare(self) -> None:
+        """Open the folder. Raises ValueError where it holds something else, OSError where it cannot be written."""
+        from oneiros.data.writer import DatasetWriter
+
+        with self._lock:
+            self._writer = self._writer or DatasetWriter(
+                self.path,
+                fps=max(1, round(self._stage.fps)),
+                cameras=self._stage.cameras,
+                action_spec=self._stage.action_spec,
+                robot_type=self._stage.source,
+            )
+
+    def save(self, moments: Sequence[Moment]) -> None:
+        """Append an episode: row t holds what was seen, and the action that led to the next."""
+        assert self._writer is not None
+        actions = [*(moment.action for moment in moments[1:]), None]
+        with self._lock, self._writer.episode(task=f"play {self._stage.title}") as episode:
+            for moment, action in zip(moments, actions, strict=True):
+                episode.add(images=self._images(moment), action=action)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _images(self, moment: Moment) -> dict[str, Any]:
+        images: dict[str, Any] = {self._stage.cameras[0].name: moment.rgb}
+        if self._stage.depth_camera is not None:
+            assert moment.depth is not None
+            images[self._stage.depth_camera.name] = moment.depth.astype(np.float32) / 1000
+        return images

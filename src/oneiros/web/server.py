@@ -1,0 +1,346 @@
+"""The player's server: one port, the page and its files, and a WebSocket for each player.
+
+The page is served at once, while the world is still being loaded in a thread. Requests are answered one at a time, and
+the page asks for the next frame when it has drawn the last, so nothing can pile up on a slow line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import ipaddress
+import mimetypes
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from oneiros import __version__
+from oneiros.web import messages
+from oneiros.web.recorder import Recorder
+from oneiros.web.session import Session
+from oneiros.web.stage import Stage
+
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """sessions: players at once. idle_seconds: how long a player may say nothing."""
+
+    sessions: int = 8
+    idle_seconds: float = 600.0
+
+
+@dataclass
+class Player:
+    """One connected page."""
+
+    session: Session | None = None
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "player"))
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work, *arguments)
+
+
+class Theatre:
+    """The stage, once it is loaded, and those who play on it."""
+
+    def __init__(self, load: Callable[[], Stage], *, record_to: Path, limits: Limits) -> None:
+        self.limits, self._record_to = limits, record_to
+        self.stage: Stage | None = None
+        self.error: str | None = None
+        self.recorder: Recorder | None = None
+        self.players: dict[str, Player] = {}
+        self._ready = threading.Event()
+        self._load = load
+        threading.Thread(target=self._prepare, daemon=True, name="loading").start()
+
+    def _prepare(self) -> None:
+        try:
+            stage = self._load()
+            stage.turns.run(stage.prepare)
+            self.recorder = Recorder(self._record_to, stage)
+            self.stage = stage
+        except ModuleNotFoundError as error:
+            self.error = f"this needs the package {error.name!r}, which is not installed; see `oneiros doctor`"
+        except Exception as error:  # whatever it is, the page should say it
+            self.error = " ".join(str(error).split()) or type(error).__name__
+        finally:
+            self._ready.set()
+
+    async def ready(self) -> Stage | None:
+        """The stage, or None where it could not be loaded."""
+        while not self._ready.is_set():
+            await asyncio.sleep(0.05)
+        return self.stage
+
+    def close(self) -> None:
+        """Let go of the model's thread and of the recording's folder; players are gone by now."""
+        for player in self.players.values():
+            player.thread.shutdown()
+        if self.recorder is not None:
+            self.recorder.close()
+        if self.stage is not None:
+            self.stage.turns.close()
+
+
+def make_app(theatre: Theatre, *, loopback: bool) -> Starlette:
+    """The application. loopback: answer only to names of this machine, whatever page on the internet asks."""
+    static = _static_files()
+
+    async def page(request: Request) -> Response:
+        return _file(request, "index.html")
+
+    async def file(request: Request) -> Response:
+        return _file(request, request.path_params["name"])
+
+    def _file(request: Request, name: str) -> Response:
+        if not _known_host(request, loopback=loopback):
+            return Response("this player answers to its own machine only", 403)
+        if name not in static:
+            return Response("no such file", 404)
+        content, kind = static[name]
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    async def info(request: Request) -> Response:
+        if not _known_host(request, loopback=loopback):
+            return Response("this player answers to its own machine only", 403)
+        told = {"ready": theatre.stage is not None, "error": theatre.error, "version": __version__}
+        return JSONResponse({**told, **(theatre.stage.info() if theatre.stage else {})}, headers=_HEADERS)
+
+    async def start(request: Request) -> Response:
+        pictures = theatre.stage.pictures if theatre.stage else ()
+        index = request.path_params["index"]
+        if not _known_host(request, loopback=loopback) or index >= len(pictures):
+            return Response("no such start", 404)
+        buffer = io.BytesIO()
+        Image.fromarray(pictures[index]).save(buffer, "PNG")
+        return Response(buffer.getvalue(), media_type="image/png", headers=_HEADERS)
+
+    async def clip(request: Request) -> Response:
+        player = theatre.players.get(request.path_params["session"])
+        ending = request.path_params["ending"]
+        if not _known_host(request, loopback=loopback) or player is None or player.session is None:
+            return Response("no such session", 404)
+        from oneiros.web.clip import KINDS, encode
+
+        if ending not in KINDS:
+            return Response("clips are .mp4 or .gif", 404)
+        try:
+            frames, fps = await player.run(player.session.frames)
+            content = await asyncio.to_thread(encode, frames, ending, fps=fps)
+        except (ValueError, OSError) as error:
+            return Response(str(error), 409)
+        named = {"Content-Disposition": f'attachment; filename="oneiros.{ending}"'}
+        return Response(content, media_type=KINDS[ending], headers={**_HEADERS, **named})
+
+    async def play(websocket: WebSocket) -> None:
+        if not _known_host(websocket, loopback=loopback) or not _same_origin(websocket):
+            await websocket.close()  # before it is accepted: the browser sees 403
+            return
+        await _play(websocket, theatre)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{name}", file),
+            Route("/api/info", info),
+            Route("/api/starts/{index:int}.png", start),
+            Route("/api/clip/{session}.{ending}", clip),
+            WebSocketRoute("/ws", play),
+        ]
+    )
+
+
+async def _play(websocket: WebSocket, theatre: Theatre) -> None:
+    """One player, from greeting to goodbye."""
+    await websocket.accept()
+    limit = theatre.limits.sessions
+    if len(theatre.players) >= limit:
+        reason = f"{limit} players are here already, which is all this machine is set to; try again when one has left"
+        await websocket.close(messages.FULL, reason)
+        return
+    name, player = secrets.token_urlsafe(9), Player()
+    theatre.players[name] = player
+    code, reason = 1000, ""
+    try:
+        code, reason = await _serve(websocket, theatre, player, name)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(code, reason[:120])
+        try:
+            await asyncio.shield(_leave(player))
+        finally:
+            theatre.players.pop(name, None)
+
+
+async def _leave(player: Player) -> None:
+    if player.session is not None:
+        await player.run(player.session.close)
+    player.thread.shutdown(wait=False)
+
+
+async def _serve(websocket: WebSocket, theatre: Theatre, player: Player, name: str) -> tuple[int, str]:
+    """Answer requests in order until the player is gone. Returns why the socket is to be closed."""
+    stage = await theatre.ready()
+    if stage is None or theatre.recorder is None:
+        return messages.FAILED, theatre.error or "the world could not be loaded"
+    try:
+        player.session = await player.run(Session, stage, theatre.recorder)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        return messages.FAILED, str(error)
+    await websocket.send_text(messages.done(0, session=name))
+    waiting: asyncio.Queue[messages.Request] = asyncio.Queue(messages.MAX_WAITING)
+    answering = asyncio.create_task(_answer(websocket, player, waiting))
+    listening = asyncio.create_task(_listen(websocket, waiting, theatre.limits.idle_seconds))
+    try:
+        await asyncio.wait((answering, listening), return_when=asyncio.FIRST_COMPLETED)
+        return listening.result() if listening.done() else answering.result()
+    finally:
+        for task in (answering, listening):
+            task.cancel()
+        await asyncio.gather(answering, listening, return_exceptions=True)
+
+
+async def _listen(websocket: WebSocket, waiting: asyncio.Queue[messages.Request], idle: float) -> tuple[int, str]:
+    """Take requests in. Ends when the player has gone, says nothing for long, or says what no page would."""
+    last = 0
+    while True:
+        try:
+            message = await asyncio.wait_for(websocket.receive(), idle)
+        except TimeoutError:
+            return messages.IDLE, f"nothing was played for {idle:g} seconds; reload the page to go on"
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        text = message.get("text")
+        try:
+            if text is None:
+                raise messages.MalformedError("a message must be text")
+            request = messages.parse(text)
+            if request.id <= last:
+                raise messages.MalformedError(f"id {request.id} came after {last}; ids must rise")
+            waiting.put_nowait(request)
+        except messages.MalformedError as error:
+            return messages.MALFORMED, str(error)
+        except asyncio.QueueFull:
+            return messages.FLOOD, f"more than {messages.MAX_WAITING} requests came before their answers"
+        last = request.id
+
+
+async def _answer(websocket: WebSocket, player: Player, waiting: asyncio.Queue[messages.Request]) -> tuple[int, str]:
+    assert player.session is not None
+    while True:
+        answer = await player.run(player.session.answer, await waiting.get())
+        if isinstance(answer, bytes):
+            await websocket.send_bytes(answer)
+        else:
+            await websocket.send_text(answer)
+
+
+def serve(
+    load: Callable[[], Stage],
+    *,
+    record_to: Path,
+    host: str = "127.0.0.1",
+    port: int = 7700,
+    limits: Limits = Limits(),
+    opened: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve until Ctrl-C. load: makes the stage; called once, in a thread. opened: told the address as soon as the page
+    can be fetched. Raises OSError where the port is in use or the address is not this machine's."""
+    listener = _bind(host, port)
+    theatre = Theatre(load, record_to=record_to, limits=limits)
+    config = uvicorn.Config(
+        make_app(theatre, loopback=_is_loopback(host)),
+        ws="websockets-sansio",
+        ws_max_size=messages.MAX_REQUEST_BYTES,
+        ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/")
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        theatre.close()
+        listener.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OverflowError:
+        raise ValueError(f"port {port} does not exist; choose 0 to 65535") from None
+    except OSError as error:
+        reason = "is in use by another program" if error.errno == 98 else f"cannot be used ({error.strerror or error})"
+        raise OSError(
+            f"port {port} of {host} {reason}; choose another with --port, or 0 for any that is free"
+        ) from None
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+
+
+def _known_host(connection: HTTPConnection, *, loopback: bool) -> bool:
+    """Whether the request means this machine by its own names: a foreign name that leads here is somebody's trick."""
+    name = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+    return not loopback or _is_loopback(name)
+
+
+def _same_origin(websocket: WebSocket) -> bool:
+    origin = websocket.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
+
+
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """The page's files by name, with their kinds. Nothing else is ever served."""
+    folder = resources.files("oneiros.web") / "static"
+    return {
+        entry.name: (entry.read_bytes(), mimetypes.guess_type(entry.name)[0] or "application/octet-stream")
+        for entry in folder.iterdir()
+        if entry.is_file()
+    }

@@ -1,0 +1,246 @@
+"""One player: an env of one's own, what was played in it, and what is asked of it. Runs in a thread of its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from oneiros.web import messages
+from oneiros.web.history import History, Moment
+from oneiros.web.messages import Picture, Request, Wants
+from oneiros.web.recorder import Recorder
+from oneiros.web.stage import Stage
+
+
+class Session:
+    """Answers requests one at a time. `close` must follow, in the same thread."""
+
+    def __init__(self, stage: Stage, recorder: Recorder) -> None:
+        self._stage, self._recorder, self._turns = stage, recorder, stage.turns
+        self._env: Any = self._turns.run(stage.make_env)
+        self._beside: Any = None
+        self._history = History(stage.max_rewind)
+        self._at = -1  # the frame that is shown
+        self._live = -1  # the frame that the env itself is at
+        self._with_side = False  # whether the real environment plays along in this episode
+        self._sampling = stage.sampling
+        self._recorded_from: int | None = None
+
+    def answer(self, request: Request) -> bytes | str:
+        """The message to send back. Whatever cannot be done becomes a refusal of one line."""
+        try:
+            match request:
+                case messages.Step():
+                    self._step(request.action)
+                case messages.Reset():
+                    self._reset(request.start, request.seed)
+                case messages.Rewind():
+                    self._rewind(request.frame)
+                case messages.SetSampling():
+                    return messages.done(request.id, sampling=self._set_sampling(dict(request.values)))
+                case messages.SetSide():
+                    return messages.done(request.id, side=self._set_side(request.on))
+                case messages.SetRecording():
+                    return messages.done(request.id, **self._set_recording(request.on))
+            return messages.pack(self._picture(request.wants), request.id)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            return messages.refused(request.id, str(error))
+
+    def frames(self) -> tuple[np.ndarray, float]:
+        """What was played up to the frame that is shown, uint8 (F, H, W, 3), and frames a second."""
+        if self._at < 0:
+            raise ValueError("nothing was played yet")
+        moments = list(self._history.span(self._history.oldest, self._at))
+        if all(moment.side is not None for moment in moments):
+            return np.stack([np.concatenate([m.rgb, m.side], 1) for m in moments]), self._stage.fps  # type: ignore[list-item]
+        return np.stack([moment.rgb for moment in moments]), self._stage.fps
+
+    def close(self) -> None:
+        """Save what is being recorded, and let go of the envs."""
+        try:
+            self._finish_recording()
+        finally:
+            self._turns.run(self._env.close)
+            if self._beside is not None:
+                self._beside.close()
+
+    # -- playing -------------------------------------------------------------------------------------------------
+
+    def _reset(self, start: int | None, seed: int | None) -> None:
+        recording = self._recorded_from is not None
+        self._finish_recording()
+        seed = random.randrange(2**31) if seed is None else seed
+        options = None if start is None else {"start": start}
+        side = None
+        if self._beside is not None:
+            options = {"context": self._beside.context(seed=seed)}
+            side = self._beside.render()
+        self._turns.run(lambda: self._env.reset(seed=seed, options=options))
+        self._history, self._at = History(self._stage.max_rewind), 0
+        self._with_side, self._live = self._beside is not None, 0
+        self._recorded_from = 0 if recording else None
+        self._history.append(Moment(**self._seen(), side=side, snapshots=self._snapshots()))
+
+    def _step(self, action: Any) -> None:
+        if self._at < 0:
+            raise ValueError("nothing has begun; reset first")
+        if self._history[self._at].over:
+            raise ValueError("the episode is over; reset, or rewind and go on differently")
+        taken = checked_action(action, self._stage.action_spec)
+        self._catch_up()
+        self._history.cut(self._at)
+        self._history.append(self._advance(taken, self._sampling, self._history[self._at]))
+        self._at = self._live = self._at + 1
+        if self._recorded_from is not None and self._at - self._recorded_from >= self._stage.max_rewind - 1:
+            self._finish_recording()
+            self._recorded_from = self._at
+
+    def _advance(self, action: Any, sampling: Any, before: Moment, *, keep: bool = True) -> Moment:
+        """Step the env, and beside it the real one, which a dream's own thread leaves time for."""
+        frame = self._live + 1
+        dreamed = self._turns.begin(self._timed_step, action, sampling)
+        side, side_over = before.side, before.side_over
+        if self._with_side and not side_over:
+            _, _, terminated, truncated, _ = self._beside.step(action)
+            side, side_over = self._beside.render(), terminated or truncated
+        seen, over, step_ms = dreamed()
+        snapshots = self._snapshots() if keep and self._history.wants_snapshot(frame) else None
+        return Moment(
+            **seen,
+            action=action,
+            sampling=sampling,
+            over=over,
+            step_ms=step_ms,
+            side=side,
+            side_over=side_over,
+            snapshots=snapshots,
+        )
+
+    def _timed_step(self, action: Any, sampling: Any) -> tuple[dict[str, Any], bool, float]:
+        if sampling is not None:
+            self._env.sampling = sampling
+        began = time.perf_counter()
+        _, _, terminated, truncated, _ = self._env.step(action)
+        step_ms = (time.perf_counter() - began) * 1e3
+        return self._seen(), terminated or truncated, step_ms
+
+    def _seen(self) -> dict[str, np.ndarray | None]:
+        depth = self._env.depth()
+        return {"rgb": np.array(self._env.render()), "depth": None if depth is None else messages.millimetres(depth)}
+
+    def _snapshots(self) -> tuple[Any, Any]:
+        return self._turns.run(self._env.snapshot), self._beside.snapshot() if self._with_side else None
+
+    # -- going back ----------------------------------------------------------------------------------------------
+
+    def _rewind(self, frame: int) -> None:
+        """Show an earlier frame. The env follows only when it is needed, so that one can scrub freely."""
+        self._history[frame]  # raises
+        self._at = frame
+
+    def _catch_up(self) -> None:
+        """Bring the env to the frame that is shown: back to a snapshot, and from there as it went before."""
+        if self._live == self._at:
+            return
+        start = self._history.snapshot_before(self._at)
+        dream, real = self._history[start].snapshots or (None, None)
+        self._turns.run(self._env.restore, dream)
+        if self._with_side and real is not None:
+            self._beside.restore(real)
+        self._live = start
+        while self._live < self._at:
+            moment = self._history[self._live + 1]
+            self._advance(moment.action, moment.sampling, self._history[self._live], keep=False)
+            self._live += 1
+
+    # -- what else can be asked ----------------------------------------------------------------------------------
+
+    def _set_sampling(self, values: dict[str, float]) -> dict[str, float]:
+        if self._sampling is None:
+            raise ValueError("a real environment draws nothing; there is no sampling to set")
+        self._sampling = replace(self._sampling, **values)
+        return {name: getattr(self._sampling, name) for name in ("temperature", "min_p", "guidance_scale")}
+
+    def _set_side(self, on: bool) -> bool:
+        """From the next reset on."""
+        if on and self._beside is None:
+            if self._stage.make_beside is None:
+                raise ValueError("the real environment is not at hand; name it with --beside")
+            self._beside = self._stage.make_beside()
+        elif not on and self._beside is not None:
+            self._beside.close()
+            self._beside, self._with_side = None, False
+        return on
+
+    def _set_recording(self, on: bool) -> dict[str, Any]:
+        if on:
+            self._recorder.prepare()
+            self._recorded_from = max(self._at, 0)
+        else:
+            self._finish_recording()
+        return {"recording": on, "episode": self._recorder.num_episodes, "path": str(self._recorder.path)}
+
+    def _finish_recording(self) -> None:
+        """Save what was recorded, if there is anything."""
+        first, last = self._recorded_from, self._at
+        if first is None:
+            return
+        self._recorded_from = None
+        first = max(first, self._history.oldest)
+        if last > first:
+            self._recorder.save(list(self._history.span(first, last)))
+
+    # -- showing -------------------------------------------------------------------------------------------------
+
+    def _picture(self, wants: Wants) -> Picture:
+        moment = self._history[self._at]
+        return Picture(
+            rgb=moment.rgb,
+            frame=self._at,
+            step_ms=moment.step_ms,
+            over=moment.over,
+            depth=moment.depth if wants.depth else None,
+            side=moment.side if wants.side else None,
+            side_over=moment.side_over,
+            thoughts=self._think() if wants.think and self._stage.thoughts else None,
+        )
+
+    def _think(self) -> messages.Thoughts:
+        self._catch_up()
+        entropy, guess = self._turns.run(self._env.think)
+        return messages.Thoughts(entropy, guess)
+
+
+def checked_action(action: Any, spec: Any) -> Any:
+    """An action from JSON as the env takes it. ValueError where it is none; worlds without actions take any."""
+    if spec is None:
+        return 0
+    numbers = action if isinstance(action, list) else [action]
+    if not all(isinstance(number, (int, float)) for number in numbers) or len(numbers) != _width(spec):
+        raise ValueError(f"action {action!r} does not fit; it must be {_wanted(spec)}")
+    values = np.array(numbers, np.float64)
+    allowed = {
+        "discrete": (values % 1 == 0) & (values >= 0) & (values < spec.size),
+        "keys": (values == 0) | (values == 1),
+        "continuous": np.abs(values) < 1e6,
+    }[spec.kind]
+    if not allowed.all():
+        raise ValueError(f"action {action!r} does not fit; it must be {_wanted(spec)}")
+    if spec.kind == "discrete":
+        return int(values[0])
+    return values.astype(bool if spec.kind == "keys" else np.float32)
+
+
+def _width(spec: Any) -> int:
+    return 1 if spec.kind == "discrete" else spec.size
+
+
+def _wanted(spec: Any) -> str:
+    names = ", ".join(spec.names)
+    if spec.kind == "discrete":
+        return f"a number from 0 to {spec.size - 1} ({names})"
+    return f"{spec.size} {'times 0 or 1' if spec.kind == 'keys' else 'finite numbers'} ({names})"
