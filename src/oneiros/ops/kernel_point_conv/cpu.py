@@ -56,7 +56,7 @@ def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) 
         ]
         in_threads(cpu_kernels.backward_queries, calls)
         if wanted.weights:
-            torch.sum(shares, 0, out=of_weights)
+            np.sum(shares.numpy(), axis=0, out=of_weights.numpy())
     if wanted.features:
         ranges = _split(len(of_features), torch.get_num_threads())
         calls = [(*rows, places, factors, above, of_features.numpy()) for rows in ranges]
