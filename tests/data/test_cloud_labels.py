@@ -12,10 +12,10 @@ from pathlib import Path
 import laspy
 import numpy as np
 import pytest
-from cloud_cases import LAS_FILES, PLY_FILES, SHARED, needs_files, random_las, small_cloud
 from plyfile import PlyData
 
 from oneiros.data.clouds import open_cloud, write_cloud, write_labels
+from tests.data.cloud_cases import LAS_FILES, PLY_FILES, SHARED, needs_files, random_las, small_cloud
 
 
 def fields_of(path: Path) -> dict[str, np.ndarray]:

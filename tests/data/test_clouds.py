@@ -5,11 +5,11 @@ from dataclasses import replace
 import laspy
 import numpy as np
 import pytest
-from cloud_cases import LAS_FILES, SHARED, needs_files, random_las, small_cloud
 from plyfile import PlyData
 
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.clouds import Cloud, open_cloud, write_cloud
+from tests.data.cloud_cases import LAS_FILES, SHARED, needs_files, random_las, small_cloud
 
 FORMATS = ("las", "laz", "ply", "npy")
 

@@ -64,10 +64,12 @@ def make_cells(cloud: Cloud, grid: float, features: Sequence[str], labels: np.nd
         off come intensity as the file has it, return_number / number_of_returns and number_of_returns, colours in
         [0, 1].
     labels: int64 (N,), -1 = not learned from.
-    Raises ValueError for a cloud without points, one that lacks a feature, or one too far extended for its grid.
+    Raises ValueError for a cloud without points, one that lacks a feature or has one that is no number, or one too far
+    extended for its grid.
     """
     if not len(cloud):
         raise ValueError(f"{cloud.path}: holds no points")
+    _check_extent(cloud, grid)
     columns = []
     for name in features:
         values = _values(cloud, name, constant=True)
@@ -97,7 +99,20 @@ def _values(cloud: Cloud, name: str, *, constant: bool = False) -> np.ndarray | 
         found = values[name][:, None] if name in values else None
     if found is None or (not constant and len(found) and (found == found[:1]).all()):
         return None
+    if not np.isfinite(found).all():
+        row, channel = np.argwhere(~np.isfinite(found))[0]
+        raise ValueError(f"{cloud.path}: point {row}: {name} is {found[row, channel]}; it must be a number")
     return found.astype(np.float32)
+
+
+def _check_extent(cloud: Cloud, grid: float) -> None:
+    width, depth = np.ptp(cloud.xyz[:, :2], axis=0)
+    side = _RASTER * grid
+    if (width / side + 2) * (depth / side + 2) > _LARGEST_RASTER:
+        raise ValueError(
+            f"{cloud.path}: extends over {width:,.0f} x {depth:,.0f}, too much for cells of {grid:g}; are its units "
+            "those of the training data, and does a point lie far from all others?"
+        )
 
 
 def _heights(xyz: np.ndarray, grid: float) -> np.ndarray:
@@ -108,11 +123,6 @@ def _heights(xyz: np.ndarray, grid: float) -> np.ndarray:
     places = np.floor(xyz[:, :2] / side).astype(np.int64)
     places -= places.min(0)  # of a raster that is fixed in the world, as the origin is
     rows, columns = (places.max(0) + 1).tolist()
-    if rows * columns > _LARGEST_RASTER:
-        raise ValueError(
-            f"a cloud of {rows * side:,.0f} x {columns * side:,.0f} is too large for cells of {grid:g}; are its units "
-            "those of the training data, and does a point lie far from all others?"
-        )
     keys = places[:, 0] * columns + places[:, 1]
     order = np.lexsort((xyz[:, 2], keys))
     used, starts, counts = np.unique(keys[order], return_index=True, return_counts=True)

@@ -62,7 +62,19 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> Grouping:
         raise ValueError(f"--classes {text}: a segmenter needs at least two classes, such as 2,3-5,6")
     if names and len(names) != len(codes):
         raise ValueError(f"--names gives {len(names)} names for the {len(codes)} classes of --classes {text}")
+    _check_names(names)
     return Grouping(tuple(names) or tuple(_name(group) for group in codes), codes)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Probabilities are attributes of these names, with _ for blanks."""
+    seen = set()
+    for name in names:
+        if not name.strip():
+            raise ValueError("--names: a class has no name")
+        if (plain := name.replace(" ", "_")) in seen:
+            raise ValueError(f"--names: {name} names two classes")
+        seen.add(plain)
 
 
 def _codes(part: str) -> tuple[int, ...]:
