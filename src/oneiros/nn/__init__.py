@@ -4,12 +4,16 @@ from importlib import import_module
 
 # found on first use: most of what is here needs neither the kernels nor the readers of clouds
 _HOMES = {
+    "GeometryVideoFormer": "oneiros.nn.video_former",
     "KPConvX": "oneiros.nn.kpconvx",
     "PointEncoder": "oneiros.nn.point_encoder",
     "PointUNet": "oneiros.nn.point_unet",
     "PointUNetConfig": "oneiros.nn.point_unet",
+    "VideoFormer2D": "oneiros.nn.video_former",
+    "VideoFormer3D": "oneiros.nn.video_former",
+    "alignment_loss": "oneiros.nn.alignment",
 }
-_MODULES = ("kernel_points",)
+_MODULES = ("attention", "kernel_points")
 
 
 def __getattr__(name: str):
