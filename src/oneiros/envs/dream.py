@@ -115,17 +115,18 @@ class Dream(gym.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        start, clip = (options or {}).get("start"), (options or {}).get("context")
-        if start is None and clip is None:
-            start = int(self.np_random.integers(len(self.starts)))
+        clip, told = (options or {}).get("context"), {}
         if clip is None:
+            start = (options or {}).get("start")
+            if start is None:
+                start = int(self.np_random.integers(len(self.starts)))
             if not 0 <= start < len(self.starts):
                 raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
-            clip = self.starts[start]
+            clip, told = self.starts[start], {"start": start}
         self._generator.manual_seed(int(self.np_random.integers(2**62)))
         self._state = self.world.init(clip)
         self._steps, self._newest = 0, clip.frames[0, -1]
-        return self._observe(), {**({} if start is None else {"start": start}), **self._depth()}
+        return self._observe(), {**told, **self._depth()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:

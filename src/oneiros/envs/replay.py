@@ -42,9 +42,10 @@ class Replayed:
         return self._observation, info
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        self._observation, *rest = self._env.step(action)
+        outcome = self._env.step(action)
+        self._observation = outcome[0]
         self._done.append(action)
-        return self._observation, *rest
+        return outcome
 
     def render(self) -> np.ndarray:
         return self._env.render()

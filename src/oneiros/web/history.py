@@ -31,7 +31,7 @@ class Moment:
 
 
 class History:
-    """The newest `length` moments of one branch, numbered from the start."""
+    """The newest moments of one branch, `length` at least where there were as many, numbered from the start."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -59,8 +59,7 @@ class History:
         distant = self.newest - _RECENT
         if distant >= self.oldest and distant % _FAR and distant != self.oldest:
             self._moments[distant - self.oldest] = replace(self[distant], snapshots=None)
-        if len(self._moments) > self.length:
-            self._forget()
+        self._forget()
 
     def cut(self, frame: int) -> None:
         """Forget all after this frame."""
@@ -72,6 +71,7 @@ class History:
 
     def _forget(self) -> None:
         """Drop the oldest frames, up to one with a snapshot: whatever is remembered can be gone on from."""
-        kept = next(index for index, moment in enumerate(self._moments) if index and moment.snapshots is not None)
+        spare = range(len(self._moments) - self.length, 0, -1)
+        kept = next((index for index in spare if self._moments[index].snapshots is not None), 0)
         del self._moments[:kept]
         self.oldest += kept

@@ -131,7 +131,7 @@ def make_app(theatre: Theatre, *, loopback: bool) -> Starlette:
         return JSONResponse({**told, **(theatre.stage.info() if theatre.stage else {})}, headers=_HEADERS)
 
     async def start(request: Request) -> Response:
-        pictures = theatre.stage.pictures if theatre.stage else ()
+        pictures = theatre.stage.pictures if theatre.stage else []
         index = request.path_params["index"]
         if not _known_host(request, loopback=loopback) or index >= len(pictures):
             return Response("no such start", 404)
@@ -274,23 +274,29 @@ def serve(
     can be fetched. Raises OSError where the port is in use or the address is not this machine's."""
     listener = _bind(host, port)
     theatre = Theatre(load, record_to=record_to, limits=limits)
-    config = uvicorn.Config(
-        make_app(theatre, loopback=_is_loopback(host)),
-        ws="websockets-sansio",
-        ws_max_size=messages.MAX_REQUEST_BYTES,
-        ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
     opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/")
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(theatre, loopback=_is_loopback(host)).run(sockets=[listener])
     finally:
         theatre.close()
         listener.close()
+
+
+def make_server(theatre: Theatre, *, loopback: bool) -> uvicorn.Server:
+    """The server of the application, as careful with its clients as it has to be."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_app(theatre, loopback=loopback),
+            ws="websockets-sansio",
+            ws_max_size=messages.MAX_REQUEST_BYTES,
+            ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
 
 
 def _bind(host: str, port: int) -> socket.socket:

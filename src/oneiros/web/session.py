@@ -55,9 +55,10 @@ class Session:
         if self._at < 0:
             raise ValueError("nothing was played yet")
         moments = list(self._history.span(self._history.oldest, self._at))
-        if all(moment.side is not None for moment in moments):
-            return np.stack([np.concatenate([m.rgb, m.side], 1) for m in moments]), self._stage.fps  # type: ignore[list-item]
-        return np.stack([moment.rgb for moment in moments]), self._stage.fps
+        sides = [moment.side for moment in moments if moment.side is not None]
+        dreamed = np.stack([moment.rgb for moment in moments])
+        together = len(sides) == len(moments)
+        return np.concatenate([dreamed, np.stack(sides)], 2) if together else dreamed, self._stage.fps
 
     def close(self) -> None:
         """Save what is being recorded, and let go of the envs."""
@@ -83,7 +84,7 @@ class Session:
         self._history, self._at = History(self._stage.max_rewind), 0
         self._with_side, self._live = self._beside is not None, 0
         self._recorded_from = 0 if recording else None
-        self._history.append(Moment(**self._seen(), side=side, snapshots=self._snapshots()))
+        self._history.append(replace(self._seen(), side=side, snapshots=self._snapshots()))
 
     def _step(self, action: Any) -> None:
         if self._at < 0:
@@ -107,30 +108,21 @@ class Session:
         if self._with_side and not side_over:
             _, _, terminated, truncated, _ = self._beside.step(action)
             side, side_over = self._beside.render(), terminated or truncated
-        seen, over, step_ms = dreamed()
+        seen = dreamed()
         snapshots = self._snapshots() if keep and self._history.wants_snapshot(frame) else None
-        return Moment(
-            **seen,
-            action=action,
-            sampling=sampling,
-            over=over,
-            step_ms=step_ms,
-            side=side,
-            side_over=side_over,
-            snapshots=snapshots,
-        )
+        return replace(seen, action=action, sampling=sampling, side=side, side_over=side_over, snapshots=snapshots)
 
-    def _timed_step(self, action: Any, sampling: Any) -> tuple[dict[str, Any], bool, float]:
+    def _timed_step(self, action: Any, sampling: Any) -> Moment:
         if sampling is not None:
             self._env.sampling = sampling
         began = time.perf_counter()
         _, _, terminated, truncated, _ = self._env.step(action)
         step_ms = (time.perf_counter() - began) * 1e3
-        return self._seen(), terminated or truncated, step_ms
+        return replace(self._seen(), over=terminated or truncated, step_ms=step_ms)
 
-    def _seen(self) -> dict[str, np.ndarray | None]:
+    def _seen(self) -> Moment:
         depth = self._env.depth()
-        return {"rgb": np.array(self._env.render()), "depth": None if depth is None else messages.millimetres(depth)}
+        return Moment(np.array(self._env.render()), None if depth is None else messages.millimetres(depth))
 
     def _snapshots(self) -> tuple[Any, Any]:
         return self._turns.run(self._env.snapshot), self._beside.snapshot() if self._with_side else None
