@@ -23,7 +23,7 @@ const WISHES = [
   [/drop/, ["KeyG"]],
   [/crouch/, ["KeyC"]],
 ];
-const SPARE = [..."123456789"].map((digit) => `Digit${digit}`).concat([..."FGHJKLVBXZTYUO"].map((key) => `Key${key}`));
+const SPARE = [..."123456789"].map((digit) => `Digit${digit}`).concat([..."FGHJKLVBXZTYU"].map((key) => `Key${key}`));
 const DIRECTION = /up|down|left|right|forward|back|fire|jump/g;
 
 const CAPS = {

@@ -104,10 +104,7 @@ async function closed(code, reason) {
 
 function drawn(frame) {
   stage.show(frame);
-  if (frame.side) {
-    curve.set(frame.frame, frame.difference);
-    find("apart").textContent = frame.difference.toFixed(1);
-  }
+  if (frame.side) showDifference(frame);
   if (frame.thoughts) showGuess(frame.thoughts.guess);
   const scrub = find("scrub");
   scrub.min = Math.max(0, player.newest - info.max_rewind + 65); // the server forgets up to 64 frames at a time
@@ -116,6 +113,14 @@ function drawn(frame) {
   scrub.disabled = player.newest === 0;
   scrub.style.setProperty("--played", `${(100 * (frame.frame - scrub.min)) / (scrub.max - scrub.min)}%`);
   find("frame").textContent = frame.frame;
+  if (player.state === WAITING) invite();
+}
+
+function showDifference({ frame, difference }) {
+  const ended = Number.isNaN(difference); // the real episode is over, its last picture stays
+  if (!ended) curve.set(frame, difference);
+  find("apart").textContent = ended ? "the real episode is over" : `apart by ${difference.toFixed(1)} of 255, on average per pixel`;
+  find("real-caption").textContent = ended ? "real, over" : "real";
 }
 
 const STATES = {

@@ -98,7 +98,7 @@ function paintHeat(canvas, { rows, columns, entropy }) {
     const place = (value / 255) * (HEAT.length - 1);
     const [from, to] = [HEAT[Math.floor(place)], HEAT[Math.ceil(place)]];
     const mix = from.map((channel, c) => channel + (to[c] - channel) * (place % 1));
-    image.data.set([...mix, 15 + 0.65 * value], index * 4);
+    image.data.set([...mix, 20 + 0.45 * value], index * 4);
   });
   context.putImageData(image, 0, 0);
 }
