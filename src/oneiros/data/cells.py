@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.data.cloud import Cloud
+from oneiros.data.cloud import COLOURS, Cloud, CloudFile
 from oneiros.ops.grid_subsample import grid_subsample
 
 NOT_LEARNED = -1
@@ -24,7 +25,7 @@ _LARGEST_RASTER = 50_000_000
 _ANCHOR = 120  # cells: origins are multiples of it, so that parts of a cloud are cut into the cells of the whole
 
 OPTIONAL_FEATURES = ("intensity", "returns", "colour")
-_CHANNELS = {"intensity": 1, "returns": 2, "colour": 3}
+_ATTRIBUTES = {"intensity": ("intensity",), "returns": ("return_number", "number_of_returns"), "colour": COLOURS}
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,20 @@ class Cells:
 
 def num_channels(features: Sequence[str]) -> int:
     """C for these optional features: the heights come first, always."""
-    return HEIGHT_CHANNELS + sum(_CHANNELS[name] for name in features)
+    return HEIGHT_CHANNELS + sum(len(_ATTRIBUTES[name]) for name in features)
 
 
 def features_of(cloud: Cloud) -> tuple[str, ...]:
     """Which optional features a cloud offers. An attribute that is the same everywhere offers nothing."""
     return tuple(name for name in OPTIONAL_FEATURES if _values(cloud, name) is not None)
+
+
+def attributes_for(file: CloudFile, features: Sequence[str]) -> tuple[str, ...]:
+    """The attributes of a file that optional features are made of. Raises ValueError where it lacks one."""
+    for name in features:
+        if not set(_ATTRIBUTES[name]) <= set(file.attribute_names):
+            raise _lacking(file.path, name)
+    return tuple(attribute for name in features for attribute in _ATTRIBUTES[name])
 
 
 def make_cells(cloud: Cloud, grid: float, features: Sequence[str], labels: np.ndarray | None = None) -> Cells:
@@ -74,7 +83,7 @@ def make_cells(cloud: Cloud, grid: float, features: Sequence[str], labels: np.nd
     for name in features:
         values = _values(cloud, name, constant=True)
         if values is None:
-            raise ValueError(f"{cloud.path}: has no {name}, which the model was trained with")
+            raise _lacking(cloud.path, name)
         columns.append(values)
     origin = np.floor(cloud.xyz.min(0) / (_ANCHOR * grid)) * (_ANCHOR * grid)
     xyz = torch.from_numpy(cloud.xyz - origin)
@@ -85,18 +94,22 @@ def make_cells(cloud: Cloud, grid: float, features: Sequence[str], labels: np.nd
     return Cells(sub.xyz.float(), torch.cat([heights, sub.features], 1), sub.labels, sub.inverse, origin)
 
 
+def _lacking(path: Path | None, name: str) -> ValueError:
+    return ValueError(f"{path}: has no {name}, which the model was trained with")
+
+
 def _values(cloud: Cloud, name: str, *, constant: bool = False) -> np.ndarray | None:
     """float32 (N, channels), or None where the cloud has none or, unless `constant`, all are equal."""
-    values = cloud.attributes
+    if not set(_ATTRIBUTES[name]) <= cloud.attributes.keys():
+        return None
     if name == "colour":
         found = cloud.colours()
     elif name == "returns":
-        if not {"return_number", "number_of_returns"} <= values.keys():
-            return None
-        count = np.maximum(values["number_of_returns"].astype(np.float32), 1)
-        found = np.stack([values["return_number"] / count, count], 1)
+        number, count = (cloud.attributes[each].astype(np.float32) for each in _ATTRIBUTES[name])
+        count = np.maximum(count, 1)
+        found = np.stack([number / count, count], 1)
     else:
-        found = values[name][:, None] if name in values else None
+        found = cloud.attributes[name][:, None]
     if found is None or (not constant and len(found) and (found == found[:1]).all()):
         return None
     if not np.isfinite(found).all():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.data.cells import make_cells, margin_of
+from oneiros.data.cells import attributes_for, make_cells, margin_of
 from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.cloud_labels import check_paths
@@ -30,7 +30,6 @@ from oneiros.records import PointBatch
 
 _BLOCK_POINTS = 500_000  # a block holds about so many, its surroundings not counted
 _CHUNK_POINTS = 1_000_000
-_NEEDED = ("intensity", "return_number", "number_of_returns", *COLOURS)
 
 
 def load_segmenter(run: Path, *, device: str = "cpu") -> Segmenter:
@@ -51,7 +50,9 @@ def label_points(model: Segmenter, cloud: Cloud, wanted: np.ndarray | None = Non
     if wanted is not None:
         needed = torch.zeros(len(cells), dtype=torch.bool)
         needed[cells.inverse[torch.from_numpy(wanted)]] = True
-    batch = PointBatch(cells.xyz, cells.features, None, torch.tensor([0, len(cells)])).to(model.mean.device)
+    xyz = cells.xyz.clone()
+    xyz[:, :2] += torch.from_numpy(cells.origin[:2] % model.config.radius)  # fields, too, stand where the world says
+    batch = PointBatch(xyz, cells.features, None, torch.tensor([0, len(cells)])).to(model.mean.device)
     return model.probabilities(batch, needed).cpu()[cells.inverse]
 
 
@@ -69,9 +70,9 @@ def label_file(
     if not file.num_points:
         raise ValueError(f"{source}: holds no points to label")
     require_metres(file)
-    names = model.config.names
+    attributes, names = attributes_for(file, model.config.features), model.config.names
     with _work_folder(out) as folder:
-        blocks = _Blocks.deal(file, model, folder, track)
+        blocks = _Blocks.deal(file, attributes, model, folder, track)
         labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, (file.num_points,))
         chances = None
         if probabilities:
@@ -128,10 +129,9 @@ class _Blocks:
     full_colour: list[int]  # of each chunk: one part of a cloud may be too dark to tell 8 bits from 16
 
     @classmethod
-    def deal(cls, file: CloudFile, model: Segmenter, folder: Path, track: Track) -> _Blocks:
-        names = tuple(name for name in _NEEDED if name in file.attribute_names)
+    def deal(cls, file: CloudFile, names: tuple[str, ...], model: Segmenter, folder: Path, track: Track) -> _Blocks:
         record = np.dtype([("row", np.int64), ("xyz", np.float64, 3), ("values", np.float32, len(names))])
-        margin = model.config.radius + margin_of(model.config.network.grid)
+        margin = 2 * model.config.radius + margin_of(model.config.network.grid)  # all of every field that sees a block
         blocks = cls(file.path, folder, max(_side(file), margin), margin, record, names, {}, [])
         advance = track("dealing out points", file.num_points)
         row = 0
@@ -168,6 +168,13 @@ class _Blocks:
         points["xyz"] = cloud.xyz
         for column, name in enumerate(self.names):
             points["values"][:, column] = cloud.attributes[name]
+        wrong = ~np.isfinite(points["values"])
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            value = points["values"][row, column]
+            raise ValueError(
+                f"{self.source}: point {first_row + row}: {self.names[column]} is {value}; it must be a number"
+            )
         colours = [full_colour(cloud.attributes[name]) for name in COLOURS if name in cloud.attributes]
         self.full_colour.append(max(colours, default=1))
         places = np.floor(cloud.xyz[:, :2] / self.side).astype(np.int64)
