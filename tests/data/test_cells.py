@@ -117,6 +117,11 @@ def test_features_that_tell_nothing_are_not_offered():
     assert num_channels(()) == make_cells(Cloud(cloud.xyz, {}), 1.0, ()).features.shape[1]
 
 
+def test_an_unknown_feature_is_named():
+    with pytest.raises(ValueError, match="'smell' is no feature; choose from intensity, returns, colour"):
+        num_channels(("intensity", "smell"))
+
+
 def test_a_feature_that_is_constant_in_this_cloud_is_used_all_the_same():
     cloud = having(town(), intensity=np.full(len(town()), 7, np.uint16))
     assert (make_cells(cloud, 1.0, ("intensity",)).features[:, 2] == 7).all()

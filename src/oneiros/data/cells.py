@@ -49,7 +49,9 @@ class Cells:
 
 
 def num_channels(features: Sequence[str]) -> int:
-    """C for these optional features: the heights come first, always."""
+    """C for these optional features: the heights come first, always. Raises ValueError for one that is not known."""
+    if unknown := [name for name in features if name not in OPTIONAL_FEATURES]:
+        raise ValueError(f"{unknown[0]!r} is no feature; choose from {', '.join(OPTIONAL_FEATURES)}")
     return HEIGHT_CHANNELS + sum(len(_ATTRIBUTES[name]) for name in features)
 
 

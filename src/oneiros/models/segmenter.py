@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneiros.data.cells import num_channels
 from oneiros.nn.point_unet import PointUNet, PointUNetConfig
 from oneiros.ops.receptive_fields import receptive_fields
 from oneiros.records import Loss, PointBatch
@@ -46,8 +47,18 @@ class SegmenterConfig:
                 f"names ({len(self.names)}), codes ({len(self.codes)}), writes ({len(self.writes)}) and class_weights "
                 f"({len(self.class_weights)}) need one entry for each class"
             )
-        if not len(self.mean) == len(self.std) == self.network.in_dim:
-            raise ValueError(f"mean, std and the network's in_dim ({self.network.in_dim}) differ in length")
+        if self.network.num_classes != len(self.names):
+            raise ValueError(f"the network's num_classes is {self.network.num_classes}; there are {len(self.names)}")
+        channels = num_channels(self.features)
+        if not channels == len(self.mean) == len(self.std) == self.network.in_dim:
+            raise ValueError(
+                f"features ({channels} channels), mean ({len(self.mean)}), std ({len(self.std)}) and the network's "
+                f"in_dim ({self.network.in_dim}) differ in length"
+            )
+        if not self.radius > 0:
+            raise ValueError(f"radius is {self.radius}; it must be above 0")
+        if self.max_points < 1:
+            raise ValueError(f"max_points is {self.max_points}; it must be at least 1")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SegmenterConfig:
@@ -55,8 +66,8 @@ class SegmenterConfig:
         if unknown:
             raise ValueError(f"unknown fields in the segmenter's config: {', '.join(unknown)}")
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        codes = tuple(tuple(group) for group in values["codes"])
-        return cls(**{**plain, "codes": codes, "network": PointUNetConfig.from_json(values["network"])})
+        codes = tuple(tuple(group) for group in values.get("codes", ()))
+        return cls(**{**plain, "codes": codes, "network": PointUNetConfig.from_json(values.get("network", {}))})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
