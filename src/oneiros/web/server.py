@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import ipaddress
 import mimetypes
@@ -300,6 +301,8 @@ def make_server(theatre: Theatre, *, loopback: bool) -> uvicorn.Server:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port {port} does not exist; choose 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -308,10 +311,9 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
-    except OverflowError:
-        raise ValueError(f"port {port} does not exist; choose 0 to 65535") from None
     except OSError as error:
-        reason = "is in use by another program" if error.errno == 98 else f"cannot be used ({error.strerror or error})"
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use by another program" if taken else f"cannot be used ({error.strerror or error})"
         raise OSError(
             f"port {port} of {host} {reason}; choose another with --port, or 0 for any that is free"
         ) from None
