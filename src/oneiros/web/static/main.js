@@ -154,8 +154,6 @@ function invite() {
 let hush = 0;
 function trouble(sentence) {
   if (player.state === GONE) return;
-  const note = find("recorded");
-  note.textContent = sentence;
   say(sentence);
   clearTimeout(hush);
   hush = setTimeout(() => player.state !== OVER && player.state !== GONE && changed(), 4000);
