@@ -36,6 +36,7 @@ __all__ = ["PRESETS", "SegmenterSettings", "run"]
 
 _FIELD_CELLS = 30  # radius of a receptive field
 _SPACING_SAMPLE = 20_000  # points whose distance to their neighbour is looked at
+_WIDE = 1200  # pixels: small pictures are enlarged towards this width
 _HELD_OUT_SHARE = 0.2  # of a single cloud's length
 _RARE = 0.05  # classes below this share of the cells weigh no more than if they had it
 
@@ -101,21 +102,19 @@ class _Data:
 def _read(settings: SegmenterSettings) -> _Data:
     grouping = parse_classes(settings.classes, settings.names)
     paths = settings.clouds
-    if unknown := sorted(str(path) for path in settings.held_out if path not in paths):
-        raise ValueError(f"--held-out {unknown[0]} is none of the clouds given")
+    held_out = _held_out(paths, settings.held_out)
     clouds = [_open(path) for path in paths]
     counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
     writes = _commonest_codes(grouping, counts)
     labels = [grouping.labels(_classification(cloud)) for cloud in clouds]
     features, grid = _features(clouds), settings.grid or _usual_grid(clouds)
     cells = [make_cells(cloud, grid, features, each) for cloud, each in zip(clouds, labels, strict=True)]
-    held_out = settings.held_out or (() if len(paths) == 1 else paths[-1:])
-    if len(held_out) == len(paths):
-        raise ValueError("--held-out names every cloud; leave some to learn from")
     train = [each for each, path in zip(cells, paths, strict=True) if path not in held_out]
     measured = [each for each, path in zip(cells, paths, strict=True) if path in held_out]
     if not measured:
         train, measured = _cut(cells[0])
+        if not len(measured[0]):
+            raise ValueError(f"{paths[0]}: is too small to hold a part out; name another cloud to measure on")
     origin = {
         "train": [str(path) for path in paths if path not in held_out],
         "held_out": [str(path) for path in held_out],
@@ -127,8 +126,27 @@ def _read(settings: SegmenterSettings) -> _Data:
     return _Data(train, measured, grouping, writes, features, grid, origin)
 
 
+def _held_out(clouds: Sequence[Path], wanted: Sequence[Path]) -> tuple[Path, ...]:
+    """Those of the clouds that are wanted, else the last; none where there is but one, which is cut."""
+    if not clouds:
+        raise ValueError("name at least one classified cloud to learn from")
+    places = [path.resolve() for path in clouds]
+    if twice := [path for path in clouds if places.count(path.resolve()) > 1]:
+        raise ValueError(f"{twice[0]}: is given twice; what is learned from cannot be measured on")
+    if unknown := [path for path in wanted if path.resolve() not in places]:
+        raise ValueError(f"--held-out {unknown[0]} is none of the clouds given")
+    if not wanted:
+        return tuple(clouds[1:][-1:])
+    chosen = {path.resolve() for path in wanted}
+    if len(chosen) == len(clouds):
+        raise ValueError("--held-out names every cloud; leave some to learn from")
+    return tuple(path for path, place in zip(clouds, places, strict=True) if place in chosen)
+
+
 def _open(path: Path) -> Cloud:
     file = open_cloud(path)
+    if not file.num_points:
+        raise ValueError(f"{path}: holds no points")
     require_metres(file)
     return file.read()
 
@@ -203,7 +221,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
         writes=data.writes,
         features=data.features,
         mean=tuple(features.mean(0).tolist()),
-        std=tuple(features.std(0).clamp_min(1e-3).tolist()),
+        std=tuple(features.std(0, correction=0).clamp_min(1e-3).tolist()),
         class_weights=_class_weights(counts),
         radius=settings.radius or _FIELD_CELLS * data.grid,
         max_points=preset["max_points"],
@@ -241,5 +259,7 @@ def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, 
             colours = class_colours(model.config.names)
             pictures.append(triptych(cells.xyz.numpy(), truth.numpy(), predicted.numpy(), colours))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pictures[0]).save(path)
+    picture = Image.fromarray(pictures[0])
+    times = max(1, _WIDE // picture.width)
+    picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST).save(path)
     return {"held_out/miou": confusion.miou, "held_out/accuracy": confusion.accuracy}
