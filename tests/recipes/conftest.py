@@ -1,14 +1,16 @@
-"""A small recorded world: a bright square on a dark floor that moves as told."""
+"""A small recorded world, of a bright square on a dark floor that moves as told; and a few small towns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from oneiros.data.writer import DatasetWriter
-from oneiros.recipes import tokenizer, world
-from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+from oneiros.recipes import segmenter, tokenizer, world
+from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 from oneiros.records import ActionSpec, Camera
+from tests.towns import write_town
 
 SIZE, NUM_EPISODES, LENGTH, NUM_STEPS = 32, 6, 30, 24
 SPEC = ActionSpec("discrete", ("left", "stay", "right"))
@@ -59,6 +61,11 @@ def world_settings(out: Path, **options) -> WorldSettings:
     return WorldSettings(out=out, **{**defaults, **options})
 
 
+def segmenter_settings(clouds: Sequence[Path], out: Path, **options) -> SegmenterSettings:
+    defaults = {"preset": "tiny", "steps": 60, "batch_size": 2, "precision": "float32", "grid": 1.0, "radius": 8.0}
+    return SegmenterSettings(clouds=tuple(clouds), out=out, **{**defaults, **options})
+
+
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory) -> Path:
     return record(tmp_path_factory.mktemp("data") / "squares")
@@ -75,4 +82,17 @@ def tokenizer_run(recording, tmp_path_factory) -> Path:
 def world_run(recording, tokenizer_run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "world"
     world.run(world_settings(out, data=recording, tokenizer=tokenizer_run))
+    return out
+
+
+@pytest.fixture(scope="session")
+def towns(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("towns")
+    return [write_town(folder / f"{seed}.{ending}", seed) for seed, ending in enumerate(("laz", "ply", "npy"))]
+
+
+@pytest.fixture(scope="session")
+def segmenter_run(towns, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "segmenter"
+    segmenter.run(segmenter_settings(towns, out))
     return out

@@ -19,17 +19,17 @@ from oneiros.train.state import load_state
 from tests.recipes.conftest import SIZE, record, tokenizer_settings
 
 
-def run_until_ctrl_c(run, settings, step_to_stop: int) -> None:
-    """Press Ctrl-C while the batch of a step (from 0) is being made."""
-    indices = Order.indices
+def run_until_ctrl_c(run, settings, step_to_stop: int, *, asks: str = "indices") -> None:
+    """Press Ctrl-C while the batch of a step (from 0) is being made, for which the order is asked."""
+    method = getattr(Order, asks)
 
     def interrupting(self, step, samples):
         if step == step_to_stop:
             os.kill(os.getpid(), signal.SIGINT)
-        return indices(self, step, samples)
+        return method(self, step, samples)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Order, "indices", interrupting)
+        patch.setattr(Order, asks, interrupting)
         with pytest.raises(KeyboardInterrupt):
             run(settings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,8 @@ attribute and record stay as they are. Clouds may be larger than memory.
   oneiros segment tiles/*.laz --model runs/segmenter --out labelled/       a copy of each in a folder
   oneiros inspect labelled.laz                                             look at it
 """
+
+_COPC = re.compile(r"\.copc\.laz$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,18 @@ def segment(command: Segment) -> None:
 
 def _targets(command: Segment) -> dict[Path, Path]:
     """The copy of each cloud; checked before anything is loaded."""
+    from oneiros.data.cloud_labels import check_paths
+
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")
     if len(command.clouds) == 1 and not command.out.is_dir():
-        return {command.clouds[0]: command.out}
-    targets = {source: command.out / source.name for source in command.clouds}
+        targets = {command.clouds[0]: command.out}
+    elif command.out.is_file():
+        raise ValueError(f"--out {command.out} is a file; several clouds need a folder for their copies")
+    else:
+        targets = {source: command.out / _COPC.sub(".laz", source.name) for source in command.clouds}
     if len(set(targets.values())) < len(targets):
         raise ValueError("two of the clouds have the same name; give them folders of their own")
+    for source, target in targets.items():
+        check_paths(source, target)
     return targets

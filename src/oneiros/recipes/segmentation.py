@@ -51,6 +51,10 @@ def evaluate_segmenter(
         labels.append((truth.astype(np.int16), predicted.astype(np.int16)))
         advance(1)
 
+    if not confusion.num_points:
+        codes = ", ".join(str(code) for group in grouping.codes for code in group)
+        raise ValueError(f"{', '.join(map(str, paths))}: no point is of a class that {run} knows (codes {codes})")
+
     def shown() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         for path, (truth, predicted) in zip(paths, labels, strict=True):
             yield path.name, open_cloud(path).read(attributes=()).xyz, truth, predicted

@@ -100,6 +100,10 @@ class _Data:
 
 
 def _read(settings: SegmenterSettings) -> _Data:
+    for name in ("grid", "radius"):
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"--{name} is {value}; it must be above 0")
     grouping = parse_classes(settings.classes, settings.names)
     paths = settings.clouds
     held_out = _held_out(paths, settings.held_out)

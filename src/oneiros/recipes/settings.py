@@ -264,7 +264,7 @@ class WorldSettings(Settings):
 class SegmenterSettings(Settings):
     """Learn to classify the points of clouds, such as airborne lidar, from clouds that are classified already."""
 
-    clouds: tyro.conf.Positional[tuple[Path, ...]]
+    clouds: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Classified clouds: LAS, LAZ (COPC too), PLY, npy."""
 
     classes: str = "2,3-5,6"
