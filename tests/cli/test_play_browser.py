@@ -19,7 +19,14 @@ websockets = pytest.importorskip("websockets")
 from oneiros.data.lerobot import Dataset  # noqa: E402
 from tests.dot_runs import save_world, write_dataset  # noqa: E402
 
-TELL_MODULES = "import sys\nfrom oneiros.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    print('MODULES', *sys.modules)"
+TELL_MODULES = """
+import sys
+from oneiros.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("MODULES", *sys.modules)
+"""
 
 
 @pytest.fixture(scope="module")
