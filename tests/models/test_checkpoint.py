@@ -178,6 +178,13 @@ def test_folders_that_are_no_runs_are_refused(tmp_path):
         save(nn.Linear(2, 2), tmp_path)
 
 
+@pytest.mark.parametrize("device", ["gameboy", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(tmp_path, device):
+    save(pixel_tokenizer(), tmp_path)
+    with pytest.raises(ValueError, match=f"^device '{device}' cannot hold the model: "):
+        load(tmp_path, device=device)
+
+
 def test_a_worlds_tokenizer_is_no_world(tmp_path):
     world = pixel_world()
     save(world, tmp_path / "run")

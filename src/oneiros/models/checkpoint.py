@@ -53,7 +53,8 @@ def load(
 ) -> Model:
     """The model of a run folder, in eval mode. codec: the caller's own, for a tokenizer that was built with one.
 
-    Raises ValueError, in one line, for a folder that is no run or whose files are missing or damaged.
+    Raises ValueError, in one line, for a folder that is no run, whose files are missing or damaged, and for a device
+    that is not there.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -83,7 +84,11 @@ def load(
     model.load_state_dict(weights, strict=False)
     if isinstance(model, Tokenizer) and model.quantiser is not None:
         model.start_codebook(model.codebook)
-    return model.to(device).eval()
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # what torch says of a device that it does not know or have
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {str(device)!r} cannot hold the model: {reason}") from None
 
 
 def read_config(folder: Path | str) -> dict[str, Any]:
