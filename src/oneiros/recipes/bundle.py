@@ -1,0 +1,54 @@
+"""A world's run folder made small enough to ship: `python -m oneiros.recipes.bundle RUN OUT`.
+
+Weights are kept in 16 bits, which play rounds them to anyway where blocks run in bf16; what only training needs is left
+out. The result is loaded and played like any other run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from oneiros.models.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load, read_config
+from oneiros.models.world import World
+from oneiros.recipes.held_out import STARTS
+
+
+def bundle(run: Path, out: Path) -> int:
+    """Write `out`, a new folder; returns its size in bytes.
+
+    Raises ValueError for a run that is no world, or an `out` that exists.
+    """
+    if not isinstance(load(run), World):
+        raise ValueError(f"{run} holds no world")
+    if out.exists():
+        raise ValueError(f"{out} exists; name a new folder")
+    for folder in (Path(), Path(TOKENIZER)):
+        (out / folder).mkdir(parents=True)
+        (out / folder / CONFIG).write_text(json.dumps(_without_paths(read_config(run / folder)), indent=2) + "\n")
+        save_file(_halved(load_file(run / folder / WEIGHTS)), out / folder / WEIGHTS)
+    shutil.copy(run / STARTS, out / STARTS)
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """What was trained and on what, but not where on a disk it lay."""
+    data = {name: value for name, value in config.get("data", {}).items() if name != "path"}
+    return {"kind": config["kind"], "model": config["model"], "data": data}
+
+
+def _halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    halved = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
+    if broken := [name for name, tensor in halved.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{broken[0]} does not fit into 16 bits")
+    return halved
+
+
+if __name__ == "__main__":
+    print(f"{bundle(Path(sys.argv[1]), Path(sys.argv[2])) / 1e6:.1f} MB")
