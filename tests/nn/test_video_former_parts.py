@@ -94,7 +94,9 @@ def test_masks_broadcast(shape):
     mask = randn(*shape, seed=3) if shape else torch.tensor(0.5).double()
     full = mask.expand(2, 3, 6, 6).clone()
     torch.testing.assert_close(attention(x, mask=mask), attention(x, mask=full))
-    torch.testing.assert_close(attention(x, mask=mask.float()), attention(x, mask=full.float()))
+    for dtype in (torch.float32, torch.bfloat16):  # of any precision
+        rounded = full.to(dtype).double()
+        torch.testing.assert_close(attention(x, mask=mask.to(dtype)), attention(x, mask=rounded))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
