@@ -16,7 +16,10 @@ _PUBLIC = {
     "DatasetWriter": "oneiros.data.writer",
     "Tokenizer": "oneiros.models.tokenizer",
     "World": "oneiros.models.world",
+    "Segmenter": "oneiros.models.segmenter",
     "load": "oneiros.models.checkpoint",
+    "open_cloud": "oneiros.data.clouds",
+    "KPConvX": "oneiros.nn.kpconvx",
     "Dream": "oneiros.envs.dream",
     "make_env": "oneiros.envs.make",
 }
