@@ -165,7 +165,7 @@ def test_config_goes_through_json():
         ({"names": ("ground",)}, r"names \(1\), codes \(3\)"),
         ({"writes": (2, 5)}, r"writes \(2\)"),
         ({"class_weights": (1.0,) * 4}, r"class_weights \(4\) need one entry for each class"),
-        ({"mean": (0.0,)}, r"features \(5 channels\), mean \(1\), .* in_dim \(5\) differ"),
+        ({"mean": (0.0,)}, r"mean, std and the network's in_dim \(5\) differ"),
         ({"network": replace(segmenter_config().network, num_classes=2)}, "num_classes is 2; there are 3"),
         ({"radius": 0.0}, "radius is 0.0; it must be above 0"),
         ({"max_points": 0}, "max_points is 0; it must be at least 1"),
@@ -195,8 +195,6 @@ DAMAGE = {
     "another width": rewrite(network={**segmenter_config().to_json()["network"], "dims": [16, 16]}),
     "a width that is a word": rewrite(network={**segmenter_config().to_json()["network"], "dims": ["a", "b"]}),
     "a radius that is a word": rewrite(radius="wide"),
-    "an unknown feature": rewrite(features=["intensity", "smell"]),
-    "features that do not add up": rewrite(features=["intensity"]),
     "more": rewrite(speed=3),
 }
 

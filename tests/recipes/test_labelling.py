@@ -276,4 +276,12 @@ def test_only_a_segmenters_run_will_do(tmp_path):
         load_segmenter(tmp_path / "world")
     with pytest.raises(ValueError, match="is no run folder"):
         load_segmenter(tmp_path)
-    assert load_segmenter(save_segmenter(tmp_path / "run")).num_classes == 3
+    run = save_segmenter(tmp_path / "run")
+    assert load_segmenter(run).num_classes == 3
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(config.replace('"returns"', '"smell"'))
+    with pytest.raises(ValueError, match="'smell' is no feature; choose from intensity, returns, colour"):
+        load_segmenter(run)
+    (run / "config.json").write_text(config.replace('"returns"', '"colour"'))
+    with pytest.raises(ValueError, match="heights, intensity, colour are not the 5 features that its network takes"):
+        load_segmenter(run)

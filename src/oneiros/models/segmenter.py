@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneiros.data.cells import num_channels
 from oneiros.nn.point_unet import PointUNet, PointUNetConfig
 from oneiros.ops.receptive_fields import receptive_fields
 from oneiros.records import Loss, PointBatch
@@ -49,12 +48,8 @@ class SegmenterConfig:
             )
         if self.network.num_classes != len(self.names):
             raise ValueError(f"the network's num_classes is {self.network.num_classes}; there are {len(self.names)}")
-        channels = num_channels(self.features)
-        if not channels == len(self.mean) == len(self.std) == self.network.in_dim:
-            raise ValueError(
-                f"features ({channels} channels), mean ({len(self.mean)}), std ({len(self.std)}) and the network's "
-                f"in_dim ({self.network.in_dim}) differ in length"
-            )
+        if not len(self.mean) == len(self.std) == self.network.in_dim:
+            raise ValueError(f"mean, std and the network's in_dim ({self.network.in_dim}) differ in length")
         if not self.radius > 0:
             raise ValueError(f"radius is {self.radius}; it must be above 0")
         if self.max_points < 1:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.data.cells import attributes_for, make_cells, margin_of
+from oneiros.data.cells import attributes_for, make_cells, margin_of, num_channels
 from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.cloud_labels import check_paths
@@ -33,10 +33,13 @@ _CHUNK_POINTS = 1_000_000
 
 
 def load_segmenter(run: Path, *, device: str = "cpu") -> Segmenter:
-    """The segmenter of a run folder. ValueError when it is none."""
+    """The segmenter of a run folder. ValueError when it is none, or one of other features than those that we know."""
     model = load(run, device=device)
     if not isinstance(model, Segmenter):
         raise ValueError(f"{run} holds a {type(model).__name__.lower()}; this needs a segmenter")
+    features, in_dim = model.config.features, model.config.network.in_dim
+    if num_channels(features) != in_dim:
+        raise ValueError(f"{run}: heights, {', '.join(features)} are not the {in_dim} features that its network takes")
     return model
 
 
