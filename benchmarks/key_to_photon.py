@@ -27,7 +27,7 @@ from contextlib import contextmanager
 import numpy as np
 from selenium import webdriver
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+FLAGS = ("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync", "--hide-scrollbars")
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
 OBSERVE = """
     window.seen = [];
@@ -39,10 +39,20 @@ OBSERVE = """
 
 
 @contextmanager
-def player(run: str | None) -> Iterator[tuple[str, float]]:
+def player(run: str | None, *flags: str) -> Iterator[tuple[str, float]]:
     """The page's address, and when the command was given."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "oneiros.cli", "play", *([run] if run else []), "--port", "0", "--no-browser"]
+    command = [
+        sys.executable,
+        "-m",
+        "oneiros.cli",
+        "play",
+        *([run] if run else []),
+        "--port",
+        "0",
+        "--no-browser",
+        *flags,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -55,11 +65,11 @@ def player(run: str | None) -> Iterator[tuple[str, float]]:
 
 
 @contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
+def chromium(*flags: str) -> Iterator[webdriver.Chrome]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
-        for flag in (*FLAGS, f"--user-data-dir={folder}", "--window-size=1280,800"):
+        for flag in (*FLAGS, *flags, f"--user-data-dir={folder}", "--window-size=1280,800"):
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         try:
@@ -76,6 +86,12 @@ def wait_for_first_frame(driver: webdriver.Chrome) -> None:
         time.sleep(0.02)
 
 
+def send_key(driver: webdriver.Chrome, kind: str, code: str) -> None:
+    """kind: rawKeyDown or keyUp."""
+    event = {"type": kind, "code": code, "key": code, "windowsVirtualKeyCode": KEYS[code]}
+    driver.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+
+
 def press_keys(driver: webdriver.Chrome, events: int) -> np.ndarray:
     """(events, 2): milliseconds from the key to the painted frame, and those of the model's step."""
     driver.execute_script(OBSERVE)
@@ -83,8 +99,7 @@ def press_keys(driver: webdriver.Chrome, events: int) -> np.ndarray:
     while driver.execute_script("return window.seen.length") < events:
         code = chance.choice(list(KEYS))
         for kind in ("rawKeyDown", "keyUp"):
-            event = {"type": kind, "code": code, "key": code, "windowsVirtualKeyCode": KEYS[code]}
-            driver.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+            send_key(driver, kind, code)
             time.sleep(chance.uniform(0.15, 0.4))
     return np.array(driver.execute_script("return window.seen"))[:events]
 
@@ -95,7 +110,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=500)
     options = parser.parse_args()
 
-    with chromium() as driver, player(options.run) as (address, began):
+    with chromium("--disable-gpu") as driver, player(options.run) as (address, began):
         driver.get(address)
         wait_for_first_frame(driver)
         print(

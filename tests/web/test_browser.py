@@ -314,6 +314,16 @@ def test_a_start_is_chosen_by_its_picture_and_restart_returns_to_it(page, room):
     page.wait(lambda: page.frame == 0 and page.place == STARTS[2], "the same start")
 
 
+def test_a_key_that_stays_held_goes_on_after_a_restart(page, room):
+    page.open(room)
+    with page.holding("ArrowRight"):
+        page.played(10)
+        page.press("KeyR")
+        page.wait(lambda: page.frame < 10, "the restart")
+        page.played(3)
+    assert page.state == "playing"
+
+
 def test_what_is_played_is_recorded_as_a_dataset(page, tmp_path):
     with served(tmp_path / "played") as url:
         page.open(url)

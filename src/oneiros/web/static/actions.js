@@ -6,7 +6,7 @@ const STICK = 0.5; // how far a stick is pushed before it counts as a key
 const DPAD = { 12: "up", 13: "down", 14: "left", 15: "right" };
 const FACE_BUTTONS = [0, 2, 3, 5, 7]; // of a standard gamepad: A, X, Y, right shoulder, right trigger
 
-/** The input for an action spec: {element, key(event), take(), release(), gamepad(pad, time)}.
+/** The input for an action spec: {element, held, key(event), take(), release(), gamepad(pad, time)}.
  *  changed(time, pressed) is called with the time of the event that did it. */
 export function makeActions(spec, changed) {
   if (!spec) return new Nothing();
@@ -15,6 +15,8 @@ export function makeActions(spec, changed) {
 
 /** For worlds trained without actions. */
 class Nothing {
+  held = false;
+
   constructor() {
     this.element = document.createElement("p");
     this.element.className = "quiet";
@@ -54,6 +56,10 @@ export class Keys {
     this.bindings.forEach(({ place }, index) => (place ? cross : rest).append(this.caps[index]));
     this.element.append(...[cross, rest].filter((group) => group.childElementCount));
     this.#listenToPointers();
+  }
+
+  get held() {
+    return this.#sources.size > 0;
   }
 
   /** True when the key of this event belongs to an action. */
@@ -170,6 +176,8 @@ function keycap({ name, cap, place }, index) {
 
 /** Continuous actions: a slider and a field for each dimension. */
 export class Sliders {
+  held = false; // a slider stays where it is; that is no wish to go on
+
   constructor(spec, changed) {
     this.changed = changed;
     this.rest = spec.names.map((_, index) => spec.mean[index] ?? 0);

@@ -137,6 +137,7 @@ export class Player {
     const { message, resolve } = this.#commands.get(what);
     this.#commands.delete(what);
     resolve(await this.#ask(["reset", "rewind"].includes(what) ? { ...message, ...this.wants } : message));
+    if (what === "reset" && this.state === WAITING && this.actions.held) this.play();
   }
 
   async #ask(message, touched = null) {
@@ -145,7 +146,7 @@ export class Player {
     let answer = null;
     try {
       answer = await this.channel.ask(message);
-      if (answer.rgb) this.#show(answer, message.do === "step", sent, touched);
+      if (answer.rgb) this.#show(answer, message.do, sent, touched);
     } catch (error) {
       if (this.state === PLAYING) this.#become(PAUSED);
       this.trouble(error.message);
@@ -155,9 +156,10 @@ export class Player {
     return answer;
   }
 
-  #show(frame, stepped, sent, touched) {
+  #show(frame, what, sent, touched) {
+    const stepped = what === "step";
     this.frame = frame.frame;
-    this.newest = stepped ? frame.frame : Math.max(this.newest, frame.frame);
+    this.newest = what === "rewind" ? Math.max(this.newest, frame.frame) : frame.frame;
     this.drawn(frame);
     if (stepped) this.figures.add(performance.now(), performance.now() - sent);
     if (touched !== null) afterPaint(() => measure(touched, frame.stepMs));
