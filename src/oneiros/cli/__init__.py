@@ -17,7 +17,7 @@ VERBS = {
     "segment": ("segment", "classify the points of clouds, such as airborne lidar"),
     "eval": ("eval", "measure a world on held-out episodes, or a segmenter on held-out clouds"),
     "dream": ("dream", "write a video of a dream beside the real episode"),
-    "play": ("play", "step into the dream"),
+    "play": ("play", "step into the dream, in the browser or here"),
     "demo": ("demo", "all of the above in one go, on ViZDoom"),
 }
 
@@ -33,7 +33,7 @@ def _overview() -> str:
         "  oneiros record doom:health_gathering --episodes 60 --out data\n"
         "  oneiros train tokenizer data --out runs/tokenizer\n"
         "  oneiros train world data --tokenizer runs/tokenizer --out runs/world\n"
-        "  oneiros play runs/world --terminal"
+        "  oneiros play runs/world"
     )
 
 

@@ -27,6 +27,7 @@ NEEDS = {
     "record": {"doom": "for doom:SCENARIO"},
     "train": {"train": ""},
     "eval": {"train": ""},
+    "play": {"web": "for the page; --terminal does without"},
     "demo": {"doom": "", "train": ""},
 }
 
