@@ -1,0 +1,125 @@
+"""What `oneiros play` puts on stage: dreams of colour and depth, dreams that know their environment, and real ones."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from oneiros.cli.play import Play
+from oneiros.cli.play_browser import _stage
+from oneiros.data.depth import depth_to_codes
+from oneiros.data.lerobot import Dataset
+from oneiros.envs import bundled
+from oneiros.models.checkpoint import save
+from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
+from oneiros.models.world import World, WorldConfig
+from oneiros.recipes.episodes import FrameSource
+from oneiros.records import ActionSpec, Camera
+from oneiros.web.messages import HEADER, Reset, Step, Wants
+from oneiros.web.recorder import Recorder
+from oneiros.web.session import Session
+from tests.recipes.conftest import record
+
+KEYS = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
+DEPTH = Camera(
+    "observation.depth.front", 16, 16, "depth", fx=8.0, fy=8.0, cx=7.5, cy=7.5, depth_min=0.4, depth_max=28.0
+)
+METRES = np.linspace(1, 20, 256, dtype=np.float32).reshape(16, 16)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained world of colour and depth."""
+    torch.manual_seed(0)
+    size = {"height": 16, "width": 16, "channels": 4}
+    tokenizer = Tokenizer(TokenizerConfig(**size, codebook_size=16, code_dim=8, codec_width=8, codec_depth=1))
+    config = WorldConfig(action_spec=KEYS, fps=9.0, dim=32, depth=1, head_dim=16, tokens_per_step=2, window=4)
+    folder = tmp_path_factory.mktemp("stage") / "world"
+    told = {"environment": "doom:health_gathering", "depth_camera": asdict(DEPTH)}
+    save(World(config, tokenizer), folder, extra={"data": told})
+    codes = depth_to_codes(METRES, DEPTH)
+    colours = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
+    both = np.stack([codes & 255, codes >> 8], -1).astype(np.uint8)
+    frames = np.concatenate([colours, np.broadcast_to(both, (2, 3, 16, 16, 2))], -1)
+    save_file({"frames": torch.from_numpy(frames)}, folder / "starts.safetensors")
+    return folder
+
+
+def test_a_dream_of_colour_and_depth(run, tmp_path):
+    stage = _stage(Play(run=str(run), threads=1))
+    info = json.loads(json.dumps(stage.info()))
+    assert (info["kind"], info["channels"], info["beside"], info["thoughts"]) == ("dream", 4, True, True)
+    assert info["depth"] == {"min": 0.4, "max": 28.0, "fx": 8.0, "fy": 8.0, "cx": 7.5, "cy": 7.5}
+    assert len(stage.pictures) == info["num_starts"] == 2
+    recorder = Recorder(tmp_path / "played", stage)
+    session = Session(stage, recorder)
+    try:
+        stage.turns.run(stage.prepare)
+        first = session.answer(Reset(1, 0, 1, Wants(depth=True)))
+        assert isinstance(first, bytes)
+        millimetres = np.frombuffer(first, "<u2", 256, 28 + 768).reshape(16, 16)
+        np.testing.assert_allclose(millimetres, METRES * 1000, rtol=0.005)
+        second = session.answer(Step(2, [0, 0, 1], Wants(depth=True, think=True)))
+        assert isinstance(second, bytes)
+        assert HEADER.unpack_from(second)[2] == 1 | 4
+        assert b'"MOVE_FORWARD"' in second
+    finally:
+        session.close()
+        stage.turns.close()
+
+
+def test_depth_and_colour_are_recorded_together(run, tmp_path):
+    from oneiros.web.messages import SetRecording
+
+    stage = _stage(Play(run=str(run), threads=1))
+    recorder = Recorder(tmp_path / "played", stage)
+    session = Session(stage, recorder)
+    session.answer(Reset(1, 0, 1, Wants()))
+    session.answer(SetRecording(2, True))
+    session.answer(Step(3, [0, 0, 1], Wants()))
+    session.close()
+    recorder.close()
+    stage.turns.close()
+    played = Dataset.open(tmp_path / "played", strict=True)
+    assert played.info["robot_type"] == "dream:doom:health_gathering"
+    assert [camera.kind for camera in played.cameras] == ["rgb", "depth"]
+    np.testing.assert_allclose(played.depth(0)[0], METRES, rtol=0.01)
+
+
+def test_a_real_environment():
+    pytest.importorskip("vizdoom")
+    stage = _stage(Play(run="doom:health_gathering", height=30, width=40))
+    info = stage.info()
+    assert (info["kind"], info["width"], info["height"], info["channels"]) == ("env", 40, 30, 4)
+    assert (info["beside"], info["num_starts"], info["sampling"]) == (False, 0, None)
+    assert info["action_spec"]["names"] == list(KEYS.names)
+
+
+def test_training_tells_how_depth_is_coded_and_where_it_comes_from(tmp_path):
+    data = Dataset.open(record(tmp_path / "data", depth=True))
+    config = TokenizerConfig(height=16, width=16, channels=4, codebook_size=16, code_dim=8, codec_width=8)
+    origin = FrameSource(data, config, None, tmp_path / "cache").held_out().origin
+    camera = origin["depth_camera"]
+    assert (camera["height"], camera["depth_max"], camera["kind"]) == (16, 10.0, "depth")
+    assert origin["environment"] == "unknown"
+    flat = FrameSource(data, TokenizerConfig(height=16, width=16), None, tmp_path / "cache").held_out().origin
+    assert flat["depth_camera"] is None
+
+
+def test_a_copy_without_a_world_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="has no world built in; name the run folder of one"):
+        _stage(Play())
+
+
+@pytest.mark.parametrize("run", ["doom:nowhere", "nowhere"])
+def test_what_is_not_there_is_named(run):
+    pytest.importorskip("vizdoom")
+    with pytest.raises(ValueError, match="nowhere"):
+        _stage(Play(run=run))
