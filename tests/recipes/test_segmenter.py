@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from oneiros.data.cells import make_cells
+from oneiros.data.cells import Cells, make_cells
 from oneiros.data.clouds import Cloud, open_cloud, write_cloud
 from oneiros.models.checkpoint import load, read_config
 from oneiros.models.segmenter import Segmenter
@@ -116,6 +116,14 @@ def test_only_a_segmenter_is_begun_with(towns, tmp_path):
     settings = segmenter_settings(towns[:2], tmp_path / "run", warm_start=save_world(tmp_path / "world"))
     with pytest.raises(ValueError, match="world holds no segmenter to begin with"):
         segmenter.run(settings)
+
+
+def test_a_cell_on_the_border_is_learned_from_and_not_measured_on():
+    places = torch.stack([torch.arange(101.0), torch.zeros(101), torch.zeros(101)], 1)[torch.randperm(101)]
+    cells = Cells(places, torch.zeros(101, 2), torch.zeros(101, dtype=torch.int64), torch.arange(101), np.zeros(3))
+    (train,), (held_out,) = _cut(cells)
+    assert sorted(train.xyz[:, 0].tolist()) == list(range(81))
+    assert sorted(held_out.xyz[:, 0].tolist()) == list(range(81, 101))
 
 
 def test_of_a_single_cloud_a_part_is_held_out_that_shares_no_cell(tmp_path):
