@@ -50,8 +50,9 @@ class Recorder:
                 episode.add(images=self._images(moment), action=action)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with self._lock:  # waits for an episode that is being saved
+            if self._writer is not None:
+                self._writer.close()
 
     def _images(self, moment: Moment) -> dict[str, Any]:
         images: dict[str, Any] = {self._stage.cameras[0].name: moment.rgb}

@@ -37,6 +37,7 @@ from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
 from oneiros.web.stage import Stage
 
+_REASON_BYTES = 123  # what a WebSocket's goodbye has room for
 _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -99,8 +100,8 @@ class Theatre:
 
     def close(self) -> None:
         """Let go of the model's thread and of the recording's folder; players are gone by now."""
-        for player in self.players.values():
-            player.thread.shutdown()
+        for player in list(self.players.values()):
+            player.thread.shutdown()  # waits for what it is doing
         if self.recorder is not None:
             self.recorder.close()
         if self.stage is not None:
@@ -192,17 +193,19 @@ async def _play(websocket: WebSocket, theatre: Theatre) -> None:
         pass
     finally:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await websocket.close(code, reason[:120])
-        try:
-            await asyncio.shield(_leave(player))
-        finally:
-            theatre.players.pop(name, None)
+            await websocket.close(code, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+        await asyncio.shield(_leave(theatre, name))
 
 
-async def _leave(player: Player) -> None:
-    if player.session is not None:
-        await player.run(player.session.close)
-    player.thread.shutdown(wait=False)
+async def _leave(theatre: Theatre, name: str) -> None:
+    """Save what is being recorded, and make room. A server that stops waits for it (`Theatre.close`)."""
+    player = theatre.players[name]
+    try:
+        if player.session is not None:
+            await player.run(player.session.close)
+    finally:
+        theatre.players.pop(name, None)
+        player.thread.shutdown(wait=False)
 
 
 async def _serve(websocket: WebSocket, theatre: Theatre, player: Player, name: str) -> tuple[int, str]:
@@ -255,7 +258,8 @@ async def _listen(websocket: WebSocket, waiting: asyncio.Queue[messages.Request]
 async def _answer(websocket: WebSocket, player: Player, waiting: asyncio.Queue[messages.Request]) -> tuple[int, str]:
     assert player.session is not None
     while True:
-        answer = await player.run(player.session.answer, await waiting.get())
+        request = await waiting.get()
+        answer = await player.run(player.session.answer, request)
         if isinstance(answer, bytes):
             await websocket.send_bytes(answer)
         else:
