@@ -67,10 +67,11 @@ with (
     look(driver, PHONE, dark=False, ratio=2)
     driver.get(address)
     bench.wait_for_first_frame(driver)
+    driver.execute_script("document.querySelector('#starts button').click()")
     phone = walk(driver, "ArrowUp").resize((PHONE[0] * DESK[1] // PHONE[1], DESK[1]), Image.Resampling.LANCZOS)
 
 page = Image.new("RGB", (DESK[0] + GAP + phone.width, DESK[1]), "white")
 page.paste(desk, (0, 0))
 page.paste(phone, (DESK[0] + GAP, 0))
-page.quantize(192, dither=Image.Dither.NONE).save(HERE / "player.png", optimize=True)
+page.save(HERE / "player.png", optimize=True)
 print(f"{HERE / 'player.png'}: {(HERE / 'player.png').stat().st_size / 1000:.0f} kB")

@@ -36,7 +36,8 @@ async function described() {
   for (let tries = 0; ; tries += 1) {
     try {
       const told = await (await fetch("/api/info", { cache: "no-store" })).json();
-      find("title").textContent = told.title ?? "";
+      find("title").textContent = (told.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
+      find("title").title = told.title ?? "";
       if (told.error) throw Object.assign(new Error(told.error), { final: true });
       if (told.ready) return told;
       say("Waking the world");
@@ -58,7 +59,7 @@ async function main() {
     find("status").textContent = "failed";
     return say(error.message, "Try again", () => location.reload());
   }
-  document.title = `${info.title} · Oneiros`;
+  document.title = `${find("title").textContent} · Oneiros`;
   document.body.dataset.kind = info.kind;
   actions = makeActions(info.action_spec, (time, pressed) => player.touch(time, pressed));
   find("actions").append(actions.element);
