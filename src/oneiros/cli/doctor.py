@@ -25,9 +25,11 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
 # What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
 NEEDS = {
     "record": {"doom": "for doom:SCENARIO"},
-    "train": {"train": ""},
-    "eval": {"train": ""},
-    "play": {"web": "for the page; --terminal does without"},
+    "inspect": {"points": "for clouds of points"},
+    "clouds": {"points": ""},
+    "train": {"train": "", "points": "for a segmenter"},
+    "segment": {"points": ""},
+    "eval": {"train": "", "points": "for a segmenter"},
     "demo": {"doom": "", "train": ""},
 }
 
