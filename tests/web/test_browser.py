@@ -80,7 +80,9 @@ class Page:
         self.driver.get(url)
         self.wait(lambda: self.state == "waiting" and self.picture().any(), "the first frame")
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    def wait(
+        self, condition: Callable[[], Any], what: str, seconds: float = 120
+    ) -> None:  # for machines with much else to do
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come; the page says {self.said!r}, it is {self.state}"
@@ -199,7 +201,7 @@ def driver(tmp_path_factory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    browser.set_script_timeout(20)
+    browser.set_script_timeout(60)
     yield browser
     browser.quit()
 
