@@ -1,7 +1,4 @@
-"""Which classification codes of a cloud make up the classes that a segmenter learns.
-
-The names of codes are those of the ASPRS LAS specification 1.4, table 17.
-"""
+"""What the classification codes of a cloud mean, and which of them make up the classes that a segmenter learns."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# LAS 1.4, table 17
 ASPRS = {
     0: "never classified",
     1: "unclassified",
@@ -19,9 +17,11 @@ ASPRS = {
     5: "high vegetation",
     6: "building",
     7: "low noise",
+    8: "model key point",
     9: "water",
     10: "rail",
     11: "road surface",
+    12: "overlap",
     13: "wire guard",
     14: "wire conductor",
     15: "transmission tower",

@@ -12,17 +12,12 @@ import laspy
 import numpy as np
 from laspy.vlrs.known import ClassificationLookupVlr
 
+from oneiros.data.classes import ASPRS
 from oneiros.data.cloud import Cloud, CloudFile
 from oneiros.data.cloud_crs import read_crs
 from oneiros.data.cloud_las_head import check_head
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
-# LAS 1.4, table 17
-ASPRS_CLASSES = {
-    **{0: "never classified", 1: "unclassified", 2: "ground", 3: "low vegetation", 4: "medium vegetation"},
-    **{5: "high vegetation", 6: "building", 7: "low noise", 8: "model key point", 9: "water", 10: "rail", 11: "road"},
-    **{12: "overlap", 13: "wire guard", 14: "conductor", 15: "tower", 16: "connector", 17: "bridge", 18: "high noise"},
-}
 
 
 class LasFile(CloudFile):
@@ -57,7 +52,7 @@ class LasFile(CloudFile):
 def _class_names(header: laspy.LasHeader) -> Mapping[int, str]:
     """The file's own names, else those of the standard."""
     own = next((record.lookups for record in header.vlrs if isinstance(record, ClassificationLookupVlr)), {})
-    return {number: name.strip() for number, name in own.items() if name.strip()} or ASPRS_CLASSES
+    return {number: name.strip() for number, name in own.items() if name.strip()} or ASPRS
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import laspy
 import numpy as np
 from laspy.vlrs.known import WktCoordinateSystemVlr
 
+from oneiros.data.classes import ASPRS
 from oneiros.data.cloud import COLOURS, Cloud
 from oneiros.data.cloud_labels import check_range, replacing
-from oneiros.data.cloud_las import ASPRS_CLASSES, compressing
+from oneiros.data.cloud_las import compressing
 from oneiros.data.cloud_table import XYZ, as_table
 
 _SCALE = 0.001
@@ -93,7 +94,7 @@ def _set_crs(header: laspy.LasHeader, crs: str | None) -> None:
 
 def _set_class_names(header: laspy.LasHeader, names: Mapping[int, str]) -> None:
     """As the standard's own record, which has 15 bytes for a name (LAS 1.4, section 4.1.1)."""
-    if not names or dict(names) == ASPRS_CLASSES:
+    if not names or dict(names) == ASPRS:
         return
     entries = [struct.pack("<B15s", number, name.encode("ascii", "replace")) for number, name in names.items()]
     header.vlrs.append(laspy.VLR("LASF_Spec", 0, "Classification lookup", b"".join(entries)))

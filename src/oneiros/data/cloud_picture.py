@@ -30,8 +30,8 @@ _CLASS_COLOURS = {
     "building": (226, 88, 62),
     "low noise": (240, 60, 200),
     "water": (66, 133, 244),
-    "road": (96, 96, 110),
-    "bridge": (248, 200, 70),
+    "road surface": (96, 96, 110),
+    "bridge deck": (248, 200, 70),
 }
 
 
