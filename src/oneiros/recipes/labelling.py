@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.data.cells import attributes_for, make_cells, margin_of, num_channels
+from oneiros.data.cells import Cells, attributes_for, make_cells, margin_of, num_channels
 from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.cloud_labels import check_paths
@@ -53,10 +53,15 @@ def label_points(model: Segmenter, cloud: Cloud, wanted: np.ndarray | None = Non
     if wanted is not None:
         needed = torch.zeros(len(cells), dtype=torch.bool)
         needed[cells.inverse[torch.from_numpy(wanted)]] = True
+    return label_cells(model, cells, needed)[cells.inverse]
+
+
+def label_cells(model: Segmenter, cells: Cells, wanted: Tensor | None = None) -> Tensor:
+    """The same for a cloud's cells: float32 (S, K), wanted: bool (S,)."""
     xyz = cells.xyz.clone()
     xyz[:, :2] += torch.from_numpy(cells.origin[:2] % model.config.radius)  # fields, too, stand where the world says
     batch = PointBatch(xyz, cells.features, None, torch.tensor([0, len(cells)])).to(model.mean.device)
-    return model.probabilities(batch, needed).cpu()[cells.inverse]
+    return model.probabilities(batch, wanted).cpu()
 
 
 def label_file(

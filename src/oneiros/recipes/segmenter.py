@@ -23,10 +23,10 @@ from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.nn.point_unet import PRESETS as NETWORKS
 from oneiros.ops.neighbors import knn
+from oneiros.recipes.labelling import label_cells
 from oneiros.recipes.settings import SEGMENTER_PRESETS as PRESETS
 from oneiros.recipes.settings import SegmenterSettings
 from oneiros.recipes.warm_start import copy_weights
-from oneiros.records import PointBatch
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.log import say
 from oneiros.train.order import Order
@@ -187,8 +187,7 @@ def _usual_grid(clouds: Sequence[Cloud]) -> float:
     for cloud in clouds:
         xyz = torch.from_numpy(cloud.xyz - cloud.xyz.min(0))
         chosen = random.choice(len(xyz), min(len(xyz), _SPACING_SAMPLE), replace=False)
-        one = torch.tensor([0, len(xyz)]), torch.tensor([0, len(chosen)])
-        distances.append(knn(xyz, xyz[chosen], 2, offsets=one[0], query_offsets=one[1])[1][:, 1].median().item())
+        distances.append(knn(xyz, xyz[chosen], 2)[1][:, 1].median().item())
     wanted = 2.5 * float(np.median(distances))
     if not 0 < wanted < np.inf:
         raise ValueError("the clouds' points lie on top of each other; say with --grid how large a cell is to be")
@@ -255,9 +254,7 @@ def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, 
     """Label the held-out cells; measure, and draw the first cloud from above: truth, prediction, errors."""
     confusion, pictures = Confusion(model.num_classes), []
     for cells in held_out:
-        batch = PointBatch(cells.xyz, cells.features, None, torch.tensor([0, len(cells)]))
-        predicted = model.predict(batch.to(model.mean.device)).cpu()
-        truth = _known(cells)
+        predicted, truth = label_cells(model, cells).argmax(1), _known(cells)
         confusion.add(truth, predicted)
         if not pictures:
             colours = class_colours(model.config.names)
