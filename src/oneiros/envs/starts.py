@@ -19,7 +19,7 @@ from oneiros.models.checkpoint import load, read_config
 from oneiros.models.world import World
 from oneiros.records import Camera, Clip
 
-STARTS = "starts.safetensors"
+STARTS = "starts.safetensors"  # in a run folder: beginnings for players without the dataset
 CONTEXT = 8  # frames a dream is given to begin with
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from oneiros.envs.starts import STARTS
 from oneiros.models.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load, read_config
 from oneiros.models.world import World
-from oneiros.recipes.held_out import STARTS
 
 
 def bundle(run: Path, out: Path) -> int:

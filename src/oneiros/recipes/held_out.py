@@ -12,13 +12,13 @@ from torch import Tensor
 from oneiros.data.arrays import pack_codes
 from oneiros.data.depth import MAX_CODE
 from oneiros.data.frames import to_uint8
+from oneiros.envs.starts import CONTEXT, STARTS
 from oneiros.eval.metrics import psnr
 from oneiros.models.world import World
 from oneiros.recipes.pictures import frame_rows, save_strips, spread
 from oneiros.records import Clip, Sampling
 
-NUM_CLIPS, CONTEXT, HORIZON = 8, 8, 8
-STARTS = "starts.safetensors"  # where players find beginnings without the dataset
+NUM_CLIPS, HORIZON = 8, 8
 _DRAWN_CLIPS, _DRAWN_CONTEXT = 3, 3
 _HORIZONS = (1, 4, 8)
 

@@ -56,6 +56,7 @@ HEADER = struct.Struct("<4sBBHHHIIff")
 THOUGHTS = struct.Struct("<HHHH")
 DEPTH, SIDE, THINKS, OVER = 1, 2, 4, 8  # flags
 NO_DEPTH = 65535
+SAMPLING = ("temperature", "min_p", "guidance_scale")  # what of `Sampling` a player may set
 MAX_REQUEST_BYTES = 4096
 MAX_WAITING = 8  # requests that may wait for their answers
 
@@ -162,8 +163,7 @@ def parse(text: str) -> Request:
     if do == "rewind":
         return Rewind(number, _integer(message, "frame", 0, 2**32 - 1), _wants(message))
     if do == "sampling":
-        names = ("temperature", "min_p", "guidance_scale")
-        return SetSampling(number, {name: _number(message, name) for name in names if name in message})
+        return SetSampling(number, {name: _number(message, name) for name in SAMPLING if name in message})
     if do == "side":
         return SetSide(number, _flag(message, "on"))
     if do == "record":

@@ -155,7 +155,7 @@ class Session:
         if self._sampling is None:
             raise ValueError("a real environment draws nothing; there is no sampling to set")
         self._sampling = replace(self._sampling, **values)
-        return {name: getattr(self._sampling, name) for name in ("temperature", "min_p", "guidance_scale")}
+        return {name: getattr(self._sampling, name) for name in messages.SAMPLING}
 
     def _set_side(self, on: bool) -> bool:
         """From the next reset on."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from oneiros.web.messages import SAMPLING
+
 if TYPE_CHECKING:
     from oneiros.records import ActionSpec, Camera, Sampling
 
@@ -101,9 +103,7 @@ class Stage:
             "action_spec": self.action_spec.to_json() if self.action_spec else None,
             "num_starts": len(self.pictures),
             "depth": {name.removeprefix("depth_"): getattr(depth, name) for name in names} if depth else None,
-            "sampling": {name: getattr(sampling, name) for name in ("temperature", "min_p", "guidance_scale")}
-            if sampling
-            else None,
+            "sampling": {name: getattr(sampling, name) for name in SAMPLING} if sampling else None,
             "thoughts": self.thoughts,
             "max_rewind": self.max_rewind,
         }
