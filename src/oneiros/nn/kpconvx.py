@@ -30,7 +30,7 @@ from oneiros.nn import tensor_rules
 from oneiros.nn.batch_norm import BatchNorm
 from oneiros.nn.tensor_rules import Rule, Rules
 from oneiros.ops.kernel_point_conv import kernel_point_conv, kernel_point_geometry
-from oneiros.ops.packed import cloud_offsets
+from oneiros.ops.packed import all_finite, cloud_offsets, extremes
 
 Convolution = Callable[[Tensor, Tensor, Tensor], Tensor]  # features, weights, modulations -> features
 
@@ -230,12 +230,12 @@ class KPConvX(nn.Module):
         if neighbors.is_floating_point() or neighbors.is_complex() or neighbors.dtype == torch.bool:
             raise ValueError(f"neighbors are {neighbors.dtype}; they must be int64 indices")
         if neighbors.numel():
-            low, high = (bound.item() for bound in neighbors.aminmax())
+            low, high = extremes(neighbors)
             if low < -1 or high > count:
                 raise ValueError(
                     f"neighbors run from {low} to {high}; indices lie from -1 to {count}, for {count} points"
                 )
-        if not points.isfinite().all():
+        if not all_finite(points):
             where = tuple((~points.isfinite()).nonzero()[0].tolist())
             raise ValueError(f"points{list(where)} is {points[where].item()}; coordinates must be finite")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from oneiros.ops.packed import all_finite, extremes
 
 INFLUENCES = ("linear", "gaussian", "constant")
 MOST_KERNEL_POINTS = 32767  # their rows are kept in int16
@@ -30,7 +31,7 @@ def check_geometry(
         raise ValueError(f"sigma is {sigma}; expected a finite number other than 0")
     check_neighbors(neighbors, len(queries), len(points))
     for name, tensor in (("points", points), ("queries", queries), ("kernel_points", kernel_points)):
-        if not _all_finite(tensor):
+        if not all_finite(tensor):
             row = int((~torch.isfinite(tensor)).any(1).nonzero()[0, 0])
             raise ValueError(f"{name} row {row} is {tensor[row].tolist()}; coordinates must be finite")
 
@@ -40,7 +41,7 @@ def check_neighbors(neighbors: Tensor, num_queries: int, num_points: int) -> Non
     if neighbors.ndim != 2 or len(neighbors) != num_queries or neighbors.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"neighbors is {_described(neighbors)}; expected int64 ({num_queries}, H), a row per query")
     if neighbors.numel():
-        low, high = _extremes(neighbors)
+        low, high = extremes(neighbors)
         if low < -1 or high > num_points:
             wrong = low if low < -1 else high
             raise ValueError(f"neighbors holds {wrong}; expected 0 to {num_points - 1}, or -1 or {num_points} for none")
@@ -50,7 +51,7 @@ def check_known(nearest: Tensor, influence: Tensor, neighbors: Tensor, num_kerne
     """Raise a ValueError unless a geometry computed before fits these neighbours and kernel points."""
     if nearest.shape != neighbors.shape or influence.shape != neighbors.shape:
         raise ValueError(f"geometry is of neighbors {tuple(nearest.shape)}, not {tuple(neighbors.shape)}")
-    if nearest.numel() and (highest := _extremes(nearest)[1]) >= num_kernel_points:
+    if nearest.numel() and (highest := extremes(nearest)[1]) >= num_kernel_points:
         raise ValueError(f"geometry knows kernel point {highest}; there are {num_kernel_points}")
 
 
@@ -80,21 +81,6 @@ def check_operands(
         raise ValueError(
             f"modulations has {groups} values per kernel point; that does not divide the {channels} channels"
         )
-
-
-# On a CPU numpy looks, on one thread, in a fraction of a millisecond: on a busy machine torch's threads wait for one
-# another a hundred times longer.
-def _all_finite(tensor: Tensor) -> bool:
-    if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
-        return bool(torch.isfinite(tensor).all())
-    return bool(np.isfinite(tensor.detach().numpy()).all())
-
-
-def _extremes(rows: Tensor) -> tuple[int, int]:
-    if rows.device.type != "cpu":
-        low, high = rows.aminmax()
-        return int(low), int(high)
-    return int(rows.numpy().min()), int(rows.numpy().max())
 
 
 def _described(tensor: Tensor) -> str:
