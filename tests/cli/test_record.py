@@ -57,7 +57,7 @@ def test_a_policy_of_ones_own_plays(tmp_path, monkeypatch):
         (["gym:Blackjack-v1", "--depth"], "no depth"),
         (["doom:basic", "--policy", "nowhere:f"], "nowhere"),
         (["doom:basic", "--episodes", "0"], "0 episodes"),
-        (["pong"], "doom:SCENARIO or gym:ENV_ID"),
+        (["pong"], "doom:SCENARIO, metaworld:TASK or gym:ENV_ID"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, message):

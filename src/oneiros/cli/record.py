@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from oneiros.envs.record import Tally
+    from oneiros.records import Camera
 
 DESCRIPTION = """Play episodes and save them as a LeRobot dataset (v3.0).
 
@@ -33,8 +36,8 @@ class Record:
     """The dataset's folder: new, empty, or a dataset of the same environment to append to."""
     episodes: int = 10
     """How many episodes to record."""
-    max_steps: int = 150
-    """An episode ends after so many steps, if the environment has not ended it before."""
+    max_steps: int | None = None
+    """An episode ends after so many steps, if the environment has not ended it before. Default: 150, Meta-World 200."""
     height: int = 64
     """Pixels from top to bottom."""
     width: int = 64
@@ -47,11 +50,18 @@ class Record:
     """Record the class of every pixel too (ViZDoom)."""
     policy: str | None = None
     """module:function, called as f(observation, spec, rng), returns an action; a class is made anew each episode.
-    Default: random actions, each held for 1 to 8 steps."""
+    expert: Meta-World's scripted expert. Default: random actions, each held for 1 to 8 steps."""
     seed: int = 0
     """The same seed gives the same episodes."""
     task: str | None = None
-    """The instruction saved with the episodes. Default: explore and the environment's name."""
+    """The instruction saved with the episodes. Default: the environment's own, else explore and its name."""
+    keep: Literal["success", "all"] | None = None
+    """Which episodes to save: all, or those that reach success, trying anew until there are enough. Default: success
+    with the expert, else all."""
+    expert_noise: float = 0.0
+    """Standard deviation of what is added to each action of the expert; saved is what was done."""
+    camera: Literal["auto", "ray", "renderer"] = "auto"
+    """What draws Meta-World: rays (no OpenGL), MuJoCo's renderer, or that one where MUJOCO_GL is set and works."""
 
 
 def main(arguments: list[str]) -> None:
@@ -61,13 +71,17 @@ def main(arguments: list[str]) -> None:
 def record(command: Record) -> None:
     """Raises ValueError for bad input and OSError for a full disk; episodes already complete stay readable."""
     from oneiros.data.writer import DatasetWriter
-    from oneiros.envs.explore import StickyRandom, load_policy
+    from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env
     from oneiros.envs.record import Tally, record_episode
 
-    if command.episodes < 1 or command.max_steps < 1:
-        raise ValueError(f"{command.episodes} episodes of at most {command.max_steps} steps; both must be at least 1")
-    make_policy = load_policy(command.policy) if command.policy else StickyRandom
+    robot = command.env.startswith("metaworld:")
+    max_steps = command.max_steps if command.max_steps is not None else 200 if robot else 150
+    if command.episodes < 1 or max_steps < 1:
+        raise ValueError(f"{command.episodes} episodes of at most {max_steps} steps; both must be at least 1")
+    if command.policy == "expert" and not robot:
+        raise ValueError(f"{command.env} has no expert; only metaworld:TASK has one")
+    make_policy = load_policy(command.policy) if command.policy not in (None, "expert") else StickyRandom
     env = make_env(
         command.env,
         height=command.height,
@@ -75,7 +89,10 @@ def record(command: Record) -> None:
         frame_skip=command.frame_skip,
         depth=command.depth,
         labels=command.labels,
+        camera=command.camera,
     )
+    if command.policy == "expert":
+        make_policy = partial(Expert, env, noise=command.expert_noise)
     tally = Tally()
     try:
         with (
@@ -96,14 +113,15 @@ def record(command: Record) -> None:
                     writer,
                     make_policy,
                     seed=command.seed,
-                    max_steps=command.max_steps,
-                    task=command.task or f"explore {command.env.partition(':')[2]}",
+                    max_steps=max_steps,
+                    task=command.task or (None if robot else f"explore {command.env.partition(':')[2]}"),
+                    keep=command.keep or ("success" if command.policy == "expert" else "all"),
                 )
                 progress.update(bar, advance=1, speed=f"{tally.frames / (tally.playing + tally.encoding):.0f} frames/s")
     finally:
         env.close()
         if tally.episodes:
-            print(_summary(command, tally))
+            print(_summary(command, tally, env.cameras))
 
 
 def _progress() -> Progress:
@@ -117,21 +135,28 @@ def _progress() -> Progress:
     )
 
 
-def _summary(command: Record, tally: Tally) -> str:
+def _summary(command: Record, tally: Tally, cameras: Sequence[Camera]) -> str:
     lines = [
         f"{tally.episodes} episodes, {tally.frames} frames -> {command.out}",
         f"playing  {_rate(tally.frames, tally.playing)}   (policy, environment, rendering, resizing)",
         f"encoding {_rate(tally.frames, tally.encoding)}   (video, tables, saving)",
     ]
-    if command.depth:
+    if tally.failures:
+        lines.insert(1, f"{tally.failures} more reached no success and were not saved")
+    for camera in cameras:
+        if camera.kind == "depth":
+            lines.append(f"depth    {_depth_summary(command, camera)}")
+        if camera.kind == "labels":
+            lines.append(f"labels   {', '.join(f'{number} {name}' for number, name in enumerate(camera.classes))}")
+    return "\n".join(lines)
+
+
+def _depth_summary(command: Record, camera: Camera) -> str:
+    if command.env.startswith("doom:"):
         from oneiros.envs.doom import depth_summary
 
-        lines.append(f"depth    {depth_summary(command.height, command.width)}")
-    if command.labels:
-        from oneiros.envs.doom import LABELS
-
-        lines.append(f"labels   {', '.join(f'{number} {name}' for number, name in enumerate(LABELS))}")
-    return "\n".join(lines)
+        return depth_summary(command.height, command.width)
+    return f"{camera.depth_min:.1f} to {camera.depth_max:.1f} m (farther reads as {camera.depth_max:.1f})"
 
 
 def _rate(frames: int, seconds: float) -> str:

@@ -49,6 +49,22 @@ class StickyRandom:
         return self._action
 
 
+class Expert:
+    """What the environment's own scripted expert does, who may see more than the policy to be learned.
+
+    noise: standard deviation of what is added to every action, within the action's bounds.
+    """
+
+    def __init__(self, env: Any, *, noise: float = 0.0) -> None:
+        self._advise, self._noise = env.expert_action, noise
+
+    def __call__(self, observation: Mapping[str, np.ndarray], spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:
+        action = self._advise()
+        if self._noise:
+            action = np.clip(action + rng.normal(0, self._noise, action.shape), spec.low, spec.high)
+        return action.astype(np.float32)
+
+
 def load_policy(path: str) -> Callable[[], Policy]:
     """`module:function` or `module:Class` -> a maker of the policy, called once an episode.
 

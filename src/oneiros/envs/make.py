@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from oneiros.records import ActionSpec, Camera
+
+CameraKind = Literal["auto", "ray", "renderer"]
 
 
 class PixelEnv(Protocol):
@@ -41,11 +43,14 @@ def make_env(
     seed: int | None = None,
     depth: bool = False,
     labels: bool = False,
+    camera: CameraKind = "auto",
 ) -> PixelEnv:
-    """The environment `doom:SCENARIO` or `gym:ENV_ID`; `gym:MODULE:ENV_ID` where a module of one's own registers it.
+    """The environment `doom:SCENARIO`, `metaworld:TASK` (also tasks joined by commas, MT10, MT50) or `gym:ENV_ID`;
+    `gym:MODULE:ENV_ID` where a module of one's own registers it.
 
-    height, width: pixels of the images. frame_skip: ViZDoom's tics (default 4), or Gymnasium's steps (default 1), that
-    one step lasts. depth, labels: more cameras, ViZDoom only.
+    height, width: pixels of the images. frame_skip: ViZDoom's tics (default 4), or the simulation's or Gymnasium's
+    steps (default 1), that one step lasts. depth, labels: more cameras, ViZDoom and Meta-World only. camera: what draws
+    Meta-World: `ray` needs no OpenGL, `renderer` is MuJoCo's own, `auto` takes that where MUJOCO_GL is set and works.
 
     Raises ValueError for a name that does not exist, naming near ones, and for an environment that cannot be recorded;
     ModuleNotFoundError when what an environment runs on is not installed.
@@ -56,6 +61,20 @@ def make_env(
 
         skip = 4 if frame_skip is None else frame_skip
         return DoomEnv(identity, height=height, width=width, frame_skip=skip, seed=seed, depth=depth, labels=labels)
+    if family == "metaworld" and identity:
+        from oneiros.envs.metaworld import MetaWorldEnv
+
+        skip = 1 if frame_skip is None else frame_skip
+        return MetaWorldEnv(
+            identity,
+            height=height,
+            width=width,
+            frame_skip=skip,
+            seed=seed,
+            depth=depth,
+            labels=labels,
+            camera=camera,
+        )
     if family == "gym" and identity:
         from oneiros.envs.rendered import RenderedEnv
 
@@ -63,4 +82,6 @@ def make_env(
             raise ValueError(f"{name} is a Gymnasium environment, which renders colour only: no depth, no labels")
         skip = 1 if frame_skip is None else frame_skip
         return RenderedEnv(identity, height=height, width=width, frame_skip=skip, seed=seed)
-    raise ValueError(f"{name!r} is no environment; write doom:SCENARIO or gym:ENV_ID, such as doom:health_gathering")
+    raise ValueError(
+        f"{name!r} is no environment; write doom:SCENARIO, metaworld:TASK or gym:ENV_ID, such as doom:health_gathering"
+    )

@@ -1,0 +1,212 @@
+"""Meta-World's robot arm at a table as a Gymnasium environment, seen by a camera that needs no OpenGL."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from oneiros.envs.metaworld_tasks import LABELS, instruction, label, task_names
+from oneiros.envs.ray_camera import RayCamera, Shot, Sphere
+from oneiros.records import ActionSpec, Camera
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import metaworld
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+    from metaworld.policies import ENV_POLICY_MAP
+
+STEPS_PER_SECOND = 80
+STARTS = 50
+MAX_SIMULATED_STEPS = 500
+_EVALUATION_SEED = 20_240
+_VIEW = "corner4"
+_DEPTH = (0.2, 6.0)
+_GRIPPER_SPAN = 0.1  # metres between the claws that Meta-World counts as open
+
+
+class MetaWorldEnv(gym.Env[Any, Any]):
+    """One task of Meta-World or several in turns: `frame_skip` steps of its simulation (of 1/80 s) a step.
+
+    Actions: continuous, move_x, move_y, move_z, grip in [-1, 1]; held for the whole step.
+    Observations, by name:
+        observation.images.corner4  uint8 (height, width, 3), camera corner4 turned upright
+        observation.depth.corner4   float32 (height, width), metres, with depth=True
+        observation.labels.corner4  uint16 (height, width), indices of `metaworld_tasks.LABELS`, with labels=True
+        observation.state           float32 (4,): the gripper's x, y, z in metres and its opening, 0 to 1
+    A step that reaches success terminates the episode; 500 steps of the simulation truncate it.
+
+    `reset(seed=s)` starts from a state that follows from s alone; `reset(options={"start": i})` from the i-th of 50
+    fixed states for evaluation, which no seed gives. options={"task": name} chooses one of several tasks; without it
+    they take turns.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
+    render_mode = "rgb_array"
+    action_spec = ActionSpec("continuous", ("move_x", "move_y", "move_z", "grip"), low=(-1.0,) * 4, high=(1.0,) * 4)
+    state_names: tuple[str, ...] = ("gripper_x", "gripper_y", "gripper_z", "gripper_opening")
+
+    def __init__(
+        self,
+        spec: str,
+        *,
+        height: int = 64,
+        width: int = 64,
+        frame_skip: int = 1,
+        seed: int | None = None,
+        depth: bool = False,
+        labels: bool = False,
+        camera: Literal["auto", "ray", "renderer"] = "auto",
+    ) -> None:
+        if frame_skip < 1:
+            raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 step of the simulation")
+        if height < 1 or width < 1:
+            raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
+        self.tasks = task_names(spec)
+        self.frame_skip = frame_skip
+        self.fps = max(1, round(STEPS_PER_SECOND / frame_skip))
+        self.metadata = {**self.metadata, "render_fps": self.fps}
+        self._size, self._next, self._scenes = (height, width), 0, {}
+        self._enter(self.tasks[0])
+        self.cameras = _cameras(height, width, self._eye.focal, depth=depth, labels=labels)
+        self.action_space = spaces.Box(-1, 1, (4,), np.float32)
+        observed: dict[str, spaces.Space[Any]] = {camera.name: _space(camera) for camera in self.cameras}
+        observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
+        self.observation_space = spaces.Dict(observed)
+        self._images: dict[str, np.ndarray] = {}
+        super().reset(seed=seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        chosen = options or {}
+        self._enter(self._choose(chosen.get("task")))
+        start = chosen.get("start")
+        if start is not None and not 0 <= start < STARTS:
+            raise ValueError(f"start {start} of {self._task}: there are {STARTS} fixed states, 0 to {STARTS - 1}")
+        self._scene.set_task(_fixed_starts(self._task)[start or 0])
+        if start is None:
+            self._scene.seed(int(self.np_random.integers(2**31)))
+            self._scene.seeded_rand_vec, self._scene._freeze_rand_vec = True, False
+        self._seen, _ = self._scene.reset()
+        self._expert = ENV_POLICY_MAP[self._task]()
+        self._look()
+        return self._observation(), {"success": False, "task": self._task}
+
+    def step(
+        self, action: Any, observe: bool = True
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """observe=False draws nothing: the images are those of the previous observation, the state is the new one."""
+        move = np.asarray(action, np.float32)
+        if move.shape != (4,) or not np.isfinite(move).all():
+            raise ValueError(f"an action is 4 finite numbers ({', '.join(self.action_spec.names)}), got {action}")
+        move, total, success, truncated = move.clip(-1, 1), 0.0, False, False
+        for _ in range(self.frame_skip):
+            self._seen, reward, _, truncated, info = self._scene.step(move)
+            total += float(reward)
+            success = bool(info["success"])
+            if success or truncated:
+                break
+        if observe:
+            self._look()
+        return self._observation(), total, success, bool(truncated), {"success": success, "task": self._task}
+
+    def expert_action(self) -> np.ndarray:
+        """What Meta-World's scripted expert, who knows the goal, would do now: float32 (4,) in [-1, 1]."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.clip(self._expert.get_action(self._seen), -1, 1).astype(np.float32)
+
+    def render(self) -> np.ndarray:
+        """The newest frame, uint8 (height, width, 3)."""
+        return self._images[self.cameras[0].name]
+
+    def close(self) -> None:
+        for scene, _ in self._scenes.values():
+            scene.close()
+
+    def _choose(self, task: str | None) -> str:
+        if task is None:
+            task = self.tasks[self._next % len(self.tasks)]
+            self._next += 1
+        if task not in self.tasks:
+            raise ValueError(f"task {task!r} is none of this environment's: {', '.join(self.tasks)}")
+        return task
+
+    def _enter(self, task: str) -> None:
+        if task not in self._scenes:
+            scene = _quiet_scene(task)
+            height, width = self._size
+            eye = RayCamera(scene.model, _VIEW, height=height, width=width, rolled=True, far=_DEPTH[1])
+            self._scenes[task] = scene, eye
+        self._scene, self._eye = self._scenes[task]
+        self._task, self.task = task, instruction(task)
+        bodies = [self._scene.model.body(body).name for body in self._scene.model.geom_bodyid]
+        # after the geoms come goals (-2 and below) and, as -1, nothing
+        self._label = np.array([*map(label, bodies), *[LABELS.index("Goal")] * 8, 0], np.uint16)
+
+    def _look(self) -> None:
+        model = self._scene.model
+        goals = [
+            Sphere(tuple(position), float(model.site(name).size[0]), tuple(model.site(name).rgba[:3]))
+            for name, position in self._scene._target_site_config
+        ]
+        shot = self._eye.look(self._scene.data, goals)
+        self._images = {camera.name: self._image(camera, shot) for camera in self.cameras}
+
+    def _image(self, camera: Camera, shot: Shot) -> np.ndarray:
+        if camera.kind == "rgb":
+            return shot.rgb
+        return shot.depth if camera.kind == "depth" else self._label[shot.hit]
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        data = self._scene.data
+        span = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos) / _GRIPPER_SPAN
+        state = np.array([*self._scene.get_endeff_pos(), min(span, 1)], np.float32)
+        return {**self._images, "observation.state": state}
+
+
+@cache
+def _fixed_starts(task: str) -> list[Any]:
+    """Meta-World's own benchmark of a task with a fixed seed: 50 initial states and goals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return metaworld.MT1(task, seed=_EVALUATION_SEED).train_tasks
+
+
+def _quiet_scene(task: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ALL_V3_ENVIRONMENTS[task]()
+
+
+def _cameras(height: int, width: int, focal: float, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
+    view = {
+        "height": height,
+        "width": width,
+        "fx": focal,
+        "fy": focal,
+        "cx": (width - 1) / 2,
+        "cy": (height - 1) / 2,
+    }
+    cameras = [Camera(f"observation.images.{_VIEW}", **view)]
+    if depth:
+        near, far = _DEPTH
+        cameras.append(Camera(f"observation.depth.{_VIEW}", kind="depth", **view, depth_min=near, depth_max=far))
+    if labels:
+        cameras.append(Camera(f"observation.labels.{_VIEW}", kind="labels", **view, classes=LABELS))
+    return tuple(cameras)
+
+
+def _space(camera: Camera) -> spaces.Box:
+    size = (camera.height, camera.width)
+    if camera.kind == "rgb":
+        return spaces.Box(0, 255, (*size, 3), np.uint8)
+    if camera.kind == "depth":
+        return spaces.Box(camera.depth_min, camera.depth_max, size, np.float32)
+    return spaces.Box(0, len(LABELS) - 1, size, np.uint16)

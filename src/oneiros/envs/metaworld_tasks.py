@@ -1,0 +1,59 @@
+"""The tasks of Meta-World by name: what they are called in words, and what the bodies of their scenes are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+# The class of every pixel in the labels camera, by number.
+LABELS = ("Background", "Table", "Robot arm", "Gripper", "Object", "Goal")
+
+_BACKGROUND = ("world", "RetainingWall")
+_TABLE = ("tablelink",)
+_ARM = ("controller_box", "pedestal_feet", "torso", "pedestal", "right_arm_base_link", "head", "screen", "mocap")
+_GRIPPER = ("right_hand", "hand", "rightclaw", "rightpad", "leftclaw", "leftpad")
+
+
+def instruction(task: str) -> str:
+    """What a task asks for, in words: drawer-open-v3 -> drawer open."""
+    return task.rpartition("-v")[0].replace("-", " ")
+
+
+def task_names(spec: str) -> tuple[str, ...]:
+    """The tasks that a name of an environment stands for: tasks joined by commas, MT10 or MT50.
+
+    Raises ValueError for a task that does not exist, naming near ones, and for one named twice.
+    """
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3, MT50_V3
+
+    if spec in ("MT10", "MT50"):
+        return tuple(MT10_V3 if spec == "MT10" else MT50_V3)
+    names = tuple(name.strip() for name in spec.split(","))
+    for name in names:
+        if name not in ALL_V3_ENVIRONMENTS:
+            raise ValueError(
+                f"metaworld:{spec}: {name!r} is no task of Meta-World; {_near(name, [*ALL_V3_ENVIRONMENTS])}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"metaworld:{spec} names a task twice; each may come once")
+    return names
+
+
+def label(body: str) -> int:
+    """The number in `LABELS` of whatever belongs to a body of this name. What no scene shares is the task's object."""
+    if body in _BACKGROUND:
+        return LABELS.index("Background")
+    if body in _TABLE:
+        return LABELS.index("Table")
+    if body in _GRIPPER:
+        return LABELS.index("Gripper")
+    if body in _ARM or body.startswith("right_l"):
+        return LABELS.index("Robot arm")
+    return LABELS.index("Object")
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    stem = name.partition("-v")[0]
+    near = difflib.get_close_matches(f"{stem}-v3", names, n=3, cutoff=0.6)
+    near = near or [known for known in names if stem and stem in known][:3]
+    return f"did you mean {' or '.join(near)}?" if near else f"choose from MT10, MT50, {', '.join(names)}"
