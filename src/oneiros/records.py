@@ -1,11 +1,13 @@
 """The data contract: what every part of Oneiros passes to the next, and the protocols they meet.
 
 Legend: B batch, T frames, C channels (3 RGB, 4 RGB + depth), H x W pixels, N codes per frame, A names of actions.
+For policies: O frames observed, T = O + frames imagined, D width of a world's features, S numbers of the robot's state,
+L actions of a chunk, G width of a teacher's features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -151,6 +153,49 @@ class PointBatch(_Record):
 
 
 @dataclass(frozen=True)
+class Observation(_Record):
+    """What a policy sees of B environments at one moment.
+
+    frames: float (B, C, H, W) in [-1, 1], the newest frame, of the size and channels that the policy takes.
+    state: float (B, S), in the dataset's own units, or None. task: one instruction per environment, or None.
+    depth: float (B, h, w) in metres along the optical axis, or None; only geometry tokens need it.
+    """
+
+    frames: Tensor
+    state: Tensor | None = None
+    task: tuple[str, ...] | None = None
+    depth: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PolicyBatch(_Record):
+    """Moments of demonstrations, and the actions that followed.
+
+    goal: int64 (B,), index into the policy's tasks.
+    actions: (B, L, ...), what the environment was given from this moment on, as in `ActionSpec` without a stride:
+        discrete int64 (B, L), keys bool (B, L, A), continuous float (B, L, A) in the environment's own units.
+    valid: bool (B, L), True for real actions; padding beyond an episode's end is never learned from.
+    features: float (B, T, N, D), the world's, of observed and imagined frames (see `World.imagine`), or None.
+    frames: float (B, O, C, H, W) in [-1, 1], for policies without a world, or None.
+    state: float (B, S) in own units, or None. depth: float (B, h, w) in metres, of the newest observed frame, or None.
+    teacher, teacher_mask: float (B, T, N, G) and bool (B, T, N), what the geometry of each feature's place is aligned
+        with, and where that is known; or None.
+    seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = 0 to B - 1.
+    """
+
+    goal: Tensor
+    actions: Tensor
+    valid: Tensor
+    features: Tensor | None = None
+    frames: Tensor | None = None
+    state: Tensor | None = None
+    depth: Tensor | None = None
+    teacher: Tensor | None = None
+    teacher_mask: Tensor | None = None
+    seeds: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Loss:
     """total: scalar with gradient. parts: detached scalars by name; every name is explained in docs/metrics.md."""
 
@@ -212,11 +257,11 @@ class World(Protocol):
 
 
 class Policy(Protocol):
-    """Something that acts."""
+    """Something that acts: `act` once for each step of its environments."""
 
-    def init(self, batch_size: int) -> Any: ...
+    def init(self, batch_size: int, *, seeds: Sequence[int] | None = None) -> Any: ...
 
-    def act(self, carry: Any, observation: Any) -> tuple[Any, Tensor]: ...
+    def act(self, carry: Any, observation: Observation) -> tuple[Any, Tensor]: ...
 
 
 class Segmenter(Protocol):

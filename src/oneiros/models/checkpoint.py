@@ -1,4 +1,5 @@
-"""Run folders: config.json and model.safetensors; a world's folder holds its tokenizer's in `tokenizer/`.
+"""Run folders: config.json and model.safetensors; a world's folder holds its tokenizer's in `tokenizer/`, and a
+policy's its world's in `world/`.
 
 Weights are safetensors: loading a stranger's file runs no code.
 """
@@ -17,12 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from oneiros.models.cloning import Cloning, CloningConfig
+from oneiros.models.policy import Policy
+from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 
-Model = Tokenizer | World | Segmenter
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
+Model = Tokenizer | World | Segmenter | Policy | Cloning
+CONFIG, WEIGHTS, TOKENIZER, WORLD = "config.json", "model.safetensors", "tokenizer", "world"
 
 
 def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None = None) -> None:
@@ -40,8 +44,15 @@ def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None =
         kind, config, skip = "tokenizer", asdict(model.config), ("quantiser.",)
     elif isinstance(model, Segmenter):
         kind, config, skip = "segmenter", model.config.to_json(), ()
+    elif isinstance(model, Policy):
+        if model.world is None:
+            raise ValueError("a policy is saved with its world: it cannot act without")
+        kind, config, skip = "policy", model.config.to_json(), ("world.",)
+        save(model.world, folder / WORLD)
+    elif isinstance(model, Cloning):
+        kind, config, skip = "cloning", model.config.to_json(), ()
     else:
-        raise ValueError(f"a {type(model).__name__} is neither a Tokenizer, a World nor a Segmenter")
+        raise ValueError(f"a {type(model).__name__} is none of Tokenizer, World, Segmenter, Policy and Cloning")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(skip)}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path))
     text = json.dumps({"kind": kind, "model": config, **(extra or {})}, indent=2)
@@ -68,13 +79,22 @@ def load(
         model = _build(lambda values: Tokenizer(_tokenizer_config(values), codec, trainable=trainable), config, folder)
     elif kind == "segmenter":
         model = _build(lambda values: Segmenter(SegmenterConfig.from_json(values)), config, folder)
+    elif kind == "policy":
+        world = load(folder / WORLD, codec=codec)
+        if not isinstance(world, World):
+            raise ValueError(f"{folder / WORLD} holds a {type(world).__name__}, not the policy's world")
+        model = _build(lambda values: Policy(PolicyConfig.from_json(values), world), config, folder)
+    elif kind == "cloning":
+        model = _build(lambda values: Cloning(CloningConfig.from_json(values)), config, folder)
     else:
-        raise ValueError(f"{folder / CONFIG}: kind is {kind!r}; this version knows tokenizer, world and segmenter")
+        raise ValueError(
+            f"{folder / CONFIG}: kind is {kind!r}; this version knows tokenizer, world, segmenter, policy and cloning"
+        )
     weights = _read_weights(folder)
     expected = {
         name: tensor.shape
         for name, tensor in model.state_dict().items()
-        if not name.startswith(("tokenizer.", "quantiser."))
+        if not name.startswith(("tokenizer.", "quantiser.", "world."))
     }
     found = {name: tensor.shape for name, tensor in weights.items()}
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):

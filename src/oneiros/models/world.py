@@ -21,6 +21,7 @@ from oneiros.models.tokenizer import Tokenizer
 from oneiros.nn.actions import ActionEmbedding, ActionHead, standardise, unstandardise
 from oneiros.nn.detail import Detail
 from oneiros.nn.dynamics import Dynamics
+from oneiros.nn.per_sample import PerSample
 from oneiros.nn.precision import bf16_is_faster
 from oneiros.nn.ring import Ring
 from oneiros.nn.sampling import draw, guide
@@ -179,7 +180,7 @@ class World(nn.Module):
             batch = self._to_codes(batch)
         actions = self._checked(batch.actions, batch.codes.shape[1] - 1)
         codes, valid = batch.codes, batch.valid
-        random = _PerSample(batch.seeds) if self.training and batch.seeds is not None else None
+        random = PerSample(batch.seeds) if self.training and batch.seeds is not None else None
         conditions = self.action_embedding(
             self._noisy(actions, random),
             codes.shape[1],
@@ -228,7 +229,7 @@ class World(nn.Module):
             seeds=clip.seeds,
         )
 
-    def _noisy(self, actions: Tensor | None, random: _PerSample | None) -> Tensor | None:
+    def _noisy(self, actions: Tensor | None, random: PerSample | None) -> Tensor | None:
         spec = self.config.action_spec
         if (
             actions is None
@@ -241,7 +242,7 @@ class World(nn.Module):
         noise = random.normal(actions[0].numel()).view_as(actions) * self.config.action_noise
         return unstandardise(standardise(actions, spec) + noise.to(actions.dtype), spec)
 
-    def _corrupted(self, codes: Tensor, random: _PerSample | None) -> Tensor:
+    def _corrupted(self, codes: Tensor, random: PerSample | None) -> Tensor:
         """Codes with a random fraction, up to `corruption` and drawn per clip, replaced by random ones."""
         if random is None or self.config.corruption == 0:
             return codes
@@ -422,6 +423,38 @@ class World(nn.Module):
         return state, state.outputs[: state.batch_size, layout.inverse.to(self.device)]
 
     @torch.no_grad()
+    def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """What the world expects after a clip, left to itself, and what it knows meanwhile.
+
+        `num_frames` frames follow the clip's with unknown actions, each code the likeliest, so that nothing is random.
+        One causal pass over all T frames then gives the hidden states after the last block, or after block `layer` (0
+        is the first). Returns codes int64 (B, T, N), row by row of the grid, and features float32 (B, T, N, D), each at
+        the place of its code. With a video codec, frames are its latents, and `num_frames` a multiple of its stride.
+        Raises ValueError for a clip with padding or other actions, and for a layer that is not there.
+        """
+        blocks, stride = len(self.dynamics.blocks), self.tokenizer.temporal_stride
+        if layer is not None and not 0 <= layer < blocks:
+            raise ValueError(f"layer is {layer}; this world's are 0 to {blocks - 1}")
+        if num_frames < 0 or num_frames % stride:
+            raise ValueError(f"num_frames is {num_frames}; it must be a multiple of {stride}, or 0")
+        if not bool(clip.valid.all()):
+            raise ValueError("a world imagines on from real frames; the clip has padding")
+        clip = self._to_codes(clip) if isinstance(clip, Clip) else clip
+        observed, batch = clip.codes.shape[1], len(clip.codes)
+        frames, state = [clip.codes], self._init_codes(clip) if num_frames else None
+        for _ in range(num_frames // stride):
+            assert state is not None
+            state, codes = self.step_codes(state, None, sampling=Sampling(temperature=0.0))
+            frames.append(codes[:, None])
+        codes = torch.cat(frames, 1)
+        conditions = self.action_embedding(self._checked(clip.actions, observed - 1), observed, batch)
+        null = self.action_embedding.null.expand(batch, codes.shape[1] - observed, -1)
+        num_blocks = None if layer is None else layer + 1
+        outputs = self.dynamics(codes, torch.cat([conditions, null], 1), num_blocks=num_blocks)
+        layout = self.dynamics.layout
+        return codes, outputs[:, :, layout.tokens_per_step :][:, :, layout.inverse.to(self.device)].float()
+
+    @torch.no_grad()
     def predict_action(
         self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 0.0
     ) -> tuple[WorldState, Tensor]:
@@ -531,23 +564,3 @@ def spread_actions(actions: Tensor, spec: ActionSpec | None, stride: int) -> Ten
 def _as_clip(image: Tensor) -> Clip:
     image = image[None] if image.ndim == 3 else image
     return Clip(image[:, None], None, torch.ones(len(image), 1, dtype=torch.bool, device=image.device))
-
-
-class _PerSample:
-    """Random numbers that depend on each sample's own key alone, so batches may be cut and spread at will."""
-
-    def __init__(self, seeds: Tensor) -> None:
-        self.device = seeds.device
-        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-    def uniform(self, count: int) -> Tensor:
-        """(B, count) in [0, 1)."""
-        return torch.stack([torch.rand(count, generator=g) for g in self.generators]).to(self.device)
-
-    def normal(self, count: int) -> Tensor:
-        """(B, count), mean 0 and deviation 1."""
-        return torch.stack([torch.randn(count, generator=g) for g in self.generators]).to(self.device)
-
-    def less_than(self, probability: float) -> Tensor:
-        """bool (B,), True with the given probability."""
-        return self.uniform(1)[:, 0] < probability

@@ -10,6 +10,8 @@ tokens, D width, C width of a codebook vector, K codebook size, W window in fram
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,14 +110,15 @@ class Dynamics(nn.Module):
         row, column = self.layout.row.to(times.device)[elements], self.layout.column.to(times.device)[elements]
         return rotary_table(torch.stack([times, row, column], 1), self.head_dim, self.periods)
 
-    def run(self, x: Tensor, memory: Memory, rotary: Tensor) -> Tensor:
-        """All blocks over elements x (B, L, D). Returns outputs (B, L, D), streams averaged."""
+    def run(self, x: Tensor, memory: Memory, rotary: Tensor, *, num_blocks: int | None = None) -> Tensor:
+        """All blocks, or the first `num_blocks`, over elements x (B, L, D). Returns outputs (B, L, D), streams
+        averaged."""
         entered = x.dtype
         x = x.to(self._stream_dtype(x.device.type))
         if self.streams > 1:
             x = x[:, :, None].expand(-1, -1, self.streams, -1)
         first_values = None
-        for block in self.blocks:
+        for block in islice(self.blocks, num_blocks):
             x, values = block(x, memory, rotary, first_values)
             first_values = values if first_values is None else first_values
         return (x.mean(2) if self.streams > 1 else x).to(entered)
@@ -129,12 +132,18 @@ class Dynamics(nn.Module):
     # -- a whole clip ----------------------------------------------------------------------------------------------
 
     def forward(
-        self, codes: Tensor, conditions: Tensor, *, memory: Clipwise | None = None, first_time: int = 0
+        self,
+        codes: Tensor,
+        conditions: Tensor,
+        *,
+        memory: Clipwise | None = None,
+        first_time: int = 0,
+        num_blocks: int | None = None,
     ) -> Tensor:
         """Outputs (B, T, E, D) of a clip in one causal pass (teacher forcing).
 
         codes: int64 (B, T, N), raster order. conditions: (B, T, D), of the action that led into each frame.
-        first_time: frame index of the first frame; only differences matter.
+        first_time: frame index of the first frame; only differences matter. num_blocks: stop after as many.
         """
         (batch, frames), elements = codes.shape[:2], self.layout.num_elements
         x = self.elements(codes, conditions).flatten(1, 2)
@@ -143,7 +152,7 @@ class Dynamics(nn.Module):
         rotary = self.rotary(times, torch.arange(elements, device=codes.device).repeat(frames))
         rotary = torch.cat([rotary.new_zeros(2, self.num_meta_tokens, rotary.shape[-1]), rotary], 1)
         memory = memory or Clipwise(self, frames, codes.device)
-        outputs = self.run(x, memory, rotary)[:, self.num_meta_tokens :]
+        outputs = self.run(x, memory, rotary, num_blocks=num_blocks)[:, self.num_meta_tokens :]
         return outputs.unflatten(1, (frames, elements))
 
     def predictions(self, outputs: Tensor) -> Tensor:

@@ -1,0 +1,29 @@
+"""Random numbers of training, drawn for each sample of a batch by itself.
+
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class PerSample:
+    """Random numbers that depend on each sample's own key alone, so batches may be cut and spread at will."""
+
+    def __init__(self, seeds: Tensor) -> None:
+        self.device = seeds.device
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def uniform(self, count: int) -> Tensor:
+        """(B, count) in [0, 1)."""
+        return torch.stack([torch.rand(count, generator=g) for g in self.generators]).to(self.device)
+
+    def normal(self, count: int) -> Tensor:
+        """(B, count), mean 0 and deviation 1."""
+        return torch.stack([torch.randn(count, generator=g) for g in self.generators]).to(self.device)
+
+    def less_than(self, probability: float) -> Tensor:
+        """bool (B,), True with the given probability."""
+        return self.uniform(1)[:, 0] < probability
