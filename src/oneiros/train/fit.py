@@ -16,7 +16,7 @@ from torch import nn
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import check_room, time_needed
 from oneiros.train.log import Averages, Metrics, Watch, environment, read_metrics
-from oneiros.train.machine import keep_memory, make_fabric, precision_of
+from oneiros.train.machine import keep_memory, make_fabric, precision_of, settle
 from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
 from oneiros.train.stop import StopRequest
@@ -74,10 +74,13 @@ def fit(
     fabric = make_fabric(config.precision)
     stepper = Stepper(model, make_batch, config, fabric)
     first = state["step"] if state else 0
-    with Watch(title, first=first, steps=config.steps, visible=fabric.is_global_zero) as watch:
-        run = _Run(stepper, out, watch, save_model, pictures)
-        run.start(state)
-        return run.train()
+    try:
+        with Watch(title, first=first, steps=config.steps, visible=fabric.is_global_zero) as watch:
+            run = _Run(stepper, out, watch, save_model, pictures)
+            run.start(state)
+            return run.train()
+    finally:
+        settle()
 
 
 class _Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,6 +36,17 @@ def make_fabric(precision: Precision) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def settle() -> None:
+    """Let other processes' messages be put away before this one may end.
+
+    gloo's threads drop the tensors of a collective some time after it, for which they need the interpreter's lock. An
+    interpreter that ends meanwhile aborts ("terminate called without an active exception"), and one that destroys the
+    group waits for them forever, the lock in its hand. Asleep, it gives them the lock.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        time.sleep(0.5)
 
 
 def keep_memory() -> None:
