@@ -52,7 +52,9 @@ def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None =
     elif isinstance(model, Cloning):
         kind, config, skip = "cloning", model.config.to_json(), ()
     else:
-        raise ValueError(f"a {type(model).__name__} is none of Tokenizer, World, Segmenter, Policy and Cloning")
+        raise ValueError(
+            f"a {type(model).__name__} is neither a Tokenizer, a World, a Segmenter, a Policy nor a Cloning"
+        )
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(skip)}
     _replace(folder / WEIGHTS, lambda path: save_file(weights, path))
     text = json.dumps({"kind": kind, "model": config, **(extra or {})}, indent=2)

@@ -187,10 +187,11 @@ class Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.film = nn.Linear(dim, 2 * dim)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        widen, narrow = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
         with torch.no_grad():
             self.film.weight.mul_(0.1)
-            self.feed_forward[-1].weight.mul_(0.5)
+            narrow.weight.mul_(0.5)
+        self.feed_forward = nn.Sequential(widen, nn.GELU(), narrow)
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
         """x, known (B, D) -> (B, D)."""

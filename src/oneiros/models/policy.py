@@ -8,8 +8,10 @@ state, M tokens of width D, R noisy chunks of a sample, L actions of a chunk, A 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -45,10 +47,11 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, world: World | None) -> None:
         """world: may be None where features come with every batch. Raises ValueError for one that does not fit."""
         super().__init__()
-        self.config, self.world = config, world
         if world is not None:
+            config = replace(config, grid=config.grid or world.tokenizer.grid)
             check_world(config, world)
             world.requires_grad_(False).eval()
+        self.config, self.world = config, world
         for name in ("feature_mean", "feature_std", "state_mean", "state_std"):
             self.register_buffer(name, torch.tensor(getattr(config, name), dtype=torch.float32), persistent=False)
         self.feature_mean: Tensor
@@ -272,10 +275,11 @@ def check_world(config: PolicyConfig, world: World) -> None:
             f"the policy's actions are {config.action_spec.kind} {list(config.action_spec.names)}, its world's "
             f"{spec.kind} {list(spec.names)}"
         )
-    if world.tokenizer.grid != tuple(config.grid) or width != len(config.feature_mean):
+    grid, theirs = grid_of(config), world.tokenizer.grid
+    if theirs != grid or width != len(config.feature_mean):
         raise ValueError(
-            f"the policy reads {config.grid[0]} x {config.grid[1]} features of {len(config.feature_mean)} channels; "
-            f"its world has {world.tokenizer.grid[0]} x {world.tokenizer.grid[1]} of {width}"
+            f"the policy reads {grid[0]} x {grid[1]} features of {len(config.feature_mean)} channels; its world has "
+            f"{theirs[0]} x {theirs[1]} of {width}"
         )
 
 
@@ -283,28 +287,40 @@ def make_former(config: PolicyConfig) -> nn.Module:
     """What makes features (B, T, N, C) tokens (B, .., D)."""
     if config.former == "none":
         return Pooled(config)
-    shared = {
-        "dim": config.dim,
-        "depth": config.former_depth,
-        "condition_dim": len(config.feature_mean),
-        "head_dim": config.dim // config.heads,
-        "heads": config.heads,
-        "num_latents": config.num_frames * config.latents_per_frame,
-        "num_frames": config.num_frames,
-        "features_per_view": config.grid[0] * config.grid[1],
+    variants = {
+        "2d": VideoFormer2D,
+        "3d": VideoFormer3D,
+        "geometry": partial(GeometryVideoFormer, geometry_dim=config.geometry_dim),
     }
-    if config.former == "geometry":
-        return GeometryVideoFormer(**shared, geometry_dim=config.geometry_dim)
-    return VideoFormer3D(**shared) if config.former == "3d" else VideoFormer2D(**shared)
+    return variants[config.former](
+        dim=config.dim,
+        depth=config.former_depth,
+        condition_dim=len(config.feature_mean),
+        head_dim=config.dim // config.heads,
+        heads=config.heads,
+        num_latents=config.num_frames * config.latents_per_frame,
+        num_frames=config.num_frames,
+        features_per_view=math.prod(grid_of(config)),
+    )
 
 
 def num_condensed(config: PolicyConfig) -> int:
     """How many tokens tell of frames and depth."""
     if config.former in ("3d", "geometry"):
         return config.num_frames * config.latents_per_frame
-    rows, columns = (min(_POOLED, size) for size in config.grid)
-    each = rows * columns if config.former == "none" else config.latents_per_frame
+    each = math.prod(pooled_grid(config)) if config.former == "none" else config.latents_per_frame
     return config.num_frames * each + config.geometry_tokens
+
+
+def grid_of(config: PolicyConfig) -> tuple[int, int]:
+    if config.grid is None:
+        raise ValueError("the policy's config has no grid; without a world, it must say the features' rows and columns")
+    return config.grid
+
+
+def pooled_grid(config: PolicyConfig) -> tuple[int, int]:
+    rows, columns = grid_of(config)
+    return min(_POOLED, rows), min(_POOLED, columns)
 
 
 class Pooled(nn.Module):
@@ -312,7 +328,7 @@ class Pooled(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        self.grid, self.cells = config.grid, tuple(min(_POOLED, size) for size in config.grid)
+        self.grid, self.cells = grid_of(config), pooled_grid(config)
         self.project = nn.Linear(len(config.feature_mean), config.dim)
 
     def forward(self, features: Tensor) -> Tensor:

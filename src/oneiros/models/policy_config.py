@@ -18,7 +18,8 @@ FORMERS = ("none", "2d", "3d", "geometry")
 class PolicyConfig:
     """action_spec: of the actions that the policy gives, with the statistics that standardise them.
     tasks: instructions, in the order of the batches' goals. state_mean, state_std: of each number of the state; empty
-    = no state. grid: rows and columns of a frame's features. feature_mean, feature_std: of each of their channels.
+    = no state. grid: rows and columns of a frame's features; None = the world's. feature_mean, feature_std: of each of
+    their channels.
 
     observed_frames, imagined_frames: of the world, at its stride. layer: of the world, whose hidden states are read;
     None is the last. former: what condenses them: 2d, 3d or geometry (see `nn.video_former`), or none, where features,
@@ -38,7 +39,7 @@ class PolicyConfig:
     tasks: tuple[str, ...] = ()
     state_mean: tuple[float, ...] = ()
     state_std: tuple[float, ...] = ()
-    grid: tuple[int, int] = (8, 8)
+    grid: tuple[int, int] | None = None
     feature_mean: tuple[float, ...] = ()
     feature_std: tuple[float, ...] = ()
     observed_frames: int = 2
