@@ -1,4 +1,4 @@
-"""`oneiros eval`: how well a world dreams held-out episodes and obeys, or a segmenter labels held-out clouds."""
+"""`oneiros eval`: how well a world dreams, a segmenter labels what it never saw, or a policy acts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tyro
 if TYPE_CHECKING:
     from oneiros.eval.world import EvalConfig
 
-DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on.
+DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
 
 Clips of held-out episodes are dreamed on from a few real frames and set beside what happened: PSNR and SSIM by dreamed
 frame, next to copying the last frame and to the tokenizer's own reconstruction; how much the player's actions matter;
@@ -20,10 +20,15 @@ docs/metrics.md explains each figure.
 
 Of a segmenter: IoU, F1, precision and recall of each class, the confusion matrix and pictures of the errors.
 
+Of a policy: the share of episodes that succeed from fixed starts, beside other runs, the scripted expert and random
+actions; the paired difference; the time of a decision; videos of what it imagined beside what came. The same command
+again goes on after a kill: batches of episodes that are done are kept.
+
   oneiros eval runs/world data
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
   oneiros eval runs/segmenter                                the clouds that its training held out
   oneiros eval runs/segmenter tiles/*.laz                    these classified clouds
+  oneiros eval runs/policy --env metaworld:drawer-open-v3,door-open-v3 --episodes 50 --beside runs/cloning
 """
 
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
@@ -32,15 +37,15 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 @dataclass(frozen=True)
 class Eval:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run folder of a world or a segmenter."""
+    """The run folder of a world, a segmenter, a policy or a cloning."""
     data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA...")] = ()
     """For a world, the dataset; of the one it was trained on, only episodes held out then are used. For a segmenter,
-    classified clouds. Default: those its training held out. The options below are for worlds, but for --out and
-    --device."""
+    classified clouds. Default: those its training held out. A policy takes --env instead. The options below are for
+    worlds, but for --out, --device and what says so."""
     out: Path | None = None
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
     episodes: tuple[int, ...] = ()
-    """Evaluate on these episodes instead of those held out."""
+    """Evaluate on these episodes instead of those held out. Of a policy: how many starts of each task (50)."""
     clips: int = 256
     """How many clips, drawn without repetition."""
     context: int = 8
@@ -57,14 +62,25 @@ class Eval:
     """How many steps of a single dream are timed; 0 leaves it out."""
     env: str | None = None
     """The environment of the recording, such as doom:health_gathering: asks it and the dream what the same start
-    becomes under other actions."""
+    becomes under other actions. Of a policy: where it acts, such as metaworld:drawer-open-v3, tasks joined by commas,
+    metaworld:MT10 or gym:ENV_ID."""
+    beside: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Of a policy: another run, of a policy or a cloning, to play from the same starts. May be given again."""
+    max_steps: int = 200
+    """Of a policy: the longest an episode lasts."""
+    processes: int = 2
+    """Of a policy: how many play episodes at once, with a thread each."""
+    videos: int = 2
+    """Of a policy: episodes to film, the first starts of all tasks in turns."""
+    decisions: int = 25
+    """Of a policy: how many decisions are timed; 0 leaves it out."""
     lpips: str | None = None
     """module:function that returns the LPIPS (M,) of two batches of frames (M, 3, H, W) in [-1, 1]; the weights are
     yours to bring."""
     fvd: str | None = None
     """module:function that returns features (M, D) of clips (M, T, 3, H, W) in [-1, 1]; likewise."""
-    batch_size: int = 32
-    """Clips dreamed at once."""
+    batch_size: int | None = None
+    """Clips dreamed at once (32); of a policy, environments that act together (10)."""
     device: str = "cpu"
     """Such as cuda."""
     seed: int = 0
@@ -79,10 +95,57 @@ def evaluate(command: Eval) -> None:
     """Raises ValueError where run, data, env and options do not fit each other."""
     from oneiros.models.checkpoint import read_config
 
-    if read_config(command.run).get("kind") == "segmenter":
+    kind = read_config(command.run).get("kind")
+    if command.beside and kind not in ("policy", "cloning"):
+        raise ValueError(f"--beside compares what acts; {command.run} holds a {kind}")
+    if kind == "segmenter":
         _evaluate_segmenter(command)
+    elif kind in ("policy", "cloning"):
+        _evaluate_policy(command)
     else:
         _evaluate_world(command)
+
+
+def _evaluate_policy(command: Eval) -> None:
+    from rich.console import Console
+
+    from oneiros.eval.files import METRICS, REPORT
+    from oneiros.eval.policy_report import result_lines, result_table
+    from oneiros.eval.progress import bars
+    from oneiros.recipes.policy_evaluation import VIDEOS, PolicyEvalConfig, evaluate_policy
+
+    if command.env is None or command.data:
+        given = f", not on {command.data[0]}" if command.data else ""
+        raise ValueError(
+            f"{command.run} acts: it is measured in an environment{given}; add --env, such as "
+            "--env metaworld:drawer-open-v3"
+        )
+    if len(command.episodes) > 1:
+        raise ValueError(f"--episodes of a policy is how many starts of each task; {len(command.episodes)} are given")
+    config = PolicyEvalConfig(
+        episodes=command.episodes[0] if command.episodes else 50,
+        max_steps=command.max_steps,
+        batch_size=10 if command.batch_size is None else command.batch_size,
+        processes=command.processes,
+        videos=command.videos,
+        decisions=command.decisions,
+        seed=command.seed,
+    )
+    out = command.out or command.run / "eval"
+    with bars() as track:
+        measured = evaluate_policy(
+            command.run,
+            command.env,
+            out=out,
+            beside=command.beside,
+            config=config,
+            device=command.device,
+            track=track,
+        )
+    Console().print(result_table(measured))
+    for line in result_lines(measured):
+        print(line)
+    print("\n" + "\n".join(str(out / name) for name in (METRICS, REPORT, *([VIDEOS] if measured["videos"] else []))))
 
 
 def _evaluate_segmenter(command: Eval) -> None:
@@ -136,7 +199,7 @@ def _config(command: Eval) -> EvalConfig:
         context=command.context,
         horizon=command.horizon,
         seed=command.seed,
-        batch_size=command.batch_size,
+        batch_size=32 if command.batch_size is None else command.batch_size,
         sampling=Sampling(temperature=command.temperature),
         drift=DriftConfig(frames=command.drift, dreams=command.drift_dreams),
         speed_steps=command.speed_steps,

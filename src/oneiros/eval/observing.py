@@ -1,0 +1,123 @@
+"""What a policy sees of an environment: pictures as its training saw those of the dataset, states as they are.
+
+Legend: B environments, C channels (3 RGB, 4 RGB + depth), H x W pixels of the model's frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneiros.data.depth import codes_to_depth, depth_to_codes
+from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
+from oneiros.envs.make import PixelEnv, make_env
+from oneiros.records import ActionSpec, Camera, Observation
+
+Images = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """height, width, channels: of the model's frames. rendered: height and width of the environment's pictures, those
+    of the recording. fps: steps a second of the recording. camera: the colour camera's name, None = the first.
+    depth_camera: how the recording coded metres, None = as the environment does. metres: whether depth in metres is
+    wanted beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. words: what to
+    tell the model where the environment does not say what is to be done.
+    """
+
+    height: int
+    width: int
+    channels: int
+    rendered: tuple[int, int]
+    fps: float
+    action_spec: ActionSpec
+    camera: str | None = None
+    depth_camera: Camera | None = None
+    metres: bool = False
+    state_size: int = 0
+    words: str = ""
+
+    @property
+    def depth(self) -> bool:
+        return self.channels == 4 or self.metres
+
+
+def open_env(name: str, sight: Sight) -> PixelEnv:
+    """The environment as large and as fast as what the model learned from.
+
+    Raises ValueError where it has other actions, no such camera, no state though one is needed, or cannot run as fast.
+    """
+    options = {"height": sight.rendered[0], "width": sight.rendered[1], "depth": sight.depth}
+    env: Any = make_env(name, **options)
+    base = getattr(env, "frame_skip", 1) * env.fps
+    skip = max(1, round(base / sight.fps))
+    if skip != getattr(env, "frame_skip", skip):
+        env.close()
+        env = make_env(name, frame_skip=skip, **options)
+    try:
+        _check(name, env, sight)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def _check(name: str, env: PixelEnv, sight: Sight) -> None:
+    if not sight.action_spec.matches(env.action_spec):
+        known, found = (f"{spec.kind} {', '.join(spec.names)}" for spec in (sight.action_spec, env.action_spec))
+        raise ValueError(f"{name} has the actions {found}; the policy knows {known}")
+    if abs(env.fps - sight.fps) > 0.05 * sight.fps:
+        raise ValueError(f"{name} makes {env.fps:g} steps a second; the policy learned from {sight.fps:g}")
+    if sight.state_size and len(env.state_names) != sight.state_size:
+        has = f"{len(env.state_names)} ({', '.join(env.state_names)})" if env.state_names else "none"
+        raise ValueError(f"{name} has {has} numbers of state; the policy was trained with {sight.state_size}")
+    known = [camera.name for camera in env.cameras if camera.kind == "rgb"]
+    if sight.camera is not None and sight.camera not in known:
+        raise ValueError(f"{name} has the cameras {', '.join(known)}; the policy was trained on {sight.camera}")
+
+
+def colour_of(observation: Images, env: PixelEnv, sight: Sight) -> np.ndarray:
+    """uint8 (H, W, 3) of the model's size."""
+    name = sight.camera or next(camera.name for camera in env.cameras if camera.kind == "rgb")
+    return resize(np.asarray(observation[name])[None], sight.height, sight.width)[0]
+
+
+def frame_of(observation: Images, env: PixelEnv, sight: Sight) -> tuple[Tensor, Tensor | None]:
+    """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where they are wanted.
+
+    Depth is rounded to the 12-bit codes of the recording on the way, as training saw it.
+    """
+    colour = to_model(colour_of(observation, env, sight).copy())
+    if not sight.depth:
+        return colour, None
+    seen = next(camera for camera in env.cameras if camera.kind == "depth")
+    coded = sight.depth_camera or seen
+    codes = depth_to_codes(np.asarray(observation[seen.name]), coded)
+    codes = resize_nearest(codes[None], sight.height, sight.width)[0]
+    frame = torch.cat([colour, codes_to_model(codes)[None]]) if sight.channels == 4 else colour
+    return frame, torch.from_numpy(codes_to_depth(codes, coded)) if sight.metres else None
+
+
+def observe(
+    observations: Sequence[Images], envs: Sequence[PixelEnv], tasks: Sequence[str], sight: Sight
+) -> Observation:
+    """What B environments show, as one record."""
+    frames, metres = zip(*(frame_of(*pair, sight) for pair in zip(observations, envs, strict=True)), strict=True)
+    return Observation(
+        frames=torch.stack(frames),
+        state=state_of(observations, sight),
+        task=tuple(tasks),
+        depth=torch.stack(metres) if sight.metres else None,
+    )
+
+
+def state_of(observations: Sequence[Images], sight: Sight) -> Tensor | None:
+    """(B, S) in the environment's own units."""
+    if not sight.state_size:
+        return None
+    return torch.from_numpy(np.stack([np.asarray(one["observation.state"], np.float32) for one in observations]))

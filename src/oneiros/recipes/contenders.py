@@ -1,0 +1,122 @@
+"""Who takes part in an evaluation: the policy, runs beside it, the environment's expert, and chance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oneiros.eval.observing import Sight, open_env
+from oneiros.eval.rollouts import begin_at, words_of
+from oneiros.models.checkpoint import WEIGHTS, load, read_config
+from oneiros.recipes.policy_workers import Contender
+from oneiros.records import Camera
+
+KINDS = ("policy", "cloning")
+
+
+def find_contenders(
+    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int
+) -> tuple[tuple[Contender, ...], tuple[str | None, ...]]:
+    """Everyone who plays, the policy of `run` first, and the environment's tasks; (None,) where it has no several.
+
+    Raises ValueError for a run that is no policy, an environment that does not fit one of them, a task that one was
+    never taught, and runs of different speeds.
+    """
+    contenders: list[Contender] = []
+    tasks: tuple[str | None, ...] = (None,)
+    has_expert = False
+    for path in (run, *beside):
+        model, sight = _open(path, beside=path is not run)
+        tasks, words, has_expert = _look_at(env, sight)
+        known = model.config.tasks
+        if strangers := [word for word in words if word and word not in known]:
+            raise ValueError(f"{path} was never taught {strangers[0]!r}; it knows {', '.join(known)}")
+        if not all(words) and len(known) > 1:
+            raise ValueError(f"{env} does not say what is to be done, and {path} knows several: {', '.join(known)}")
+        if contenders and abs(sight.fps - contenders[0].sight.fps) > 0.05 * sight.fps:
+            raise ValueError(f"{path} acts {sight.fps:g} times a second, {run} {contenders[0].sight.fps:g} times")
+        kind = read_config(path)["kind"]
+        key = _key(env, max_steps, seed, sight.fps, _weights(path))
+        contenders.append(Contender(_name(path, contenders), kind, path, sight, key))
+    sight = contenders[0].sight
+    for kind in ("expert", "random") if has_expert else ("random",):
+        contenders.append(Contender(kind, kind, None, sight, _key(env, max_steps, seed, sight.fps, kind)))
+    return tuple(contenders), tasks
+
+
+def sight_of(run: Path, model: Any) -> Sight:
+    """How the run's recording was seen, from what its config.json says of the data."""
+    data, config = read_config(run).get("data") or {}, model.config
+    world = getattr(model, "world", None)
+    size = world.tokenizer.config if world is not None else config
+    camera, depth_camera = _camera(data.get("camera")), _camera(data.get("depth_camera"))
+    fps = data.get("fps") or (world.config.fps * world.config.frame_stride if world is not None else None)
+    if fps is None:
+        raise ValueError(f"{run} does not tell how fast its recording ran (data.fps in config.json)")
+    named = data.get("camera") if isinstance(data.get("camera"), str) else None
+    return Sight(
+        height=size.height,
+        width=size.width,
+        channels=size.channels,
+        rendered=(camera.height, camera.width) if camera else (size.height, size.width),
+        fps=float(fps),
+        action_spec=config.action_spec,
+        camera=camera.name if camera else named,
+        depth_camera=depth_camera,
+        metres=getattr(config, "geometry_tokens", 0) > 0,
+        state_size=len(config.state_mean),
+        words=config.tasks[0] if config.tasks else "",
+    )
+
+
+def _open(run: Path, *, beside: bool) -> tuple[Any, Sight]:
+    kind = read_config(run).get("kind")
+    if kind not in KINDS:
+        where = f"--beside {run}" if beside else str(run)
+        raise ValueError(f"{where} holds a {kind}; what acts is a policy or a cloning (oneiros train policy --help)")
+    model: Any = load(run)
+    return model, sight_of(run, model)
+
+
+def _look_at(env: str, sight: Sight) -> tuple[tuple[str | None, ...], list[str], bool]:
+    """The environment's tasks, their instructions in words, and whether it has an expert. Opens it for a moment."""
+    opened: Any = open_env(env, sight)
+    try:
+        tasks: tuple[str | None, ...] = tuple(getattr(opened, "tasks", None) or (None,))
+        return tasks, [_words(opened, task) for task in tasks], hasattr(opened, "expert_action")
+    finally:
+        opened.close()
+
+
+def _words(env: Any, task: str | None) -> str:
+    if task is not None:
+        begin_at(env, task, 0)
+    return words_of(env, task)
+
+
+def _camera(told: Mapping[str, Any] | str | None) -> Camera | None:
+    if not isinstance(told, Mapping):
+        return None
+    return Camera(**{**told, "classes": tuple(told.get("classes", ()))})
+
+
+def _name(path: Path, others: Sequence[Contender]) -> str:
+    name = path.resolve().name
+    return str(path) if any(other.name == name for other in others) or name in ("expert", "random") else name
+
+
+def _weights(run: Path) -> str:
+    """A hash of what decides how a run acts: all weights in its folder, and its model's configuration."""
+    digest = hashlib.sha256(json.dumps(read_config(run)["model"], sort_keys=True).encode())
+    for path in (run / WEIGHTS, run / "world" / WEIGHTS, run / "world" / "tokenizer" / WEIGHTS):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
