@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ def measure_latency(
     """
     clocks = _Clocks(actor)
     start, count = 0, 0
-    with clocks:
+    with clocks, _all_cores():
         while count < decisions + _WARM_UP:
             observation = begin_at(env, task, start)
             actor.begin([seed_of(0, task, start)], [words_of(env, task)])
@@ -49,8 +51,23 @@ def measure_latency(
     return {
         "decision_ms": {name: _percentiles(values[_WARM_UP:]) for name, values in clocks.seconds.items()},
         "decisions": decisions,
-        "threads": torch.get_num_threads(),
+        "threads": _cores(),
     }
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Inside, torch computes with a thread for each core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Clocks:

@@ -155,11 +155,11 @@ def play(
             actor.keep(kept)
         running = [running[place] for place in kept]
     share = (time.perf_counter() - began) / len(starts)
-    return [Outcome(start, *each, share) for start, *each in zip(starts, successes, steps, totals, strict=True)]
+    return [Outcome(starts[i], successes[i], steps[i], totals[i], share) for i in range(len(starts))]
 
 
 def begin_at(env: PixelEnv, task: str | None, start: int) -> Images:
-    """The first observation of an episode from a numbered start: one of the task's own, or a seed of the same number."""
+    """The first observation of an episode from a numbered start: one of the task's own, or else that number as seed."""
     if task is None:
         return env.reset(seed=start)[0]
     return env.reset(options={"task": task, "start": start})[0]

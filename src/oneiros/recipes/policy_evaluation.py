@@ -1,7 +1,7 @@
-"""How often a policy succeeds in its environment, beside other runs, the expert and chance: from run folders to a page.
+"""How often a policy succeeds in its environment, beside other runs, the expert and chance.
 
-Episodes are played in processes of their own. Each batch that is done is added to `out`/episodes.jsonl, and a batch that
-is there already, of the same weights, environment and settings, is not played again.
+Episodes are played in processes of their own. Each batch that is done is added to `out`/episodes.jsonl; a batch that is
+there already, of the same weights, environment and settings, is not played again.
 """
 
 from __future__ import annotations
@@ -93,22 +93,21 @@ def _play(
         key = plan.contenders[job.contender].key
         if not all((key, job.task, start) in done for start in job.starts):
             jobs.append(job)
-    films: list[Film] = []
+    films: dict[Job, Film] = {}
     filming = _filming(tasks, config)
     advance = track("playing episodes", sum(len(job.starts) for job in (*every, *filming)))
     advance(sum(len(job.starts) for job in every) - sum(len(job.starts) for job in jobs))
 
     def finished(job: Job, result: Any) -> None:
         if job.filmed:
-            films.append(result)
+            films[job] = result
         else:
             _append(out / EPISODES, plan.contenders[job.contender], job.task, result)
 
     run_jobs(plan, [*jobs, *filming], processes=config.processes, ended=advance, finished=finished)
-    wanted = {(plan.contenders[job.contender].key, job.task, start) for job in every for start in job.starts}
+    wanted = [(plan.contenders[job.contender].key, job.task, start) for job in every for start in job.starts]
     latest = {(row["key"], row["task"], row["start"]): row for row in _read(out / EPISODES)}
-    films.sort(key=lambda film: (film.start, film.task))
-    return [_row(latest[each], keys) for each in sorted(wanted, key=str)], films
+    return [_row(latest[each], keys) for each in wanted], [films[job] for job in filming]
 
 
 def _jobs(contenders: Sequence[Contender], tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
