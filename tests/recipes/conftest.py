@@ -15,22 +15,35 @@ from tests.towns import write_town
 SIZE, NUM_EPISODES, LENGTH, NUM_STEPS = 32, 6, 30, 24
 SPEC = ActionSpec("discrete", ("left", "stay", "right"))
 RGB = Camera("observation.images.front", SIZE, SIZE)
-DEPTH = Camera("observation.depth.front", SIZE, SIZE, "depth")
+DEPTH = Camera("observation.depth.front", SIZE, SIZE, "depth", fx=32.0, fy=32.0, cx=15.5, cy=15.5)
+LABELS = Camera("observation.labels.front", SIZE, SIZE, "labels", classes=("floor", "square"))
 
 
 def record(
-    path: Path, *, spec: ActionSpec | None = SPEC, depth: bool = False, num_episodes: int = NUM_EPISODES
+    path: Path,
+    *,
+    spec: ActionSpec | None = SPEC,
+    depth: bool = False,
+    labels: bool = False,
+    states: bool = False,
+    num_episodes: int = NUM_EPISODES,
+    tasks: Sequence[str] = ("move",),
 ) -> Path:
-    """Frames whose square moves by 4 pixels as told; its depth is 1 m, the floor's 5 m."""
+    """Frames whose square moves by 4 pixels as told; its depth is 1 m, the floor's 5 m.
+
+    states: where the square is, and a number that never changes. tasks: of the episodes, in turn.
+    """
     random = np.random.default_rng(0)
-    cameras = (RGB, DEPTH) if depth else (RGB,)
-    with DatasetWriter(path, fps=10, cameras=cameras, action_spec=spec) as writer:
-        for _ in range(num_episodes):
+    cameras = (RGB, *([DEPTH] if depth else []), *([LABELS] if labels else []))
+    names = ("place", "constant") if states else ()
+    with DatasetWriter(path, fps=10, cameras=cameras, action_spec=spec, state_names=names) as writer:
+        for number in range(num_episodes):
             place = random.integers(SIZE)
-            with writer.episode(task="move") as episode:
+            with writer.episode(task=tasks[number % len(tasks)]) as episode:
                 for _ in range(LENGTH):
                     move = int(random.integers(3))
-                    episode.add(images=draw(place, cameras), action=None if spec is None else encode(move, spec))
+                    action, state = None if spec is None else encode(move, spec), np.array([place, 7.0])
+                    episode.add(images=draw(place, cameras), action=action, state=state if states else None)
                     place = (place + 4 * (move - 1)) % SIZE
     return path
 
@@ -38,9 +51,11 @@ def record(
 def draw(place: int, cameras: tuple[Camera, ...]) -> dict[str, np.ndarray]:
     image = np.full((SIZE, SIZE, 3), (40, 30, 60), np.uint8)
     metres = np.full((SIZE, SIZE), 5.0, np.float32)
+    classes = np.zeros((SIZE, SIZE), np.uint16)
     columns = (place + np.arange(8)) % SIZE
-    image[12:20, columns], metres[12:20, columns] = (220, 200, 40), 1.0
-    return {camera.name: metres if camera.kind == "depth" else image for camera in cameras}
+    image[12:20, columns], metres[12:20, columns], classes[12:20, columns] = (220, 200, 40), 1.0, 1
+    seen = {"rgb": image, "depth": metres, "labels": classes}
+    return {camera.name: seen[camera.kind] for camera in cameras}
 
 
 def encode(move: int, spec: ActionSpec) -> int | np.ndarray:

@@ -1,4 +1,4 @@
-"""`oneiros train tokenizer|world|segmenter`: from data to a model, in a run folder."""
+"""`oneiros train tokenizer|world|policy|cloning|segmenter`: from data to a model, in a run folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated
 
 import tyro
 
+from oneiros.recipes.policy_settings import CloningSettings, PolicySettings
 from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, then a world on its codes; or a segmenter on classified clouds.
+_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what the world imagines; or a segmenter of clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
   oneiros train world data --tokenizer runs/tokenizer --out runs/world --resume
+  oneiros train policy demonstrations --world runs/world --out runs/policy
+  oneiros train cloning demonstrations --out runs/cloning
   oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
 
 Ctrl-C saves; --resume goes on bit for bit, after a kill too. Episodes held out (the last tenth) are never trained on.
@@ -23,6 +26,8 @@ Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros.cli train world ..
 Command = (
     Annotated[TokenizerSettings, tyro.conf.subcommand("tokenizer")]
     | Annotated[WorldSettings, tyro.conf.subcommand("world")]
+    | Annotated[PolicySettings, tyro.conf.subcommand("policy")]
+    | Annotated[CloningSettings, tyro.conf.subcommand("cloning")]
     | Annotated[SegmenterSettings, tyro.conf.subcommand("segmenter")]
 )
 
@@ -44,6 +49,14 @@ def main(arguments: list[str]) -> None:
         from oneiros.recipes.segmenter import run as train
 
         follow = f"oneiros segment CLOUD --model {settings.out} --out LABELLED"
+    elif isinstance(settings, PolicySettings):
+        from oneiros.recipes.policy import run as train
+
+        follow = f"oneiros eval {settings.out} --env metaworld:TASK"
+    elif isinstance(settings, CloningSettings):
+        from oneiros.recipes.cloning import run as train
+
+        follow = f"oneiros eval {settings.out} --env metaworld:TASK"
     else:
         from oneiros.recipes.world import run as train
 

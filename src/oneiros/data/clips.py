@@ -16,7 +16,7 @@ from oneiros.data.arrays import EpisodeArrays, load_frames, unpack_codes
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.records import ActionSpec, Clip, CodeClip
 
-__all__ = ["Clips", "EpisodeArrays", "load_frames", "split_episodes", "stride_actions"]
+__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "stride_actions"]
 
 
 def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -85,7 +85,7 @@ class Clips:
         }
         if content.ndim == 3:
             return CodeClip(codes=torch.from_numpy(content.astype(np.int64)), **rest)
-        return Clip(frames=_to_frames(content), **rest)
+        return Clip(frames=frames_of(content), **rest)
 
     def _find(self, clip: int) -> tuple[int, int]:
         if not 0 <= clip < len(self):
@@ -107,8 +107,8 @@ class Clips:
         return content, actions, np.arange(length) < num_valid, episode.task
 
 
-def _to_frames(content: np.ndarray) -> Tensor:
-    """uint8 (B, T, H, W, 3 or 5) -> float (B, T, 3 or 4, H, W) in [-1, 1]."""
+def frames_of(content: np.ndarray) -> Tensor:
+    """uint8 contents of `EpisodeArrays` (B, T, H, W, 3 or 5) -> float (B, T, 3 or 4, H, W) in [-1, 1]."""
     colour = to_model(np.ascontiguousarray(content[..., :3]))
     if content.shape[-1] == 3:
         return colour

@@ -15,18 +15,23 @@ from oneiros.records import ActionSpec
 
 def standardise(actions: Tensor, spec: ActionSpec) -> Tensor:
     """Continuous actions (..., k * A) in the env's units -> zero mean, unit deviation."""
-    repeats = actions.shape[-1] // spec.size
-    mean = actions.new_tensor(spec.mean or (0.0,) * spec.size).repeat(repeats)
-    std = actions.new_tensor(spec.std or (1.0,) * spec.size).repeat(repeats)
-    return (actions - mean) / std.clamp_min(1e-6)
+    mean, std = _statistics(actions, spec)
+    return (actions - mean) / std
 
 
 def unstandardise(values: Tensor, spec: ActionSpec) -> Tensor:
     """The inverse of `standardise`."""
+    mean, std = _statistics(values, spec)
+    return values * std + mean
+
+
+def _statistics(values: Tensor, spec: ActionSpec) -> tuple[Tensor, Tensor]:
+    """Of each of the numbers (k * A,). What never changed in the data has no unit of its own: its deviation counts as
+    1, so that another value, such as the zeros before an episode, is no explosion."""
     repeats = values.shape[-1] // spec.size
     mean = values.new_tensor(spec.mean or (0.0,) * spec.size).repeat(repeats)
     std = values.new_tensor(spec.std or (1.0,) * spec.size).repeat(repeats)
-    return values * std.clamp_min(1e-6) + mean
+    return mean, torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
 
 
 class ActionEmbedding(nn.Module):

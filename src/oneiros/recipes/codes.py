@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch import nn
 
 from oneiros.data.clips import Clips, EpisodeArrays
 from oneiros.models.checkpoint import save
@@ -31,11 +32,11 @@ _INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
 _FRAMES_AT_ONCE = 64
 
 
-def fingerprint_of(tokenizer: Tokenizer) -> str:
-    """A hash of what decides the codes of a frame: the tokenizer's weights."""
+def fingerprint_of(model: nn.Module) -> str:
+    """A hash of what decides the codes of a frame, or what a world makes of them: the weights in use."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tokenizer.state_dict().items()):
-        if not name.startswith("quantiser."):
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(("quantiser.", "tokenizer.quantiser.")):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -1,0 +1,153 @@
+"""From demonstrations straight to actions: the baseline that a policy with a world is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oneiros.data.augment import augment
+from oneiros.data.clips import EpisodeArrays, frames_of, load_frames
+from oneiros.data.frames import resized
+from oneiros.data.lerobot import Dataset
+from oneiros.models.checkpoint import load, read_config, save
+from oneiros.models.cloning import Cloning, CloningConfig
+from oneiros.recipes.cache import alone, check_room
+from oneiros.recipes.goals import sentence_embeddings
+from oneiros.recipes.moments import Moments, observed_rows, read_demonstrations
+from oneiros.recipes.policy_settings import CLONING_PRESETS as PRESETS
+from oneiros.recipes.policy_settings import CloningSettings
+from oneiros.recipes.warm_start import copy_weights
+from oneiros.records import PolicyBatch
+from oneiros.train.fit import FitResult, fit
+from oneiros.train.log import say
+from oneiros.train.order import Order
+from oneiros.train.state import opening_state
+
+__all__ = ["PRESETS", "CloningSettings", "run"]
+
+
+def run(settings: CloningSettings) -> FitResult:
+    """Train behaviour cloning on all readable episodes of a dataset, into the run folder `settings.out`.
+
+    Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
+    """
+    settings = settings.completed()
+    preset = PRESETS[settings.preset]
+    config = settings.fit_config(preset)
+    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+
+    data = _read(settings)
+    model = _make_model(settings, data)
+    order = Order(len(data.moments), batch_size=config.batch_size, seed=config.seed)
+    told = {"recipe": settings.to_json(), "data": data.origin}
+
+    def make_batch(step: int, samples: Sequence[int]) -> PolicyBatch:
+        batch = data.batch(order.indices(step, samples), order.seeds(step, samples))
+        if not settings.augment:
+            return batch
+        assert batch.frames is not None
+        assert batch.seeds is not None
+        return replace(batch, frames=augment(batch.frames, batch.seeds))
+
+    def save_model(model: nn.Module, folder: Path) -> None:
+        save(model, folder, extra=told)
+
+    return fit(
+        model,
+        make_batch,
+        out=settings.out,
+        config=config,
+        save_model=save_model,
+        resume=settings.resume,
+        title="cloning",
+    )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Moments of episodes of frames. origin: for config.json."""
+
+    moments: Moments
+    episodes: list[EpisodeArrays]
+    observed_frames: int
+    frame_stride: int
+    origin: dict[str, Any]
+
+    def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
+        places = [self.moments.where(moment) for moment in moments]
+        rows = [(place, observed_rows(row, self.observed_frames, self.frame_stride)) for place, row in places]
+        frames = frames_of(np.stack([self.episodes[place].content[chosen] for place, chosen in rows]))
+        return replace(self.moments.batch(moments, seeds), frames=frames)
+
+
+def _read(settings: CloningSettings) -> _Data:
+    for name in ("height", "width", "frame_stride", "observed_frames"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
+    camera, eye = dataset.camera(settings.camera), dataset.camera(kind="depth") if settings.depth else None
+    folder = (settings.cache or settings.out / "cache") / "frames"
+    indices = [episode.index for episode in dataset.episodes]
+    rows = sum(episode.length for episode in dataset.episodes)
+    with alone(folder):
+        say(check_room(folder, rows * height * width * (5 if settings.depth else 3), f"{rows:,} decoded frames"))
+        episodes = load_frames(
+            dataset, indices, height=height, width=width, camera=camera.name, depth=settings.depth, cache=folder
+        )
+    demonstrations, spec = read_demonstrations(dataset, episodes), dataset.action_spec
+    assert spec is not None
+    moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
+    say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
+    origin = {
+        "path": str(dataset.path),
+        "fingerprint": dataset.fingerprint(),
+        "environment": dataset.info.get("robot_type"),
+        "fps": dataset.fps,
+        "camera": camera.name,
+        "recorded": [camera.height, camera.width],
+        "height": height,
+        "width": width,
+        "depth": settings.depth,
+        "depth_camera": asdict(resized(eye, height, width)) if eye else None,
+        "state_names": list(dataset.state_names),
+        "episodes": [episode.index for episode in episodes],
+    }
+    return _Data(moments, episodes, settings.observed_frames, settings.frame_stride, origin)
+
+
+def _make_model(settings: CloningSettings, data: _Data) -> Cloning:
+    torch.manual_seed(settings.seed)
+    if settings.resume:
+        return Cloning(CloningConfig.from_json(read_config(settings.out)["model"]))
+    start = load(settings.warm_start) if settings.warm_start else None
+    if start is not None and not isinstance(start, Cloning):
+        raise ValueError(f"{settings.warm_start} holds no cloning run to begin with")
+    state_mean, state_std = data.moments.state_statistics()
+    embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None
+    config = CloningConfig(
+        **PRESETS[settings.preset].model,
+        action_spec=data.moments.spec,
+        tasks=data.moments.tasks,
+        state_mean=state_mean,
+        state_std=state_std,
+        observed_frames=settings.observed_frames,
+        frame_stride=settings.frame_stride,
+        height=settings.height,
+        width=settings.width,
+        channels=4 if settings.depth else 3,
+        action_horizon=settings.action_horizon,
+        execute=settings.execute,
+        goal_dim=0 if embeddings is None else embeddings.shape[1],
+    )
+    model = Cloning(config)
+    if embeddings is not None:
+        model.set_goals(embeddings)
+    if start:
+        copy_weights(model, start)
+    return model

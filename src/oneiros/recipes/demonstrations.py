@@ -1,0 +1,78 @@
+"""A dataset of demonstrations as a world sees it: its episodes as codes, checked against what the world was taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from oneiros.data.clips import EpisodeArrays
+from oneiros.data.lerobot import Dataset
+from oneiros.models.checkpoint import read_config
+from oneiros.models.tokenizer import Tokenizer
+from oneiros.models.world import World
+from oneiros.recipes.cache import alone
+from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
+from oneiros.recipes.episodes import Episodes, FrameSource
+from oneiros.records import ActionSpec
+
+
+def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, cache: Path) -> FrameSource:
+    """The dataset's frames as the world of `run` takes them.
+
+    ValueError where the world was trained on another camera, larger frames, other actions or another frame rate.
+    """
+    tokenizer, where = world.tokenizer, f"the world in {run}"
+    known = read_config(run).get("data", {}).get("camera")
+    wanted, has = camera or known, [each.name for each in dataset.cameras if each.kind == "rgb"]
+    if wanted is not None and wanted not in has:
+        why = "" if camera else f"; {where} was trained on that camera (--camera NAME takes another)"
+        raise ValueError(f"{dataset.path}: has no camera {wanted}, only {', '.join(has) or 'none'}{why}")
+    seen = dataset.camera(wanted)
+    height, width = tokenizer.config.height, tokenizer.config.width
+    if seen.height < height or seen.width < width:
+        raise ValueError(
+            f"{dataset.path}: frames of {seen.name} are {seen.height} x {seen.width}; {where} was trained on "
+            f"{height} x {width} (height x width)"
+        )
+    if tokenizer.config.channels == 4 and not any(each.kind == "depth" for each in dataset.cameras):
+        raise ValueError(f"{dataset.path}: has no depth camera; {where} was trained with depth")
+    _check_actions(dataset, world, where)
+    return FrameSource(dataset, tokenizer.config, wanted, cache)
+
+
+def _check_actions(dataset: Dataset, world: World, where: str) -> None:
+    theirs, ours, stride = world.config.action_spec, dataset.action_spec, world.config.frame_stride
+    if theirs is not None and not theirs.matches(ours):
+        raise ValueError(f"{dataset.path}: actions are {_named(ours)}; {where} was trained on {_named(theirs)}")
+    if abs(world.config.fps * stride - dataset.fps) > 0.01 * dataset.fps:
+        raise ValueError(
+            f"{dataset.path}: has {dataset.fps:g} rows a second; {where} was trained on {world.config.fps * stride:g} "
+            f"(a frame every {stride} rows)"
+        )
+
+
+def _named(spec: ActionSpec | None) -> str:
+    return "none" if spec is None else f"{spec.kind} ({', '.join(spec.names)})"
+
+
+def read_episodes(source: FrameSource, world: World, caches: Sequence[Path]) -> list[EpisodeArrays]:
+    """All readable episodes, in the dataset's order: of codes, or of frames where codes depend on the clip.
+
+    caches: folders that may hold the codes already; where none does, they are made in the source's own.
+    """
+    episodes = source.episodes() if world.tokenizer.lookback > 0 else _codes(source, world.tokenizer, caches)
+    return sorted([*episodes.train, *episodes.held_out], key=lambda episode: episode.index)
+
+
+def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) -> Episodes:
+    name = f"codes-{fingerprint_of(tokenizer)}-{source.key}"
+    for cache in (source.cache, *caches):
+        if (cache / name).is_dir():
+            return read_codes(cache / name, tokenizer)
+    folder = source.cache / name
+    with alone(folder):
+        if not folder.is_dir():
+            frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
+            write_codes(folder, replace(source, cache=frames).episodes(), tokenizer)
+    return read_codes(folder, tokenizer)
