@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from oneiros.data.augment import augment
 from oneiros.data.clips import EpisodeArrays, frames_of, load_frames
-from oneiros.data.frames import resized
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.goals import sentence_embeddings
 from oneiros.recipes.moments import Moments, observed_rows, read_demonstrations
+from oneiros.recipes.pictures import spread
 from oneiros.recipes.policy_settings import CLONING_PRESETS as PRESETS
 from oneiros.recipes.policy_settings import CloningSettings
 from oneiros.recipes.warm_start import copy_weights
@@ -30,6 +30,8 @@ from oneiros.train.order import Order
 from oneiros.train.state import opening_state
 
 __all__ = ["PRESETS", "CloningSettings", "run"]
+
+_MEASURED = 32  # moments, the same each time
 
 
 def run(settings: CloningSettings) -> FitResult:
@@ -58,12 +60,19 @@ def run(settings: CloningSettings) -> FitResult:
     def save_model(model: nn.Module, folder: Path) -> None:
         save(model, folder, extra=told)
 
+    looked_at = data.batch(spread(_MEASURED, len(data.moments)), None)
+
+    def measure(model: nn.Module, step: int) -> dict[str, float]:
+        assert isinstance(model, Cloning)
+        return {"sampled/action_error": float(model(looked_at.to(model.device)).parts["cloning/action_error"])}
+
     return fit(
         model,
         make_batch,
         out=settings.out,
         config=config,
         save_model=save_model,
+        pictures=measure,
         resume=settings.resume,
         title="cloning",
     )
@@ -109,12 +118,8 @@ def _read(settings: CloningSettings) -> _Data:
         "fingerprint": dataset.fingerprint(),
         "environment": dataset.info.get("robot_type"),
         "fps": dataset.fps,
-        "camera": camera.name,
-        "recorded": [camera.height, camera.width],
-        "height": height,
-        "width": width,
-        "depth": settings.depth,
-        "depth_camera": asdict(resized(eye, height, width)) if eye else None,
+        "camera": asdict(camera),
+        "depth_camera": asdict(eye) if eye else None,
         "state_names": list(dataset.state_names),
         "episodes": [episode.index for episode in episodes],
     }

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.world import World
 from oneiros.recipes.codes import best_device
-from oneiros.recipes.demonstrations import frame_source, read_episodes
+from oneiros.recipes.geometry_teacher import WIDTH as TEACHER_WIDTH
 from oneiros.recipes.goals import sentence_embeddings
-from oneiros.recipes.moments import Moments, read_demonstrations
+from oneiros.recipes.policy_data import PolicyData, read_policy_data
+from oneiros.recipes.policy_pictures import draw
 from oneiros.recipes.policy_settings import POLICY_PRESETS as PRESETS
 from oneiros.recipes.policy_settings import PolicySettings
-from oneiros.recipes.predictive import Outlook, cached_features, feature_statistics
+from oneiros.recipes.predictive import feature_statistics
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.records import PolicyBatch
 from oneiros.train.fit import FitResult, fit
-from oneiros.train.log import say
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
 
@@ -41,12 +37,14 @@ def run(settings: PolicySettings) -> FitResult:
     Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
     """
     settings = settings.completed()
+    if settings.alignment and settings.former not in (None, "geometry"):
+        raise ValueError(f"--alignment is of --former geometry; {settings.former} tells nothing of geometry")
     preset = PRESETS[settings.preset]
     config = settings.fit_config(preset)
     opening_state(settings.out, config, resume=settings.resume)  # before the long part
 
     world = _load_world(settings)
-    data = _read(settings, world)
+    data = read_policy_data(settings, world)
     model = _make_policy(settings, world, data)
     order = Order(len(data.moments), batch_size=config.batch_size, seed=config.seed)
     told = {"recipe": settings.to_json(), "data": data.origin}
@@ -57,28 +55,20 @@ def run(settings: PolicySettings) -> FitResult:
     def save_model(model: nn.Module, folder: Path) -> None:
         save(model, folder, extra=told)
 
+    def pictures(model: nn.Module, step: int) -> dict[str, float]:
+        assert isinstance(model, Policy)
+        return draw(model, data, step, settings.out / "pictures" / f"step_{step:06d}.png")
+
     return fit(
         model,
         make_batch,
         out=settings.out,
         config=config,
         save_model=save_model,
+        pictures=pictures,
         resume=settings.resume,
         title="policy",
     )
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Moments, and features (moments, T, N, C) of what the world imagines there. origin: for config.json."""
-
-    moments: Moments
-    features: np.ndarray
-    origin: dict[str, Any]
-
-    def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
-        features = torch.from_numpy(np.stack([self.features[moment] for moment in moments])).float()
-        return replace(self.moments.batch(moments, seeds), features=features)
 
 
 def _load_world(settings: PolicySettings) -> World:
@@ -93,49 +83,7 @@ def _load_world(settings: PolicySettings) -> World:
     return world.to(best_device()).requires_grad_(False)
 
 
-def _read(settings: PolicySettings, world: World) -> _Data:
-    assert settings.world is not None
-    dataset, run = Dataset.open(settings.data), settings.world
-    camera = settings.camera
-    if settings.resume:
-        camera = read_config(settings.out).get("data", {}).get("camera")
-        run = run if run.is_dir() else settings.out / "world"  # it may be gone; what it knew of caches is lost then
-    cache = settings.cache or settings.world / "cache"
-    source = frame_source(dataset, world, run, camera, cache)
-    episodes = read_episodes(source, world, _world_caches(run))
-    demonstrations = read_demonstrations(dataset, episodes)
-    spec = dataset.action_spec
-    assert spec is not None
-    moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
-    quick = settings.precision != "float32"
-    outlook = Outlook(settings.observed_frames, settings.imagined_frames, settings.layer, quick)
-    features = cached_features(cache, world, episodes, moments, outlook, data=source.key)
-    say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
-    seen, shown = dataset.camera(source.camera), world.tokenizer.config
-    origin = {
-        "path": str(dataset.path),
-        "fingerprint": dataset.fingerprint(),
-        "environment": dataset.info.get("robot_type"),
-        "fps": dataset.fps,
-        "camera": seen.name,
-        "recorded": [seen.height, seen.width],
-        "height": shown.height,
-        "width": shown.width,
-        "depth": shown.channels == 4,
-        "state_names": list(dataset.state_names),
-        "episodes": [episode.index for episode in episodes],
-    }
-    return _Data(moments, features, origin)
-
-
-def _world_caches(run: Path) -> list[Path]:
-    """Where the world's own training may have left the dataset's codes."""
-    recipe = read_config(run).get("recipe", {})
-    runs = [Path(recipe[name]) / "cache" for name in ("tokenizer", "warm_start") if recipe.get(name)]
-    return [Path(place) for place in (recipe.get("cache"), *runs) if place]
-
-
-def _make_policy(settings: PolicySettings, world: World, data: _Data) -> Policy:
+def _make_policy(settings: PolicySettings, world: World, data: PolicyData) -> Policy:
     torch.manual_seed(settings.seed)
     if settings.resume:
         return Policy(PolicyConfig.from_json(read_config(settings.out)["model"]), world)
@@ -158,6 +106,10 @@ def _make_policy(settings: PolicySettings, world: World, data: _Data) -> Policy:
         imagined_frames=settings.imagined_frames,
         layer=settings.layer,
         former=settings.former or ("geometry" if settings.alignment else "3d"),
+        geometry_dim=TEACHER_WIDTH,
+        geometry_tokens=settings.geometry_tokens,
+        intrinsics=data.depths.intrinsics if data.depths else (),
+        max_depth=data.depths.max_depth if data.depths else PolicyConfig.max_depth,
         action_horizon=settings.action_horizon,
         execute=settings.execute,
         goal_dim=0 if embeddings is None else embeddings.shape[1],

@@ -45,6 +45,10 @@ class Outlook:
     layer: int | None
     quick: bool
 
+    def offsets(self, stride: int) -> tuple[int, ...]:
+        """Rows from a moment to each of the T frames, for a world of this frame stride."""
+        return tuple(stride * frame for frame in range(1 - self.observed_frames, 1 + self.imagined_frames))
+
 
 def cached_features(
     cache: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook, *, data: str
@@ -125,7 +129,7 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
             _, features = world.imagine(clip.to(world.device), outlook.imagined_frames, layer=outlook.layer)
             if kept is None:
                 shape = (len(moments), *features.shape[1:])
-                say(check_room(path.parent, 2 * int(np.prod(shape)), f"features of {len(moments):,} moments"))
+                say(check_room(path.parent.parent, 2 * int(np.prod(shape)), f"features of {len(moments):,} moments"))
                 kept = np.lib.format.open_memmap(path, "w+", np.float16, shape)
             kept[chosen.start : chosen.stop] = features.half().cpu().numpy()
             progress.update(task, completed=chosen.stop)

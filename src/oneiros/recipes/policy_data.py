@@ -1,0 +1,122 @@
+"""What a policy with a world learns from: moments of demonstrations, what the world imagines there, and geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneiros.data.lerobot import Dataset
+from oneiros.models.checkpoint import read_config
+from oneiros.models.world import World
+from oneiros.recipes.demonstrations import frame_source, read_episodes
+from oneiros.recipes.geometry import Depths, read_depths
+from oneiros.recipes.geometry_teacher import Teacher, cached_teacher
+from oneiros.recipes.moments import Moments, read_demonstrations
+from oneiros.recipes.policy_settings import PolicySettings
+from oneiros.recipes.predictive import Outlook, cached_features
+from oneiros.records import PolicyBatch
+from oneiros.train.log import say
+
+
+@dataclass(frozen=True)
+class PolicyData:
+    """features: float16 (moments, T, N, C), of what the world imagines. offsets: rows from a moment to each of the T
+    frames. depths, teacher: None where the policy has no use for them. origin: for config.json."""
+
+    moments: Moments
+    features: np.ndarray
+    offsets: tuple[int, ...]
+    depths: Depths | None
+    teacher: Teacher | None
+    origin: dict[str, Any]
+
+    def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
+        places = [self.moments.where(moment) for moment in moments]
+        features = torch.from_numpy(np.stack([self.features[moment] for moment in moments])).float()
+        teacher, known = self.teacher.of(places, self.offsets) if self.teacher else (None, None)
+        return replace(
+            self.moments.batch(moments, seeds),
+            features=features,
+            depth=self.depths.metres(places) if self.depths else None,
+            teacher=teacher,
+            teacher_mask=known,
+        )
+
+
+def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
+    """Whatever of it is not in the cache yet is made.
+
+    Raises ValueError or OSError, in one line, for a dataset that lacks what is needed or that the world does not fit.
+    """
+    assert settings.world is not None
+    dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
+    if settings.resume:
+        camera = read_config(settings.out).get("data", {}).get("camera", {}).get("name")
+        run = run if run.is_dir() else settings.out / "world"  # it may be gone; what it knew of caches is lost then
+    cache = settings.cache or run / "cache"
+    source = frame_source(dataset, world, run, camera, cache)
+    seen, spec = dataset.camera(source.camera), dataset.action_spec
+    if spec is None:
+        raise ValueError(f"{dataset.path}: has no actions to learn from")
+    _check_geometry(dataset, settings)
+    episodes = read_episodes(source, world, _world_caches(run))
+    moments = Moments(
+        read_demonstrations(dataset, episodes), spec, horizon=settings.action_horizon, every=settings.every
+    )
+    say(f"{len(moments):,} moments of {len(episodes)} episodes; tasks: {', '.join(moments.tasks)}")
+
+    outlook = Outlook(
+        settings.observed_frames, settings.imagined_frames, settings.layer, quick=settings.precision != "float32"
+    )
+    features = cached_features(cache, world, episodes, moments, outlook, data=source.key)
+    depths, teacher, size = None, None, (world.tokenizer.config.height, world.tokenizer.config.width)
+    if settings.geometry_tokens or settings.alignment:
+        depths = read_depths(dataset, episodes, camera=seen.name, height=size[0], width=size[1], cache=cache)
+    if settings.alignment:
+        assert depths is not None
+        teacher = cached_teacher(
+            cache, dataset, depths, grid=world.tokenizer.grid, steps=settings.teacher_steps, seed=settings.seed
+        )
+    origin = {
+        "path": str(dataset.path),
+        "fingerprint": dataset.fingerprint(),
+        "environment": dataset.info.get("robot_type"),
+        "fps": dataset.fps,
+        "camera": asdict(seen),
+        "depth_camera": next((asdict(each) for each in dataset.cameras if each.kind == "depth"), None),
+        "state_names": list(dataset.state_names),
+        "episodes": [episode.index for episode in episodes],
+    }
+    return PolicyData(
+        moments=moments,
+        features=features,
+        offsets=outlook.offsets(world.config.frame_stride),
+        depths=depths,
+        teacher=teacher,
+        origin=origin,
+    )
+
+
+def _check_geometry(dataset: Dataset, settings: PolicySettings) -> None:
+    """Before the long part."""
+    if settings.geometry_tokens < 0:
+        raise ValueError(f"geometry_tokens is {settings.geometry_tokens}; it must be 0 (none) or more")
+    if settings.alignment and settings.teacher_steps < 1:
+        raise ValueError(f"teacher_steps is {settings.teacher_steps}; the teacher of geometry must learn something")
+    for kind, wanted in (("depth", settings.geometry_tokens or settings.alignment), ("labels", settings.alignment)):
+        if wanted and not any(camera.kind == kind for camera in dataset.cameras):
+            option = "--alignment" if settings.alignment else "--geometry-tokens"
+            raise ValueError(f"{dataset.path}: has no {kind} camera, which {option} needs; record it with --{kind}")
+
+
+def _world_caches(run: Path) -> list[Path]:
+    """Where the world's own training may have left the dataset's codes."""
+    recipe = read_config(run).get("recipe", {})
+    runs = [Path(recipe[name]) / "cache" for name in ("tokenizer", "warm_start") if recipe.get(name)]
+    return [Path(place) for place in (recipe.get("cache"), *runs) if place]
