@@ -83,6 +83,15 @@ def pixel_format(height: int, width: int, *, codes: bool) -> str:
     return "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
 
 
+def as_stored(frame: np.ndarray) -> np.ndarray:
+    """What the pixel format of a stored video leaves of a frame, uint8 (H, W, 3): chroma of half the resolution.
+
+    Most of what tells a recorded frame from the live one, without the time that encoding takes.
+    """
+    kept = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    return kept.reformat(format=pixel_format(*frame.shape[:2], codes=False)).to_ndarray(format="rgb24")
+
+
 def probe(path: Path) -> VideoInfo:
     """Size, rate and number of frames from the file's header. DamagedVideoError where there is none."""
     with _open(path) as container:

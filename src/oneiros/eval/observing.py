@@ -15,6 +15,7 @@ from torch import Tensor
 
 from oneiros.data.depth import codes_to_depth, depth_to_codes
 from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
+from oneiros.data.video import as_stored
 from oneiros.envs.make import PixelEnv, make_env
 from oneiros.records import ActionSpec, Camera, Observation
 
@@ -82,15 +83,15 @@ def _check(name: str, env: PixelEnv, sight: Sight) -> None:
 
 
 def colour_of(observation: Images, env: PixelEnv, sight: Sight) -> np.ndarray:
-    """uint8 (H, W, 3) of the model's size."""
+    """uint8 (H, W, 3) of the model's size, its colours as a recording keeps them."""
     name = sight.camera or next(camera.name for camera in env.cameras if camera.kind == "rgb")
-    return resize(np.asarray(observation[name])[None], sight.height, sight.width)[0]
+    return resize(as_stored(np.asarray(observation[name]))[None], sight.height, sight.width)[0]
 
 
 def frame_of(observation: Images, env: PixelEnv, sight: Sight) -> tuple[Tensor, Tensor | None]:
     """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where they are wanted.
 
-    Depth is rounded to the 12-bit codes of the recording on the way, as training saw it.
+    Training saw frames through a recording: depth in 12-bit codes, chroma of half the resolution. So does this.
     """
     colour = to_model(colour_of(observation, env, sight).copy())
     if not sight.depth:

@@ -43,7 +43,7 @@ def beside_imagination(film: Film) -> np.ndarray:
         else:
             index = min(since // film.stride, film.imagined.shape[1])
             picture = enlarge(film.imagined[decision, index - 1][None])[0]
-            right = (picture, f"imagined {index * film.stride} steps ago", DREAMED)
+            right = (picture, f"imagined at step {film.decisions[decision]}: +{index * film.stride}", DREAMED)
         frames.append(_labelled([(frame, _step(film, row), GIVEN), right]))
     return np.stack(frames)
 

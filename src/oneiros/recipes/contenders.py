@@ -57,11 +57,12 @@ def sight_of(run: Path, model: Any) -> Sight:
     if fps is None:
         raise ValueError(f"{run} does not tell how fast its recording ran (data.fps in config.json)")
     named = data.get("camera") if isinstance(data.get("camera"), str) else None
+    rendered = (camera.height, camera.width) if camera else tuple(data.get("recorded") or (size.height, size.width))
     return Sight(
         height=size.height,
         width=size.width,
         channels=size.channels,
-        rendered=(camera.height, camera.width) if camera else (size.height, size.width),
+        rendered=rendered,
         fps=float(fps),
         action_spec=config.action_spec,
         camera=camera.name if camera else named,

@@ -192,7 +192,8 @@ class _Stage:
 def make_actor(contender: Contender, device: str) -> Actor:
     if contender.run is None:
         return Expert() if contender.kind == "expert" else Random()
-    return Learned(load(contender.run, device=device), contender.sight, device=device)
+    model: Any = load(contender.run, device=device)
+    return Learned(model.quicken(), contender.sight, device=device)
 
 
 def one_task(env: str, task: str | None) -> str:
