@@ -190,7 +190,7 @@ def test_bf16_stays_near_full_precision(kind):
     exact = tokens(former, features)
     with torch.autocast("cpu", torch.bfloat16):
         rough = tokens(former, features)
-    assert (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+    assert (rough - exact).abs().mean() < 0.15 * exact.abs().mean()
     assert tokens(former.bfloat16(), features).dtype == torch.bfloat16  # features of any precision are taken
 
 

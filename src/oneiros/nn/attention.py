@@ -19,6 +19,24 @@ from torch import Tensor, nn
 from oneiros.nn.reference_weights import take_over
 
 
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """softmax(scale q k + mask) v: query (B, H, N, d), key and value (B, H, M, d) -> (B, H, N, d).
+
+    mask: added to the scores, (N, M), of their type. scale: 1 / sqrt(d) unless given. On CPUs products in bf16 are
+    fast, but torch's fused kernel does not use them: with the scores written out, forward and backward were measured
+    1.5 to 5 times as fast there.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    q, k, v = (x.flatten(0, 1) for x in (query, key, value))
+    alpha = query.shape[-1] ** -0.5 if scale is None else scale
+    added, beta = (q.new_zeros(()), 0) if mask is None else (mask, 1)
+    scores = torch.baddbmm(added, q, k.transpose(1, 2), beta=beta, alpha=alpha)
+    return (scores.softmax(-1) @ v).unflatten(0, query.shape[:2])
+
+
 class SelfAttention(nn.Module):
     """Every token attends to every other and, where `cross_dim` is given, through a gate to a context.
 
@@ -66,8 +84,11 @@ class SelfAttention(nn.Module):
         check_tokens("x", x, self.dim)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         query, dropout = self.q_norm(query), self.attention_dropout if self.training else 0.0
-        mask = _full(mask, query)
-        read = F.scaled_dot_product_attention(query, self.k_norm(key), value, attn_mask=mask, dropout_p=dropout)
+        key, mask = self.k_norm(key), _full(mask, query)
+        if mask is None and dropout == 0:
+            read = attend(query, key, value)
+        else:
+            read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         if context is not None:
             key, value = self._context(context, len(x))
             looked_up = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
@@ -109,7 +130,7 @@ class TemporalAttention(nn.Module):
         check_tokens("x", x, self.dim)
         x = self.norm_media(x)
         query, key, value = (_by_head(make(x), self.heads) for make in (self.to_q, self.to_k, self.to_v))
-        return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.to_out(attend(query, key, value).transpose(1, 2).flatten(2))
 
     def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
         """Take over norm_media, to_q, to_k, to_v and to_out; see `take_over`."""
@@ -144,7 +165,7 @@ class PerceiverAttention(nn.Module):
 
     def _read(self, query: Tensor, seen: Tensor) -> Tensor:
         query, key, value = (_by_head(x, self.heads) for x in (query, self.to_k(seen), self.to_v(seen)))
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return attend(query, key, value).transpose(1, 2).flatten(2)
 
     def _read_unprojected(self, query: Tensor, seen: Tensor) -> Tensor:
         """The same in another order: q (K x) = (q K) x and sum of a (V x) = V (sum of a x).
@@ -155,7 +176,7 @@ class PerceiverAttention(nn.Module):
         to_key, to_value = (make.weight.unflatten(0, (self.heads, -1)) for make in (self.to_k, self.to_v))
         query = torch.einsum("bqhd,hdw->bhqw", query.unflatten(-1, (self.heads, -1)), to_key)
         seen = seen[:, None]
-        read = F.scaled_dot_product_attention(query.flatten(1, 2)[:, None], seen, seen, scale=self.head_dim**-0.5)
+        read = attend(query.flatten(1, 2)[:, None], seen, seen, scale=self.head_dim**-0.5)
         return torch.einsum("bhqw,hdw->bqhd", read[:, 0].unflatten(1, (self.heads, -1)), to_value).flatten(2)
 
     def _few(self, latents: Tensor, seen: Tensor) -> bool:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneiros.nn.attention import SelfAttention, check_counts
+from oneiros.nn.attention import SelfAttention, attend, check_counts
 
 _FREQUENCIES = 32  # of the noise level's embedding, from a quarter to sixteen turns a unit
 
@@ -142,7 +141,7 @@ class DecoderLayer(nn.Module):
         x = x + self.attention(normed.flatten(0, 1)).unflatten(0, (batch, draws))
         # chunks of one sample ask the same context: together, so that it is not copied for each
         query = self.query(self.look_norm(x)).flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        read = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        read = attend(query, key, value).transpose(1, 2).flatten(2)
         x = x + self.look(read).unflatten(1, (draws, -1))
         return x + self.feed_forward(film(self.feed_forward_norm(x), second))
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from oneiros.nn.dynamics import Clipwise, Dynamics, additive, attention
+from oneiros.nn.attention import attend
+from oneiros.nn.dynamics import Clipwise, Dynamics, additive
 from oneiros.nn.layout import visible
 
 _UNWRITTEN = 1 << 62  # a frame index that no query can look back to
@@ -86,7 +87,7 @@ class Ring:
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self._writing] = key
         values[:, :, self._writing] = value
-        return attention(query, keys, values, self._mask)
+        return attend(query, keys, values, mask=self._mask)
 
     def clone(self) -> Ring:
         return replace(self, keys=self.keys.clone(), values=self.values.clone(), slots=self.slots.clone())
