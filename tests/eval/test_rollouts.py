@@ -143,14 +143,14 @@ def test_a_frame_is_what_a_recording_would_give_back(tmp_path):
     big = 32
     cameras = (Camera(CAMERA, big, big), Camera("observation.depth.front", big, big, kind="depth", depth_max=4.0))
     smooth = np.linspace(0, 255, big).astype(np.uint8)
+    across, down = np.tile(smooth, (big, 1)), np.tile(smooth[:, None], (1, big))
     images = [
         {
-            CAMERA: np.stack([np.tile(smooth, (big, 1)), np.tile(smooth[:, None], (1, big)), np.full((big, big), 9 * i)], -1)
-            .astype(np.uint8),
+            CAMERA: np.stack([across, down, np.full_like(across, 9 * i)], -1),
             "observation.depth.front": rng.uniform(0.1, 4, (big, big)).astype(np.float32),
         }
         for i in range(4)
-    ]  # fmt: skip
+    ]
     with DatasetWriter(tmp_path / "data", fps=10, cameras=cameras, action_spec=Pushes.action_spec) as writer:
         for _ in range(2):
             with writer.episode(task="push") as episode:
