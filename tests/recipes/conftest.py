@@ -1,19 +1,22 @@
 """A small recorded world, of a bright square on a dark floor that moves as told; and a few small towns."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from oneiros.data.writer import DatasetWriter
-from oneiros.recipes import segmenter, tokenizer, world
+from oneiros.recipes import policy, segmenter, tokenizer, world
+from oneiros.recipes.policy_settings import PolicySettings
 from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 from oneiros.records import ActionSpec, Camera
 from tests.towns import write_town
 
 SIZE, NUM_EPISODES, LENGTH, NUM_STEPS = 32, 6, 30, 24
 SPEC = ActionSpec("discrete", ("left", "stay", "right"))
+XY = ActionSpec("continuous", ("x", "y"))
 RGB = Camera("observation.images.front", SIZE, SIZE)
 DEPTH = Camera("observation.depth.front", SIZE, SIZE, "depth", fx=32.0, fy=32.0, cx=15.5, cy=15.5)
 LABELS = Camera("observation.labels.front", SIZE, SIZE, "labels", classes=("floor", "square"))
@@ -26,6 +29,7 @@ def record(
     depth: bool = False,
     labels: bool = False,
     states: bool = False,
+    intrinsics: bool = True,
     num_episodes: int = NUM_EPISODES,
     tasks: Sequence[str] = ("move",),
 ) -> Path:
@@ -34,7 +38,8 @@ def record(
     states: where the square is, and a number that never changes. tasks: of the episodes, in turn.
     """
     random = np.random.default_rng(0)
-    cameras = (RGB, *([DEPTH] if depth else []), *([LABELS] if labels else []))
+    eye = DEPTH if intrinsics else replace(DEPTH, fx=0.0, fy=0.0)
+    cameras = (RGB, *([eye] if depth else []), *([LABELS] if labels else []))
     names = ("place", "constant") if states else ()
     with DatasetWriter(path, fps=10, cameras=cameras, action_spec=spec, state_names=names) as writer:
         for number in range(num_episodes):
@@ -81,6 +86,11 @@ def segmenter_settings(clouds: Sequence[Path], out: Path, **options) -> Segmente
     return SegmenterSettings(clouds=tuple(clouds), out=out, **{**defaults, **options})
 
 
+def policy_settings(data: Path, world: Path, out: Path, **options) -> PolicySettings:
+    defaults = {"preset": "tiny", "steps": 12, "precision": "float32", "save_every": 4, "imagined_frames": 2}
+    return PolicySettings(data=data, world=world, out=out, **{**defaults, **options})
+
+
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory) -> Path:
     return record(tmp_path_factory.mktemp("data") / "squares")
@@ -110,4 +120,27 @@ def towns(tmp_path_factory) -> list[Path]:
 def segmenter_run(towns, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "segmenter"
     segmenter.run(segmenter_settings(towns, out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory) -> Path:
+    """With continuous actions, of which one never changes, states, depth and labels; two tasks."""
+    folder = tmp_path_factory.mktemp("demonstrations") / "data"
+    return record(folder, spec=XY, depth=True, labels=True, states=True, num_episodes=4, tasks=("left", "right"))
+
+
+@pytest.fixture(scope="session")
+def acting_world(demonstrations, tmp_path_factory) -> Path:
+    """Of the demonstrations, a frame every two rows; its tokenizer's run, with the codes, is beside it."""
+    out = tmp_path_factory.mktemp("acting")
+    tokenizer.run(tokenizer_settings(demonstrations, out / "tokenizer", steps=60))
+    world.run(world_settings(out / "world", data=demonstrations, tokenizer=out / "tokenizer", frame_stride=2))
+    return out / "world"
+
+
+@pytest.fixture(scope="session")
+def policy_run(demonstrations, acting_world, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "policy"
+    policy.run(policy_settings(demonstrations, acting_world, out))
     return out
