@@ -20,7 +20,9 @@ def test_help_teaches_and_needs_no_torch(capsys):
         assert option in done.stdout
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert "oneiros train world data --tokenizer runs/tokenizer" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "oneiros train world data --tokenizer runs/tokenizer" in told
+    assert "oneiros train policy demonstrations --world runs/world" in told
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,10 @@ def test_help_teaches_and_needs_no_torch(capsys):
         (["tokenizer", "nowhere", "--out", "run"], "nowhere"),
         (["world", "nowhere", "--out", "run"], "a world needs a tokenizer"),
         (["world", "--out", "run", "--resume"], "holds no run to resume: state.pt is missing"),
+        (["policy", "nowhere", "--out", "run"], "a policy needs a world"),
+        (["policy", "nowhere", "--world", "gone", "--out", "run"], "gone is no run folder"),
+        (["policy", "x", "--former", "3d", "--alignment", "--out", "run"], "--alignment is of --former geometry"),
+        (["cloning", "nowhere", "--out", "run"], "nowhere"),
         (["tokenizer", "nowhere", "--out", "run", "--steps", "0"], "steps is 0; it must be at least 1"),
     ],
 )
