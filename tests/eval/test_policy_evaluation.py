@@ -137,9 +137,7 @@ def test_the_terminal_says_it_in_a_table_and_lines(measured):
 def test_what_is_played_already_is_not_played_again(runs, measured, monkeypatch):
     before = (runs / "out" / EPISODES).read_bytes()
     jobs: list = []
-    monkeypatch.setattr(
-        "oneiros.recipes.policy_evaluation.run_jobs", lambda plan, given, **options: jobs.extend(given)
-    )
+    monkeypatch.setattr("oneiros.recipes.policy_evaluation.run_jobs", lambda plan, given, **options: jobs.extend(given))
     config = replace(CONFIG, videos=0, decisions=0)
     again = evaluate_policy(runs / "acts", ENV, out=runs / "out", beside=(runs / "copies",), config=config)
     assert jobs == []
@@ -189,7 +187,7 @@ def test_killed_and_run_again_gives_the_same(runs, tmp_path):
         return subprocess.Popen([*command, "--out", str(out)], env=environment, stderr=subprocess.DEVNULL)
 
     killed = run_at(tmp_path / "killed")
-    path, deadline = tmp_path / "killed" / EPISODES, time.monotonic() + 60
+    path, deadline = tmp_path / "killed" / EPISODES, time.monotonic() + 300
     while not (path.is_file() and path.read_text().count("\n") >= 6):
         assert time.monotonic() < deadline
         assert killed.poll() is None
@@ -201,7 +199,7 @@ def test_killed_and_run_again_gives_the_same(runs, tmp_path):
     assert 6 <= done < 80
     wait_until_gone(children)
     again, whole = run_at(tmp_path / "killed"), run_at(tmp_path / "whole")
-    assert again.wait(100) == whole.wait(100) == 0
+    assert again.wait(300) == whole.wait(300) == 0
     assert rows_of(tmp_path / "killed")[:done]
     assert in_order(rows_of(tmp_path / "killed")) == in_order(rows_of(tmp_path / "whole"))
     figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("killed", "whole")]
@@ -215,7 +213,7 @@ def children_of(process: int) -> list[int]:
 
 def wait_until_gone(processes: list[int]) -> None:
     assert processes
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{each}/status").is_file() and not _zombie(each) for each in processes):
         assert time.monotonic() < deadline, "processes outlive the evaluation that started them"
         time.sleep(0.05)

@@ -64,8 +64,8 @@ class Eval:
     """The environment of the recording, such as doom:health_gathering: asks it and the dream what the same start
     becomes under other actions. Of a policy: where it acts, such as metaworld:drawer-open-v3, tasks joined by commas,
     metaworld:MT10 or gym:ENV_ID."""
-    beside: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """Of a policy: another run, of a policy or a cloning, to play from the same starts. May be given again."""
+    beside: tuple[Path, ...] = ()
+    """Of a policy: other runs, of policies or clonings, to play from the same starts."""
     max_steps: int = 200
     """Of a policy: the longest an episode lasts."""
     processes: int = 2

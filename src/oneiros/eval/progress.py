@@ -36,7 +36,8 @@ def bars() -> Iterator[Track]:
         TextColumn("spent"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # slow work comes in lumps, such as batches of episodes: a short memory would forget its speed between two
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
 
         def track(description: str, total: int) -> Advance:
             task = progress.add_task(description, total=total)

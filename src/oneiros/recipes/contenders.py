@@ -10,7 +10,7 @@ from typing import Any
 
 from oneiros.eval.observing import Sight, open_env
 from oneiros.eval.rollouts import begin_at, words_of
-from oneiros.models.checkpoint import WEIGHTS, load, read_config
+from oneiros.models.checkpoint import TOKENIZER, WEIGHTS, WORLD, load, read_config
 from oneiros.recipes.policy_workers import Contender
 from oneiros.records import Camera
 
@@ -25,26 +25,30 @@ def find_contenders(
     Raises ValueError for a run that is no policy, an environment that does not fit one of them, a task that one was
     never taught, and runs of different speeds.
     """
+    opened = [_open(path, beside=number > 0) for number, path in enumerate((run, *beside))]
+    sight = opened[0][1]
+    tasks, words, has_expert = _look_at(env, sight)
+    family = env if tasks == (None,) else env.partition(":")[0]  # tasks are told in every row
+    settings = (family, max_steps, seed, sight.fps)
     contenders: list[Contender] = []
-    tasks: tuple[str | None, ...] = (None,)
-    has_expert = False
-    for path in (run, *beside):
-        model, sight = _open(path, beside=path is not run)
-        tasks, words, has_expert = _look_at(env, sight)
-        known = model.config.tasks
-        if strangers := [word for word in words if word and word not in known]:
-            raise ValueError(f"{path} was never taught {strangers[0]!r}; it knows {', '.join(known)}")
-        if not all(words) and len(known) > 1:
-            raise ValueError(f"{env} does not say what is to be done, and {path} knows several: {', '.join(known)}")
-        if contenders and abs(sight.fps - contenders[0].sight.fps) > 0.05 * sight.fps:
-            raise ValueError(f"{path} acts {sight.fps:g} times a second, {run} {contenders[0].sight.fps:g} times")
-        kind = read_config(path)["kind"]
-        key = _key(env, max_steps, seed, sight.fps, _weights(path))
-        contenders.append(Contender(_name(path, contenders), kind, path, sight, key))
-    sight = contenders[0].sight
+    for path, (model, seen) in zip((run, *beside), opened, strict=True):
+        _check_words(path, model.config.tasks, env, words)
+        if abs(seen.fps - sight.fps) > 0.05 * sight.fps:
+            raise ValueError(f"{path} acts {seen.fps:g} times a second, {run} {sight.fps:g} times")
+        if seen != sight:
+            open_env(env, seen).close()  # says where it does not fit
+        key = _key(*settings, repr(seen), _weights(path))
+        contenders.append(Contender(_name(path, contenders), read_config(path)["kind"], path, seen, key))
     for kind in ("expert", "random") if has_expert else ("random",):
-        contenders.append(Contender(kind, kind, None, sight, _key(env, max_steps, seed, sight.fps, kind)))
+        contenders.append(Contender(kind, kind, None, sight, _key(*settings, kind)))
     return tuple(contenders), tasks
+
+
+def _check_words(run: Path, known: Sequence[str], env: str, words: Sequence[str]) -> None:
+    if strangers := [word for word in words if word and word not in known]:
+        raise ValueError(f"{run} was never taught {strangers[0]!r}; it knows {', '.join(known)}")
+    if not all(words) and len(known) > 1:
+        raise ValueError(f"{env} does not say what is to be done, and {run} knows several: {', '.join(known)}")
 
 
 def sight_of(run: Path, model: Any) -> Sight:
@@ -110,11 +114,12 @@ def _name(path: Path, others: Sequence[Contender]) -> str:
 
 
 def _weights(run: Path) -> str:
-    """A hash of what decides how a run acts: all weights in its folder, and its model's configuration."""
-    digest = hashlib.sha256(json.dumps(read_config(run)["model"], sort_keys=True).encode())
-    for path in (run / WEIGHTS, run / "world" / WEIGHTS, run / "world" / "tokenizer" / WEIGHTS):
-        if path.is_file():
-            with path.open("rb") as file:
+    """A hash of what decides how a run acts: weights and configuration of its model, its world and tokenizer."""
+    digest = hashlib.sha256()
+    for folder in (run, run / WORLD, run / WORLD / TOKENIZER):
+        if folder.is_dir():
+            digest.update(json.dumps(read_config(folder)["model"], sort_keys=True).encode())
+            with (folder / WEIGHTS).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
