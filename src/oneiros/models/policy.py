@@ -136,14 +136,14 @@ class Policy(nn.Module):
         """The loss, and the mean error of the chunks denoised from the most noise, in deviations of the actions."""
         draws = self.config.noise_draws
         shape = (draws, *valid.shape[1:], self.config.action_spec.size)
-        clean = SIGMA_DATA * to_numbers(actions, self.config.action_spec)[:, None]
+        counted = valid[:, None, :, None]
+        clean = SIGMA_DATA * to_numbers(actions, self.config.action_spec)[:, None] * counted
         # one level from each of as many equal parts of the density: the draws of a sample are spread
         spread = (random.uniform(draws) + torch.arange(draws, device=clean.device)) / draws
         at = Preconditioning.of(sigmas := training_sigmas(spread)[..., None, None])
         noise = random.normal(shape[0] * shape[1] * shape[2]).view(len(clean), *shape)
         noisy = clean + sigmas * noise
         said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), self.head.keys(context)).float()
-        counted = valid[:, None, :, None]
         many = (counted.sum() * draws * shape[2]).clamp_min(1)
         loss = ((said - network_target(clean, noisy, at)).square() * counted).sum() / many
         denoised = (at.skip * noisy + at.out * said)[:, -1:]
@@ -163,6 +163,9 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """What the decoder reads (B, M, D), and geometry (B, T, N + Q, G), if the former tells any."""
         noisy = random is not None and self.training
+        wanted = (self.config.num_frames, math.prod(grid_of(self.config)), len(self.config.feature_mean))
+        if features.shape[1:] != wanted:
+            raise ValueError(f"features have shape {tuple(features.shape)}; this policy needs {('B', *wanted)}")
         features = standard(features, self.feature_mean, self.feature_std)
         if noisy and self.config.feature_noise:
             assert random is not None

@@ -47,9 +47,8 @@ class Goals(nn.Module):
         places = {name: index for index, name in enumerate(self.tasks)}
         if missing := [name for name in task if name not in places]:
             near = difflib.get_close_matches(missing[0], self.tasks, 1) or list(self.tasks[:3])
-            raise ValueError(
-                f"task {missing[0]!r} is none of the {len(places)} that this policy learned, such as {near}"
-            )
+            known = f"the {len(self.tasks)} that this policy learned"
+            raise ValueError(f"task {missing[0]!r} is none of {known}, such as {', '.join(near)}")
         return torch.tensor([places[name] for name in task], device=device)
 
     def forward(self, goal: Tensor, forgotten: Tensor | None = None) -> Tensor:
