@@ -24,7 +24,7 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
 
 # What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
 NEEDS = {
-    "record": {"doom": "for doom:SCENARIO"},
+    "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
     "inspect": {"points": "for clouds of points"},
     "clouds": {"points": ""},
     "train": {"train": "", "points": "for a segmenter"},
@@ -64,7 +64,20 @@ def machine() -> list[tuple[str, str]]:
         ("cores", f"{len(os.sched_getaffinity(0))}, torch uses {torch.get_num_threads()} threads"),
         ("GPU", gpu),
         ("training in", precision),
+        ("Meta-World", _robot_camera()),
     ]
+
+
+def _robot_camera() -> str:
+    """What draws Meta-World here when `--camera auto` decides."""
+    if missing("robot"):
+        return "not installed"
+    from oneiros.envs.renderer_camera import REMEDY, is_wanted, opengl_works
+
+    if not is_wanted():
+        return f"drawn by rays; for MuJoCo's renderer {REMEDY}"
+    chosen = f"MUJOCO_GL={os.environ['MUJOCO_GL']}"
+    return f"drawn by MuJoCo's renderer, {chosen}" if opengl_works() else f"drawn by rays: {chosen} fails; {REMEDY}"
 
 
 def state(verb: str) -> str:

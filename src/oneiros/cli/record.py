@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,54 +13,69 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from oneiros.envs.make import PixelEnv
     from oneiros.envs.record import Tally
     from oneiros.records import Camera
 
+EXPERT = "expert"
+_ROBOT = "metaworld:"
+
 DESCRIPTION = """Play episodes and save them as a LeRobot dataset (v3.0).
 
-ViZDoom scenarios are recorded with their keys, any of them held together, and with the pose of the camera; any other
-Gymnasium environment that renders to an array with its own actions. Recording into an existing dataset appends.
+ViZDoom scenarios are recorded with their keys, any of them held together, and with the pose of the camera. Meta-World's
+tasks, a robot arm at a table, are seen by a camera that needs no graphics card and played by scripted experts, of whom
+only episodes that succeed are kept. Any other Gymnasium environment that renders to an array is recorded with its own
+actions. Recording into an existing dataset appends.
 
   oneiros record doom:health_gathering --episodes 60 --out data
   oneiros record doom:my_way_home --depth --labels --episodes 60 --out maze
-  oneiros record gym:CartPole-v1 --episodes 20 --out cartpole
+  oneiros record metaworld:drawer-open-v3 --policy expert --episodes 50 --out drawer
+  oneiros record metaworld:door-open-v3,window-open-v3 --policy expert --depth --labels --episodes 50 --out two-tasks
+  oneiros record gym:gym_pusht/PushT-v0 --episodes 20 --out pusht
 """
 
 
 @dataclass(frozen=True)
 class Record:
     env: Annotated[str, tyro.conf.Positional]
-    """doom:SCENARIO or gym:ENV_ID; gym:MODULE:ENV_ID where a module of yours registers it."""
+    """doom:SCENARIO, metaworld:TASK or gym:ENV_ID. Tasks of Meta-World may be joined by commas and then take turns;
+    metaworld:MT10 and metaworld:MT50 are its ten and fifty. gym:MODULE:ENV_ID where a module of yours registers it."""
     out: Path
     """The dataset's folder: new, empty, or a dataset of the same environment to append to."""
     episodes: int = 10
-    """How many episodes to record."""
+    """How many episodes to save."""
     max_steps: int | None = None
     """An episode ends after so many steps, if the environment has not ended it before. Default: 150, Meta-World 200."""
     height: int = 64
     """Pixels from top to bottom."""
     width: int = 64
-    """Pixels from left to right. The whole view is kept, and squeezed where its shape is another."""
+    """Pixels from left to right. The whole view is kept, and squeezed where its shape is another; Meta-World's view
+    grows wider instead."""
     frame_skip: int | None = None
-    """How long one step lasts: in ViZDoom's tics of 1/35 s (default 4), or in steps of a Gymnasium env (default 1)."""
+    """How long one step lasts: in ViZDoom's tics of 1/35 s (default 4), in steps of Meta-World's simulation of 1/80 s
+    (default 1), or in steps of a Gymnasium env (default 1)."""
     depth: bool = False
-    """Record depth in metres too (ViZDoom)."""
+    """Record depth in metres too (ViZDoom, Meta-World)."""
     labels: bool = False
-    """Record the class of every pixel too (ViZDoom)."""
+    """Record the class of every pixel too (ViZDoom, Meta-World)."""
     policy: str | None = None
-    """module:function, called as f(observation, spec, rng), returns an action; a class is made anew each episode.
-    expert: Meta-World's scripted expert. Default: random actions, each held for 1 to 8 steps."""
-    seed: int = 0
-    """The same seed gives the same episodes."""
-    task: str | None = None
-    """The instruction saved with the episodes. Default: the environment's own, else explore and its name."""
+    """expert: Meta-World's scripted expert of the task, who knows the goal. module:function: called as
+    f(observation, spec, rng), returns an action; a class is made anew each episode. Default: random actions, each held
+    for 1 to 8 steps."""
     keep: Literal["success", "all"] | None = None
     """Which episodes to save: all, or those that reach success, trying anew until there are enough. Default: success
     with the expert, else all."""
     expert_noise: float = 0.0
-    """Standard deviation of what is added to each action of the expert; saved is what was done."""
+    """Standard deviation of what is added to each action of the expert, who then has mistakes to correct. What was done
+    is what is saved."""
     camera: Literal["auto", "ray", "renderer"] = "auto"
-    """What draws Meta-World: rays (no OpenGL), MuJoCo's renderer, or that one where MUJOCO_GL is set and works."""
+    """What draws Meta-World: ray needs no OpenGL, renderer is MuJoCo's own (slower, with textures), auto takes that one
+    where MUJOCO_GL is set and works. Policies want the camera that their demonstrations were recorded with."""
+    seed: int = 0
+    """The same seed gives the same episodes."""
+    task: str | None = None
+    """The instruction saved with the episodes. Default: the task's name in words, else explore and the environment's
+    name."""
 
 
 def main(arguments: list[str]) -> None:
@@ -75,13 +89,8 @@ def record(command: Record) -> None:
     from oneiros.envs.make import make_env
     from oneiros.envs.record import Tally, record_episode
 
-    robot = command.env.startswith("metaworld:")
-    max_steps = command.max_steps if command.max_steps is not None else 200 if robot else 150
-    if command.episodes < 1 or max_steps < 1:
-        raise ValueError(f"{command.episodes} episodes of at most {max_steps} steps; both must be at least 1")
-    if command.policy == "expert" and not robot:
-        raise ValueError(f"{command.env} has no expert; only metaworld:TASK has one")
-    make_policy = load_policy(command.policy) if command.policy not in (None, "expert") else StickyRandom
+    max_steps, keep = _max_steps(command), command.keep or ("success" if command.policy == EXPERT else "all")
+    _check(command, max_steps)
     env = make_env(
         command.env,
         height=command.height,
@@ -91,8 +100,13 @@ def record(command: Record) -> None:
         labels=command.labels,
         camera=command.camera,
     )
-    if command.policy == "expert":
+    if command.policy == EXPERT:
         make_policy = partial(Expert, env, noise=command.expert_noise)
+    else:
+        make_policy = load_policy(command.policy) if command.policy else StickyRandom
+    task = command.task
+    if task is None and not command.env.startswith(_ROBOT):
+        task = f"explore {command.env.partition(':')[2]}"
     tally = Tally()
     try:
         with (
@@ -109,19 +123,28 @@ def record(command: Record) -> None:
             bar = progress.add_task("recording", total=command.episodes, speed="")
             for _ in range(command.episodes):
                 tally += record_episode(
-                    env,
-                    writer,
-                    make_policy,
-                    seed=command.seed,
-                    max_steps=max_steps,
-                    task=command.task or (None if robot else f"explore {command.env.partition(':')[2]}"),
-                    keep=command.keep or ("success" if command.policy == "expert" else "all"),
+                    env, writer, make_policy, seed=command.seed, max_steps=max_steps, task=task, keep=keep
                 )
-                progress.update(bar, advance=1, speed=f"{tally.frames / (tally.playing + tally.encoding):.0f} frames/s")
+                progress.update(bar, advance=1, speed=_speed(tally))
     finally:
         env.close()
         if tally.episodes:
-            print(_summary(command, tally, env.cameras))
+            print(_summary(command, tally, env))
+
+
+def _max_steps(command: Record) -> int:
+    if command.max_steps is not None:
+        return command.max_steps
+    return 200 if command.env.startswith(_ROBOT) else 150
+
+
+def _check(command: Record, max_steps: int) -> None:
+    if command.episodes < 1 or max_steps < 1:
+        raise ValueError(f"{command.episodes} episodes of at most {max_steps} steps; both must be at least 1")
+    if command.policy == EXPERT and not command.env.startswith(_ROBOT):
+        raise ValueError(f"{command.env} has no expert; only metaworld:TASK has")
+    if command.expert_noise < 0 or (command.expert_noise > 0 and command.policy != EXPERT):
+        raise ValueError(f"expert noise is {command.expert_noise}; at least 0, and only with --policy expert")
 
 
 def _progress() -> Progress:
@@ -135,20 +158,27 @@ def _progress() -> Progress:
     )
 
 
-def _summary(command: Record, tally: Tally, cameras: Sequence[Camera]) -> str:
+def _summary(command: Record, tally: Tally, env: PixelEnv) -> str:
+    played = tally.frames + tally.dropped
     lines = [
         f"{tally.episodes} episodes, {tally.frames} frames -> {command.out}",
-        f"playing  {_rate(tally.frames, tally.playing)}   (policy, environment, rendering, resizing)",
-        f"encoding {_rate(tally.frames, tally.encoding)}   (video, tables, saving)",
+        f"playing  {_rate(played, tally.playing)}   (policy, environment, rendering, resizing)",
+        f"encoding {_rate(played, tally.encoding)}   (video, tables, saving)",
     ]
     if tally.failures:
-        lines.insert(1, f"{tally.failures} more reached no success and were not saved")
-    for camera in cameras:
+        lines.insert(1, f"{tally.failures} of {tally.episodes + tally.failures} attempts failed and were not saved")
+    if command.env.startswith(_ROBOT):
+        lines.append(f"camera   {'rays' if vars(env)['camera_kind'] == 'ray' else 'the renderer of MuJoCo'}")
+    for camera in env.cameras:
         if camera.kind == "depth":
             lines.append(f"depth    {_depth_summary(command, camera)}")
         if camera.kind == "labels":
             lines.append(f"labels   {', '.join(f'{number} {name}' for number, name in enumerate(camera.classes))}")
     return "\n".join(lines)
+
+
+def _speed(tally: Tally) -> str:
+    return f"{(tally.frames + tally.dropped) / (tally.playing + tally.encoding):.0f} frames/s"
 
 
 def _depth_summary(command: Record, camera: Camera) -> str:

@@ -56,6 +56,8 @@ def make_env(
     ModuleNotFoundError when what an environment runs on is not installed.
     """
     family, _, identity = name.partition(":")
+    if camera != "auto" and family != "metaworld":
+        raise ValueError(f"{name} draws itself; a camera ({camera}) can be chosen for metaworld:TASK only")
     if family == "doom" and identity:
         from oneiros.envs.doom import DoomEnv
 

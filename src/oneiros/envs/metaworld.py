@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from oneiros.envs.make import CameraKind
 from oneiros.envs.metaworld_tasks import LABELS, instruction, label, task_names
 from oneiros.envs.ray_camera import RayCamera, Shot, Sphere
+from oneiros.envs.renderer_camera import RendererCamera, is_wanted, opengl_works
 from oneiros.records import ActionSpec, Camera
 
 with warnings.catch_warnings():
@@ -26,7 +28,9 @@ MAX_SIMULATED_STEPS = 500
 _EVALUATION_SEED = 20_240
 _VIEW = "corner4"
 _DEPTH = (0.2, 6.0)
-_GRIPPER_SPAN = 0.1  # metres between the claws that Meta-World counts as open
+_GOALS = 8  # more than any task marks
+_SCENES_KEPT = 10  # in memory, of some 50 MB each; loading one takes 0.1 s
+_SMALLEST_GOAL = 0.015  # metres of radius, so that a goal of 5 mm still covers a pixel or two
 
 
 class MetaWorldEnv(gym.Env[Any, Any]):
@@ -38,6 +42,8 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         observation.depth.corner4   float32 (height, width), metres, with depth=True
         observation.labels.corner4  uint16 (height, width), indices of `metaworld_tasks.LABELS`, with labels=True
         observation.state           float32 (4,): the gripper's x, y, z in metres and its opening, 0 to 1
+    camera: `ray` needs no OpenGL; `renderer` is MuJoCo's own; `auto` is that one where MUJOCO_GL names an OpenGL that
+    works. `camera_kind` says which it became. Goals are shown as spheres where Meta-World marks them by a site.
     A step that reaches success terminates the episode; 500 steps of the simulation truncate it.
 
     `reset(seed=s)` starts from a state that follows from s alone; `reset(options={"start": i})` from the i-th of 50
@@ -60,7 +66,7 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         seed: int | None = None,
         depth: bool = False,
         labels: bool = False,
-        camera: Literal["auto", "ray", "renderer"] = "auto",
+        camera: CameraKind = "auto",
     ) -> None:
         if frame_skip < 1:
             raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 step of the simulation")
@@ -70,7 +76,11 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         self.frame_skip = frame_skip
         self.fps = max(1, round(STEPS_PER_SECOND / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}
-        self._size, self._next, self._scenes = (height, width), 0, {}
+        self.camera_kind: CameraKind = camera
+        if camera == "auto":
+            self.camera_kind = "renderer" if is_wanted() and opengl_works() else "ray"
+        self._size, self._next = (height, width), 0
+        self._scenes: dict[str, tuple[Any, RayCamera | RendererCamera]] = {}
         self._enter(self.tasks[0])
         self.cameras = _cameras(height, width, self._eye.focal, depth=depth, labels=labels)
         self.action_space = spaces.Box(-1, 1, (4,), np.float32)
@@ -127,8 +137,8 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         return self._images[self.cameras[0].name]
 
     def close(self) -> None:
-        for scene, _ in self._scenes.values():
-            scene.close()
+        for task in list(self._scenes):
+            self._leave(task)
 
     def _choose(self, task: str | None) -> str:
         if task is None:
@@ -139,25 +149,37 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         return task
 
     def _enter(self, task: str) -> None:
+        """Make a task the current one."""
         if task not in self._scenes:
-            scene = _quiet_scene(task)
-            height, width = self._size
-            eye = RayCamera(scene.model, _VIEW, height=height, width=width, rolled=True, far=_DEPTH[1])
+            if len(self._scenes) == _SCENES_KEPT:
+                self._leave(next(iter(self._scenes)))
+            scene, (height, width) = _quiet_scene(task), self._size
+            make = RayCamera if self.camera_kind == "ray" else RendererCamera
+            eye = make(scene.model, _VIEW, height=height, width=width, rolled=True, far=_DEPTH[1])
             self._scenes[task] = scene, eye
         self._scene, self._eye = self._scenes[task]
         self._task, self.task = task, instruction(task)
-        bodies = [self._scene.model.body(body).name for body in self._scene.model.geom_bodyid]
-        # after the geoms come goals (-2 and below) and, as -1, nothing
-        self._label = np.array([*map(label, bodies), *[LABELS.index("Goal")] * 8, 0], np.uint16)
+        model = self._scene.model
+        geoms = [label(model.body(body).name) for body in model.geom_bodyid]
+        goals, nothing = [LABELS.index("Goal")] * _GOALS, LABELS.index("Background")
+        self._label = np.array([*geoms, *goals, nothing], np.uint16)  # nothing is hit -1, goals are -2 and below
+
+    def _leave(self, task: str) -> None:
+        scene, eye = self._scenes.pop(task)
+        eye.close()
+        scene.close()
 
     def _look(self) -> None:
-        model = self._scene.model
-        goals = [
-            Sphere(tuple(position), float(model.site(name).size[0]), tuple(model.site(name).rgba[:3]))
-            for name, position in self._scene._target_site_config
-        ]
-        shot = self._eye.look(self._scene.data, goals)
+        shot = self._eye.look(self._scene.data, self._goals())
         self._images = {camera.name: self._image(camera, shot) for camera in self.cameras}
+
+    def _goals(self) -> list[Sphere]:
+        """Where the task marks its goal. The sites themselves are not always moved there."""
+        sites = [(self._scene.model.site(name), position) for name, position in self._scene._target_site_config]
+        return [
+            Sphere(tuple(position), max(float(site.size[0]), _SMALLEST_GOAL), tuple(site.rgba[:3]))
+            for site, position in sites
+        ]
 
     def _image(self, camera: Camera, shot: Shot) -> np.ndarray:
         if camera.kind == "rgb":
@@ -165,10 +187,7 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         return shot.depth if camera.kind == "depth" else self._label[shot.hit]
 
     def _observation(self) -> dict[str, np.ndarray]:
-        data = self._scene.data
-        span = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos) / _GRIPPER_SPAN
-        state = np.array([*self._scene.get_endeff_pos(), min(span, 1)], np.float32)
-        return {**self._images, "observation.state": state}
+        return {**self._images, "observation.state": self._seen[:4].astype(np.float32)}
 
 
 @cache

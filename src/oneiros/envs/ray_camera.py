@@ -8,17 +8,36 @@ MuJoCo draws as sites are put in by hand.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-import mujoco
 import numpy as np
 
-_mujoco: Any = mujoco  # its functions come from a compiled module without stubs
+
+def _load_mujoco() -> Any:
+    """MuJoCo loads the OpenGL that MUJOCO_GL names at once, and not at all where that fails: then load it without."""
+    try:
+        return import_module("mujoco")
+    except ModuleNotFoundError as error:
+        if error.name == "mujoco":
+            raise
+    except Exception:  # whatever the loaders of OpenGL come up with
+        pass
+    wanted, os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", ""), "disable"
+    try:
+        return import_module("mujoco")
+    finally:
+        os.environ["MUJOCO_GL"] = wanted
+
+
+mujoco = _load_mujoco()
 
 # MuJoCo's own choice of what is drawn: groups 0, 1 and 2, while scenes keep what only collides in groups 3 to 5.
 _SHOWN = np.array([1, 1, 1, 0, 0, 0], np.uint8)
+_HIDDEN = 5
 _AMBIENT, _FROM_ABOVE, _FROM_CAMERA = 0.35, 0.35, 0.35
 _SKY = 0.7
 _UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom of this colour takes its material's
@@ -55,10 +74,9 @@ class RayCamera:
     ) -> None:
         camera = model.camera(name)
         self._model, self._far = model, np.float32(far)
-        self.height, self.width = height, width
-        self.focal = height / 2 / math.tan(math.radians(camera.fovy[0]) / 2)
+        self.focal = focal_length(model, name, height)
         axes = np.zeros(9)
-        _mujoco.mju_quat2Mat(axes, camera.quat)
+        mujoco.mju_quat2Mat(axes, camera.quat)
         side = -1.0 if rolled else 1.0
         # MuJoCo's cameras look along -z with y up
         self._axes = axes.reshape(3, 3) * (side, -side, -1.0)
@@ -74,6 +92,13 @@ class RayCamera:
         self._cosine = (1 / length[..., 0]).astype(np.float32)
         self._above = (self._axes.T @ (0.0, 0.0, 1.0)).astype(np.float32)
         self._colours = _colours(model)
+        bodies = model.geom_bodyid
+        self._still = (model.body_weldid[bodies] == 0) & (model.body_mocapid[model.body_rootid[bodies]] < 0)
+        self._background: tuple[np.ndarray, np.ndarray] | None = None
+        self._places = np.empty(0)
+
+    def close(self) -> None:
+        pass  # rays hold nothing
 
     def look(self, data: Any, spheres: Sequence[Sphere] = ()) -> Shot:
         """What the camera sees now. data: after `mj_forward`."""
@@ -86,16 +111,31 @@ class RayCamera:
         return Shot((np.minimum(rgb, 1) * 255).astype(np.uint8), depth, hit)
 
     def _cast(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        pixels = self.height * self.width
-        hit, distance = np.empty(pixels, np.int32), np.empty(pixels)
-        _mujoco.mj_multiRay(
-            self._model, data, self._position, self._rays, _SHOWN, 1, -1, hit, distance, pixels, _mujoco.mjMAXVAL
-        )
-        size = (self.height, self.width)
-        depth = distance.reshape(size).astype(np.float32) * self._cosine
-        hit = hit.reshape(size)
-        depth[hit < 0] = self._far
+        """Depth float32 (H, W) and hit int32 (H, W). What never moves is met once and remembered until it does."""
+        places = np.concatenate([data.geom_xpos[self._still], data.geom_xmat[self._still]], 1)
+        if self._background is None or not np.array_equal(places, self._places):
+            self._background, self._places = self._trace(data, moving=False), places
+        distance, hit = self._trace(data, moving=True)
+        behind, background = self._background
+        farther = (hit < 0) | ((background >= 0) & (behind < distance))
+        distance, hit = np.where(farther, behind, distance), np.where(farther, background, hit)
+        depth = np.where(hit < 0, self._far, distance.astype(np.float32) * self._cosine)
         return np.minimum(depth, self._far), hit
+
+    def _trace(self, data: Any, *, moving: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Along every ray, float64 (H, W) metres and int32 (H, W) geoms, or -1: of what moves, or of what does not."""
+        shape, group = self._cosine.shape, self._model.geom_group
+        distance, hit = np.empty(shape), np.empty(shape, np.int32)
+        hidden = self._still if moving else ~self._still
+        shown, group[hidden] = group.copy(), _HIDDEN
+        try:
+            mujoco.mj_multiRay(
+                *(self._model, data, self._position, self._rays, _SHOWN, 1, -1),
+                *(hit.reshape(-1), distance.reshape(-1), hit.size, mujoco.mjMAXVAL),
+            )
+        finally:
+            group[:] = shown
+        return distance, hit
 
     def _put(self, sphere: Sphere, number: int, depth: np.ndarray, hit: np.ndarray) -> None:
         """Draw a sphere where it is nearer than what is there."""
@@ -129,6 +169,11 @@ class RayCamera:
         return np.stack([across * scale, down * scale, ahead * scale], -1)
 
 
+def focal_length(model: Any, name: str, height: int) -> float:
+    """In pixels, across and down alike, from the camera's vertical field of view."""
+    return height / 2 / math.tan(math.radians(model.camera(name).fovy[0]) / 2)
+
+
 def _slope(values: np.ndarray, axis: int) -> np.ndarray:
     """Differences to the next or the previous value along an axis, whichever is smaller."""
     steps = np.diff(values, axis=axis)
@@ -145,7 +190,7 @@ def _colours(model: Any) -> np.ndarray:
             continue
         if tuple(model.geom_rgba[geom]) == _UNSET:
             colours[geom] = model.mat_rgba[material, :3]
-        texture = model.mat_texid[material, _mujoco.mjtTextureRole.mjTEXROLE_RGB]
+        texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
         if texture >= 0:
             colours[geom] *= _mean_colour(model, texture)
     return colours

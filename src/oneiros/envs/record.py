@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ Keep = Literal["success", "all"]
 class Tally:
     """Seconds that recording took: `playing` is policy, environment, rendering and resizing, `encoding` the rest.
 
-    frames: those saved. failures: episodes played and not saved, because they reached no success.
+    frames: those saved. failures: attempts that reached no success and were not saved; dropped: their frames.
     """
 
     episodes: int = 0
@@ -30,6 +30,7 @@ class Tally:
     playing: float = 0.0
     encoding: float = 0.0
     failures: int = 0
+    dropped: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -38,11 +39,12 @@ class Tally:
             self.playing + other.playing,
             self.encoding + other.encoding,
             self.failures + other.failures,
+            self.dropped + other.dropped,
         )
 
 
 class _Failed(Exception):
-    """An episode that is not worth saving."""
+    """An episode that is not to be saved."""
 
 
 def record_episode(
@@ -59,19 +61,22 @@ def record_episode(
 
     Row t holds what was seen and what was done then; the last row, where nothing was done any more, has no action.
     Everything random follows from `seed` and the episode's place in the dataset, so that recording 5 + 5 episodes and
-    recording 10 give the same ones. An environment of several `tasks` plays them in turns. task: the instruction saved,
-    None for the environment's own.
+    recording 10 give the same ones. An environment of several `tasks` plays them in turns.
 
-    keep: `success` drops episodes that reach none and tries anew. Raises ValueError when 20 in a row have failed.
+    task: the instruction saved with the episode; None takes the environment's own `task`.
+    keep: `success` drops episodes that reach none and tries anew.
+
+    Raises ValueError when 20 attempts in a row have failed, or when the environment never speaks of success.
     """
     tally = Tally()
     for attempt in range(ATTEMPTS):
-        tally += _attempt(env, writer, make_policy, seed, attempt, max_steps, task, keep)
+        keys = [seed, writer.num_episodes, *([attempt] if attempt else [])]
+        tally += _attempt(env, writer, make_policy, keys, max_steps, task, keep)
         if tally.episodes:
             return tally
     raise ValueError(
         f"{writer.path}: episode {writer.num_episodes}: {ATTEMPTS} attempts in a row reached no success within "
-        f"{max_steps} steps; allow more steps, choose another policy, or keep all episodes"
+        f"{max_steps} steps; allow more with --max-steps, play another --policy, or save them too with --keep all"
     )
 
 
@@ -79,24 +84,18 @@ def _attempt(
     env: PixelEnv,
     writer: DatasetWriter,
     make_policy: Callable[[], Policy],
-    seed: int,
-    attempt: int,
+    keys: list[int],
     max_steps: int,
     task: str | None,
     keep: Keep,
 ) -> Tally:
-    place = writer.num_episodes
-    keys = [seed, place, attempt] if attempt else [seed, place]
-    tasks = getattr(env, "tasks", ())
-    options = {"task": tasks[place % len(tasks)]} if tasks else None
-    playing, frames, started = 0.0, 0, time.perf_counter()
-    rng = np.random.default_rng(keys)
+    """Play an episode, and write it where it is to be kept. keys: what everything random follows from."""
+    started = clock = time.perf_counter()
+    playing, frames, over, success = 0.0, 0, False, None
+    rng, policy = np.random.default_rng(keys), make_policy()
+    observation = _reset(env, keys, writer.num_episodes)
     try:
-        clock = time.perf_counter()
-        observation, _ = env.reset(seed=int(np.random.SeedSequence(keys).generate_state(1)[0]), options=options)
-        policy = make_policy()
         with writer.episode(task=task or getattr(env, "task", "")) as episode:
-            over = success = False
             while not over and frames < max_steps:
                 action = policy(observation, env.action_spec, rng)
                 playing += time.perf_counter() - clock
@@ -104,17 +103,34 @@ def _attempt(
                 frames += 1
                 clock = time.perf_counter()
                 seen, (observation, _, terminated, truncated, info) = observation, env.step(action)
-                success = success or bool(info.get("success", info.get("is_success", False)))
-                over = terminated or truncated
+                over, reached = terminated or truncated, succeeded(info)
+                success = success if reached is None else reached or bool(success)
             playing += time.perf_counter() - clock
-            if keep == "success" and not success:
-                raise _Failed
             if observation is not seen:  # ViZDoom has no picture of an episode's end
                 episode.add(images=_images(env, observation), action=None, state=_state(observation))
                 frames += 1
+            if keep == "success" and success is None:
+                raise ValueError(f"{writer.path}: this environment never speaks of success; record with --keep all")
+            if keep == "success" and not success:
+                raise _Failed
     except _Failed:
-        return Tally(playing=playing, encoding=time.perf_counter() - started - playing, failures=1)
+        return Tally(0, 0, playing, time.perf_counter() - started - playing, failures=1, dropped=frames)
     return Tally(1, frames, playing, time.perf_counter() - started - playing)
+
+
+def succeeded(info: Mapping[str, Any]) -> bool | None:
+    """What a step says of success, or None where it says nothing."""
+    for name in ("success", "is_success"):
+        if name in info:
+            return bool(info[name])
+    return None
+
+
+def _reset(env: PixelEnv, keys: list[int], place: int) -> dict[str, np.ndarray]:
+    """A fresh start for the episode at this place of the dataset."""
+    tasks = getattr(env, "tasks", ())
+    options = {"task": tasks[place % len(tasks)]} if tasks else None
+    return env.reset(seed=int(np.random.SeedSequence(keys).generate_state(1)[0]), options=options)[0]
 
 
 def _images(env: PixelEnv, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

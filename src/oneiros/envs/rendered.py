@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,8 @@ from oneiros.data.frames import resize
 from oneiros.records import ActionSpec, Camera
 
 DEFAULT_FPS = 30
+
+_EXTRAS = {"gym_pusht": "pusht"}  # what else to install, by an environment's namespace
 
 
 class RenderedEnv(gym.Env[Any, Any]):
@@ -98,7 +101,8 @@ class RenderedEnv(gym.Env[Any, Any]):
 def _make(env_id: str) -> gym.Env[Any, Any]:
     """`gymnasium.make`, with one line that helps for whatever goes wrong.
 
-    env_id: as Gymnasium's own, MODULE:ID imports the module first; here also one of the working directory.
+    env_id: as Gymnasium's own, MODULE:ID imports the module first; here also one of the working directory. Without
+    MODULE, one that is called like the id's namespace is imported, as gym_pusht for gym_pusht/PushT-v0.
     """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout,
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
@@ -106,8 +110,9 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
     module, _, env_id = env_id.rpartition(":")
     if module and "" not in sys.path:
         sys.path.insert(0, "")
+    namespace = env_id.partition("/")[0] if "/" in env_id and env_id not in gym.registry else ""
     try:
-        if module:
+        if module := module or (namespace if namespace.isidentifier() and find_spec(namespace) else ""):
             import_module(module)
         entry = gym.spec(env_id).entry_point
         creator = entry if callable(entry) else load_env_creator(str(entry))
@@ -116,6 +121,8 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
             raise ValueError(f"{name} does not render to an array (render modes: {modes}); rgb_array is needed")
         return gym.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     except (error.UnregisteredEnv, error.DeprecatedEnv, ModuleNotFoundError) as problem:
+        if namespace in _EXTRAS and not find_spec(namespace):
+            raise ValueError(f"{name} needs more: pip install 'oneiros[{_EXTRAS[namespace]}]'") from problem
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         choices = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists what there is"
         raise ValueError(f"{name} is not a registered environment ({problem}); {choices}") from problem
