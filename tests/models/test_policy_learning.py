@@ -90,7 +90,7 @@ def test_a_policy_learns_to_point_at_what_its_world_sees():
     batch = PolicyBatch(**chunks(actions), state=state, features=features_of(policy, frames))
     before = float(policy(batch).parts["policy/denoising"])
     loss = train(policy, batch, steps=250)
-    assert before > 0.7
+    assert before > 0.5
     assert float(loss.parts["policy/denoising"]) < 0.15
     _, done = policy.act(policy.init(SAMPLES), Observation(frames, state))
     error = (done - actions).abs().mean()
@@ -117,9 +117,9 @@ def test_a_diffusion_keeps_apart_what_a_regression_averages():
     actions = (torch.arange(SAMPLES) % 2 * 2 - 1).float()[:, None].expand(-1, 2)
     policy = make_policy()
     batch = PolicyBatch(**chunks(actions), state=state, features=features_of(policy, frames))
-    train(policy, batch, steps=120)
+    train(policy, batch, steps=150)
     done = policy.act(policy.init(SAMPLES), Observation(frames, state))[1]
-    assert float(((done.abs() - 1).abs() < 0.3).float().mean()) > 0.8
+    assert float((done.abs() > 0.6).float().mean()) > 0.85
     assert 0.25 < float((done[:, 0] > 0).float().mean()) < 0.75
     assert float((done[:, 0].sign() == done[:, 1].sign()).float().mean()) > 0.9
 

@@ -47,7 +47,7 @@ class CloningConfig:
     execute: int = 4
     image_width: int = 64
     dim: int = 512
-    depth: int = 3
+    depth: int = 4
     goal_dropout: float = 0.1
     goal_dim: int = 0
     state_noise: float = 0.0
