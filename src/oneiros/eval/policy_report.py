@@ -27,18 +27,20 @@ _SOURCE = (
 
 
 def result_table(measured: Mapping[str, Any]) -> Table:
-    """One row per contender, one column per task, then the mean with its interval."""
+    """One row per contender, one column per task, then the mean and its interval."""
     from rich.table import Table
 
     tasks = measured["tasks"] if len(measured["tasks"]) <= _MOST_TASKS else []
-    table = Table(title=f"{measured['env']}: {_measure(measured)}", title_justify="left")
+    table = Table(title=f"{measured['env'].partition(':')[0]}: {_measure(measured)}", title_justify="left")
     table.add_column("", no_wrap=True)
-    for name in (*tasks, *_groups(measured), "mean"):
-        table.add_column(name, justify="right")
+    for name in (*tasks, *_groups(measured), "mean", "95 %"):
+        words = name.rpartition("-v")[0].replace("-", "\n") or name  # a narrow column for drawer-open-v3
+        table.add_column(words, justify="right", no_wrap=True)
     for each in measured["contenders"]:
         cells = [_short(each["tasks"][task]) for task in tasks]
         groups = [f"{each['groups'][group]:.2f}" for group in _groups(measured)]
-        table.add_row(_named(each), *cells, *groups, _with_interval(each["mean"]))
+        interval = f"{each['mean']['low']:.2f} to {each['mean']['high']:.2f}"
+        table.add_row(_named(each), *cells, *groups, _short(each["mean"]), interval)
     return table
 
 
