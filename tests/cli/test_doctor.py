@@ -31,6 +31,26 @@ def test_what_is_missing_is_named_with_its_remedy(capsys, monkeypatch):
     assert "oneiros[doom]" in "".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("chosen", "works", "words"),
+    [
+        (None, True, "drawn by rays; for MuJoCo's renderer install libosmesa6"),
+        ("osmesa", True, "drawn by MuJoCo's renderer, MUJOCO_GL=osmesa"),
+        ("egl", False, "drawn by rays: MUJOCO_GL=egl fails; install libosmesa6"),
+    ],
+)
+def test_what_draws_meta_world_is_told(monkeypatch, chosen, works, words):
+    pytest.importorskip("metaworld")
+    from oneiros.envs import renderer_camera
+
+    monkeypatch.setattr(renderer_camera, "opengl_works", lambda: works)
+    if chosen is None:
+        monkeypatch.delenv("MUJOCO_GL", raising=False)
+    else:
+        monkeypatch.setenv("MUJOCO_GL", chosen)
+    assert doctor._robot_camera().startswith(words)
+
+
 @pytest.mark.parametrize("verb", doctor.NEEDS)
 def test_only_verbs_and_extras_that_exist_are_spoken_of(verb):
     assert verb in VERBS

@@ -49,9 +49,33 @@ def test_a_policy_of_ones_own_plays(tmp_path, monkeypatch):
     assert (Dataset.open("data").actions(0)[:-1] == 1).all()
 
 
+def test_experts_of_meta_world_are_recorded_and_appended_to(tmp_path, capsys):
+    pytest.importorskip("metaworld")
+    arguments = (
+        *("metaworld:button-press-v3,faucet-open-v3", "--policy", "expert", "--depth", "--labels"),
+        *("--height", 32, "--width", 32, "--camera", "ray", "--out", tmp_path / "data"),
+    )
+    record(*arguments, "--episodes", 1)
+    summary = capsys.readouterr().out
+    for words in ("1 episodes", "camera   rays", "0.2 to 6.0 m", "3 Gripper"):
+        assert words in summary
+    record(*arguments, "--episodes", 1, "--task", "turn it")
+    dataset = Dataset.open(tmp_path / "data", strict=True)
+    assert [episode.task for episode in dataset.episodes] == ["button press", "turn it"]
+    assert all(30 < episode.length < 201 for episode in dataset.episodes)
+    assert dataset.action_spec.low == (-1.0,) * 4
+    assert dataset.states(0).shape[1] == 4
+    assert {camera.kind for camera in dataset.cameras} == {"rgb", "depth", "labels"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["metaworld:door-opn-v3"], "did you mean door-open-v3"),
+        (["doom:basic", "--policy", "expert"], "has no expert"),
+        (["metaworld:reach-v3", "--expert-noise", "0.1"], "only with --policy expert"),
+        (["metaworld:reach-v3", "--policy", "expert", "--expert-noise", "-1"], "at least 0"),
+        (["doom:basic", "--camera", "ray"], "metaworld:TASK only"),
         (["doom:health_gatherin"], "did you mean health_gathering"),
         (["gym:CartPol-v1"], "did you mean CartPole-v1"),
         (["gym:Blackjack-v1", "--depth"], "no depth"),
