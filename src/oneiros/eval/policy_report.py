@@ -28,10 +28,12 @@ _SOURCE = (
 
 def result_table(measured: Mapping[str, Any]) -> Table:
     """One row per contender, one column per task, then the mean and its interval."""
+    from rich import box
     from rich.table import Table
 
     tasks = measured["tasks"] if len(measured["tasks"]) <= _MOST_TASKS else []
-    table = Table(title=f"{measured['env'].partition(':')[0]}: {_measure(measured)}", title_justify="left")
+    title = f"{measured['env'].partition(':')[0]}: {_measure(measured)}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in (*tasks, *_groups(measured), "mean", "95 %"):
         words = name.rpartition("-v")[0].replace("-", "\n") or name  # a narrow column for drawer-open-v3
@@ -40,7 +42,7 @@ def result_table(measured: Mapping[str, Any]) -> Table:
         cells = [_short(each["tasks"][task]) for task in tasks]
         groups = [f"{each['groups'][group]:.2f}" for group in _groups(measured)]
         interval = f"{each['mean']['low']:.2f} to {each['mean']['high']:.2f}"
-        table.add_row(_named(each), *cells, *groups, _short(each["mean"]), interval)
+        table.add_row(_named(each).replace(" (", "\n("), *cells, *groups, _short(each["mean"]), interval)
     return table
 
 
