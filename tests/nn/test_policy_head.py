@@ -31,7 +31,7 @@ def head() -> PolicyHead:
 
 
 def said(head: PolicyHead, noisy: torch.Tensor, level: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return head(noisy, head.modulation(level), head.keys(head.encode(tokens)))
+    return head(noisy, head.modulation(level), head.known(head.encode(tokens)))
 
 
 def given(batch: int = 2, draws: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -105,10 +105,10 @@ def test_two_modes_are_learned_and_kept_apart():
         schedule.step()
     sigmas = exponential_schedule(10)
     at = Preconditioning.of(sigmas[:-1])
-    keys, modulations = head.keys(head.encode(torch.zeros(200, 1, 32))), head.modulation(at.level)
+    known, modulations = head.known(head.encode(torch.zeros(200, 1, 32))), head.modulation(at.level)
 
     def denoise(noisy: torch.Tensor, index: int) -> torch.Tensor:
-        return at.skip[index] * noisy + at.out[index] * head(at.into[index] * noisy, modulations[None, [index]], keys)
+        return at.skip[index] * noisy + at.out[index] * head(at.into[index] * noisy, modulations[None, [index]], known)
 
     with torch.no_grad():
         made = ddim(denoise, torch.randn(200, 1, 2, 1), sigmas).flatten(1) / SIGMA_DATA

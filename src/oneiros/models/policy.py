@@ -38,6 +38,7 @@ from oneiros.nn.video_former import GeometryVideoFormer, VideoFormer2D, VideoFor
 from oneiros.records import Clip, Loss, Observation, PolicyBatch
 
 _POOLED = 4  # rows and columns, at most, of a frame's features where no former condenses them
+_SMALL_MISS = 0.1  # deviations of the actions: below, the guess's loss is quadratic
 _FARTHEST = 8.0  # deviations: what lies farther from the mean counts as this far
 
 
@@ -105,7 +106,8 @@ class Policy(nn.Module):
     # -- training ------------------------------------------------------------------------------------------------
 
     def forward(self, batch: PolicyBatch) -> Loss:
-        """EDM's loss of the valid actions of noisy chunks, and of the alignment with geometry where there is a teacher.
+        """EDM's loss of the valid actions of noisy chunks, smooth L1 of the first guess, and the alignment with
+        geometry where there is a teacher.
 
         Raises ValueError for a batch without features or whose tensors do not fit the config.
         """
@@ -117,9 +119,9 @@ class Policy(nn.Module):
         random = PerSample(seeds)
         forgotten = random.less_than(config.goal_dropout) if self.training else None
         context, geometry = self._context(batch.features, batch.goal, batch.state, batch.depth, forgotten, random)
-        denoising, error = self._denoising_loss(context, batch.actions, batch.valid, random)
-        parts = {"policy/denoising": denoising, "policy/action_error": error}
-        total = denoising
+        denoising, guess, error = self._action_losses(context, batch.actions, batch.valid, random)
+        parts = {"policy/denoising": denoising, "policy/guess": guess, "policy/action_error": error}
+        total = denoising + guess
         if geometry is not None and batch.teacher is not None:
             aligned = alignment_loss(geometry, batch.teacher, mask=batch.teacher_mask, weight=config.alignment_weight)
             total = total + aligned
@@ -130,10 +132,11 @@ class Policy(nn.Module):
         """How many actions the loss is a mean over."""
         return batch.valid.sum()
 
-    def _denoising_loss(
+    def _action_losses(
         self, context: Tensor, actions: Tensor, valid: Tensor, random: PerSample
-    ) -> tuple[Tensor, Tensor]:
-        """The loss, and the mean error of the chunks denoised from the most noise, in deviations of the actions."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of denoising and of the guess, and the mean error of the chunks denoised from the most noise, in deviations
+        of the actions."""
         draws = self.config.noise_draws
         shape = (draws, *valid.shape[1:], self.config.action_spec.size)
         counted = valid[:, None, :, None]
@@ -143,12 +146,14 @@ class Policy(nn.Module):
         at = Preconditioning.of(sigmas := training_sigmas(spread)[..., None, None])
         noise = random.normal(shape[0] * shape[1] * shape[2]).view(len(clean), *shape)
         noisy = clean + sigmas * noise
-        said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), self.head.keys(context)).float()
+        known = self.head.known(context)
+        said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), known).float()
         many = (counted.sum() * draws * shape[2]).clamp_min(1)
         loss = ((said - network_target(clean, noisy, at)).square() * counted).sum() / many
         denoised = (at.skip * noisy + at.out * said)[:, -1:]
         error = ((denoised - clean).abs() * counted).sum() * draws / many / SIGMA_DATA
-        return loss, error
+        missed = F.smooth_l1_loss(known.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
+        return loss, missed.sum() * draws / many, error
 
     # -- conditions ----------------------------------------------------------------------------------------------
 
@@ -235,11 +240,11 @@ class Policy(nn.Module):
         """Chunks (B, L, ...) in the environments' units, from `condition`'s tokens. seeds: of each one's noise."""
         config, sigmas = self.config, exponential_schedule(self.config.denoising_steps)
         at = Preconditioning.of(sigmas[:-1].to(self.device))
-        keys, modulations = self.head.keys(tokens), self.head.modulation(at.level)
+        known, modulations = self.head.known(tokens), self.head.modulation(at.level)
         skips, outs, intos = (values.tolist() for values in (at.skip, at.out, at.into))
 
         def denoised(noisy: Tensor, index: int) -> Tensor:
-            said = self.head(intos[index] * noisy, modulations[None, index : index + 1], keys)
+            said = self.head(intos[index] * noisy, modulations[None, index : index + 1], known)
             return skips[index] * noisy + outs[index] * said.float()
 
         numbers = config.action_horizon * config.action_spec.size

@@ -2,7 +2,9 @@
 
 The encoder runs once a decision, and so do the decoder's keys and values of what it found; only the decoder itself runs
 in every denoising step. The manner is Video Prediction Policy's (arXiv 2412.14803); unlike there, the actions of a
-chunk have positions.
+chunk have positions, and the decoder sees a first guess of the chunk, made from what is known by regression. Denoising
+alone asks little of the encoder, as a chunk with moderate noise tells most of itself: with the guess, what is seen was
+read as precisely after 800 steps as after 1,500 without.
 
 Legend: B batch, M tokens known, D width, R noisy chunks of a sample, L actions of a chunk, A numbers of an action,
 H heads, d channels of a head.
@@ -11,6 +13,7 @@ H heads, d channels of a head.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +23,15 @@ from oneiros.nn.attention import SelfAttention, attend, check_counts
 _FREQUENCIES = 32  # of the noise level's embedding, from a quarter to sixteen turns a unit
 
 
+class Known(NamedTuple):
+    """What the decoder reads: keys and values of each layer, (B, H, M, d) each, and the first guess (B, 1, L, A)."""
+
+    keys: list[tuple[Tensor, Tensor]]
+    guess: Tensor
+
+
 class PolicyHead(nn.Module):
-    """`encode` what is known, make `keys` of it, then `forward` as often as needed.
+    """`encode` and take in what is `known`, then `forward` as often as needed.
 
     dim: D, which `heads` divides. encoder_depth, decoder_depth: layers. num_tokens: M. horizon: L. action_dim: A.
     """
@@ -40,12 +50,13 @@ class PolicyHead(nn.Module):
         super().__init__()
         check_counts({"encoder_depth": encoder_depth, "decoder_depth": decoder_depth, "num_tokens": num_tokens})
         check_counts({"horizon": horizon, "action_dim": action_dim})
-        self.dim, self.heads, self.depth = dim, heads, decoder_depth
+        self.dim, self.heads, self.depth, self.shape = dim, heads, decoder_depth, (horizon, action_dim)
         self.token_position = nn.Parameter(torch.randn(num_tokens, dim) * 0.02)
         self.encoder = nn.ModuleList(EncoderLayer(dim=dim, heads=heads) for _ in range(encoder_depth))
         self.context_norm = nn.LayerNorm(dim)
         self.context = nn.Linear(dim, decoder_depth * 2 * dim)  # keys and values of all layers
-        self.enter = nn.Linear(action_dim, dim)
+        self.guess = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, horizon * action_dim))
+        self.enter, self.enter_guess = nn.Linear(action_dim, dim), nn.Linear(action_dim, dim, bias=False)
         self.chunk_position = nn.Parameter(torch.randn(horizon, dim) * 0.5)
         self.level = nn.Sequential(nn.Linear(2 * _FREQUENCIES, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
         self.film = nn.Linear(dim, (2 * decoder_depth + 1) * 2 * dim)
@@ -78,21 +89,25 @@ class PolicyHead(nn.Module):
             x = layer(x)
         return self.context_norm(x)
 
-    def keys(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of the context for each layer of the decoder, (B, H, M, d) each."""
+    def known(self, context: Tensor) -> Known:
+        """context (B, M, D) -> what the decoder reads. The guess is made from the first token's place."""
         both = self.context(context).unflatten(-1, (self.depth, 2, self.heads, -1))
-        return [(key, value) for key, value in both.permute(2, 3, 0, 4, 1, 5)]
+        guess = self.guess(context[:, 0]).float().view(len(context), 1, *self.shape)
+        return Known([(key, value) for key, value in both.permute(2, 3, 0, 4, 1, 5)], guess)
 
     def modulation(self, level: Tensor) -> Tensor:
         """Noise levels (...) as `Preconditioning` gives them -> scales and shifts of all layers (..., 2 n + 1, 2 D)."""
         angles = level[..., None] * self.frequencies
         return self.film(self.level(torch.cat([angles.sin(), angles.cos()], -1))).unflatten(-1, (-1, 2 * self.dim))
 
-    def forward(self, noisy: Tensor, modulation: Tensor, keys: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """noisy (B, R, L, A), scaled to unit variance; modulation (B or 1, R or 1, 2 n + 1, 2 D) -> (B, R, L, A)."""
-        x = self.enter(noisy) + self.chunk_position
+    def forward(self, noisy: Tensor, modulation: Tensor, known: Known) -> Tensor:
+        """noisy (B, R, L, A), scaled to unit variance; modulation (B or 1, R or 1, 2 n + 1, 2 D) -> (B, R, L, A).
+
+        The guess is only looked at: its own loss alone teaches it.
+        """
+        x = self.enter(noisy) + self.enter_guess(known.guess.detach()) + self.chunk_position
         films = modulation[..., None, :].unbind(2)
-        for index, (layer, (key, value)) in enumerate(zip(self.decoder, keys, strict=True)):
+        for index, (layer, (key, value)) in enumerate(zip(self.decoder, known.keys, strict=True)):
             x = layer(x, films[2 * index], films[2 * index + 1], key, value)
         return self.leave(film(self.leave_norm(x), films[-1]))
 
