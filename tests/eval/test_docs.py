@@ -14,7 +14,7 @@ from tests.eval.test_world import dot_clips
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "metrics.md").read_text()
 SOURCES = sorted((ROOT / "src" / "oneiros").rglob("*.py"))
-PART = re.compile(r'"((?:tokenizer|world|segmenter)/[a-z_]+)"')
+PART = re.compile(r'"((?:tokenizer|world|segmenter|policy|cloning|sampled)/[a-z_]+)"')
 PARTS = sorted({part for path in SOURCES for part in PART.findall(path.read_text())})
 
 

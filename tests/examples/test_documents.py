@@ -13,7 +13,7 @@ import pytest
 from oneiros.cli import VERBS
 
 ROOT = Path(__file__).parents[2]
-TRAINED = (["tokenizer"], ["world"], ["segmenter"])
+TRAINED = (["tokenizer"], ["world"], ["policy"], ["cloning"], ["segmenter"])
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
