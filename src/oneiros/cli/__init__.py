@@ -10,7 +10,7 @@ from oneiros import __version__
 # verb -> (module, one line of help), in the order a newcomer meets them
 VERBS = {
     "doctor": ("doctor", "what is installed, what each verb still needs, cores and GPU"),
-    "record": ("record", "play episodes in ViZDoom, Meta-World or any Gymnasium env and save them as a LeRobot dataset"),
+    "record": ("record", "play episodes in ViZDoom, Meta-World or any Gymnasium env and save a LeRobot dataset"),
     "inspect": ("inspect", "summary, checks and picture of a dataset, a cloud of points or a run"),
     "clouds": ("clouds", "turn depth frames of a dataset into clouds of points, labelled where labels were recorded"),
     "train": ("train", "train a tokenizer, then a world model on its codes; or a segmenter on classified clouds"),
