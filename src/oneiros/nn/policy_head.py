@@ -3,8 +3,7 @@
 The encoder runs once a decision, and so do the decoder's keys and values of what it found; only the decoder itself runs
 in every denoising step. The manner is Video Prediction Policy's (arXiv 2412.14803); unlike there, the actions of a
 chunk have positions, and the decoder sees a first guess of the chunk, made from what is known by regression. Denoising
-alone asks little of the encoder, as a chunk with moderate noise tells most of itself: with the guess, what is seen was
-read as precisely after 800 steps as after 1,500 without.
+alone asks little of the encoder, as a chunk with moderate noise tells most of itself.
 
 Legend: B batch, M tokens known, D width, R noisy chunks of a sample, L actions of a chunk, A numbers of an action,
 H heads, d channels of a head.
