@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -64,7 +66,7 @@ def test_real_environments_are_gymnasium_environments_still(name):
         ("gym:Liar-v0", "renders NoneType"),
         ("gym:EchoTuple-v0", "takes Tuple actions"),
         ("gym:", "no environment"),
-        ("atari:pong", "doom:SCENARIO or gym:ENV_ID"),
+        ("atari:pong", "doom:SCENARIO, metaworld:TASK or gym:ENV_ID"),
     ],
 )
 def test_bad_names_and_environments_are_named(name, message):
@@ -90,3 +92,20 @@ def test_a_module_of_ones_own_may_register_the_environment(tmp_path, monkeypatch
     assert make_env("gym:own_envs:Own-v0").action_spec.size == 4
     with pytest.raises(ValueError, match="No module named 'nowhere'"):
         make_env("gym:nowhere:Own-v0")
+
+
+def test_a_namespace_is_imported_like_the_module_it_is_called_after(tmp_path, monkeypatch):
+    (tmp_path / "echo_house.py").write_text(
+        "import gymnasium\n"
+        "from tests.envs.echo_env import Echo\n"
+        "space = gymnasium.spaces.Discrete(4)\n"
+        "gymnasium.register('echo_house/Echo-v0', entry_point=Echo, kwargs={'action_space': space})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_env("gym:echo_house/Echo-v0").action_spec.kind == "discrete"
+
+
+@pytest.mark.skipif(find_spec("gym_pusht") is not None, reason="gym_pusht is installed")
+def test_what_pusht_needs_is_named():
+    with pytest.raises(ValueError, match=r"pip install 'oneiros\[pusht\]'"):
+        make_env("gym:gym_pusht/PushT-v0")
