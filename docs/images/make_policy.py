@@ -25,7 +25,8 @@ def moment(film: Path) -> np.ndarray:
 
 def main(folder: Path) -> None:
     films = sorted((folder / "videos").glob("*.mp4"))
-    Image.fromarray(np.concatenate([moment(film) for film in films], axis=1)).save(Path(__file__).with_name("policy.png"))
+    picture = np.concatenate([moment(film) for film in films], axis=1)
+    Image.fromarray(picture).save(Path(__file__).with_name("policy.png"))
 
 
 if __name__ == "__main__":

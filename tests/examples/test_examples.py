@@ -17,7 +17,7 @@ PROMISES = {
     "05_own_env_and_policy": (r"to column (2[5-9]|3[01]) in 41 frames", "ball/meta/info.json"),
     "06_own_codec": (r"64 codes, ([2-9]|\d\d) different", "patches/model.safetensors"),
     "07_points": (r"21 kernel points.*(9\d|100)% of a scene", "points/labelled.laz"),
-    "08_policy": (r"policy: 30 steps, loss .*button press: 40 steps.*\(1, 2, 4, 32, 32\)", "button/policy/model.safetensors"),
+    "08_policy": (r"policy: 30 steps.*button press: 40 steps.*\(1, 2, 4, 32, 32\)", "button/policy/model.safetensors"),
 }
 
 

@@ -10,7 +10,7 @@ import tyro
 from oneiros.recipes.policy_settings import CloningSettings, PolicySettings
 from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; or a segmenter of point clouds.
+_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; or a segmenter of clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
