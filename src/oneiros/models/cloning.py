@@ -1,7 +1,7 @@
 """Behaviour cloning: frames, state and goal to a chunk of actions, by regression. The baseline without a world.
 
-It is meant to be as good as a policy without imagination can be on the same data, with about as many parameters as the
-trained part of a `Policy` at the same `dim`.
+It is meant to be as good as a policy without imagination can be on the same data, with about as many parameters as a
+`Policy` of the small preset and its world together.
 
 Legend: B batch, O frames observed, C channels, H x W pixels, S numbers of the state, L actions of a chunk, A numbers of
 an action, D width.
