@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from oneiros.data.frames import to_uint8
+from oneiros.envs.record import succeeded
 from oneiros.eval.observing import Images, colour_of
-from oneiros.eval.rollouts import Learned, begin_at, seed_of, step, success_of, words_of
+from oneiros.eval.rollouts import Learned, begin_at, seed_of, step, words_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def film(
             imagined.append(_imagined(actor))
         observation, _, terminated, truncated, info = step(env, action, observe=True)
         seen.append(colour_of(observation, env, actor.sight))
-        if (told := success_of(info)) is not None:
+        if (told := succeeded(info)) is not None:
             success = told or bool(success)
         if success or terminated or truncated:
             break

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.make import PixelEnv
+from oneiros.envs.record import succeeded
 from oneiros.eval.observing import Images, Sight, observe, state_of
 from oneiros.records import Observation
-
-_SUCCESS = ("success", "is_success")
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def play(
             seen[i], reward, terminated, truncated, info = step(envs[i], action, observe=actor.looks)
             totals[i] += float(reward)
             steps[i] += 1
-            if (told := success_of(info)) is not None:
+            if (told := succeeded(info)) is not None:
                 successes[i] = told or bool(successes[i])
             if not (successes[i] or terminated or truncated or steps[i] == max_steps):
                 kept.append(place)
@@ -180,11 +179,6 @@ def step(env: Any, action: Any, *, observe: bool) -> tuple[Images, float, bool, 
     if not observe and "observe" in signature(env.step).parameters:
         return env.step(action, observe=False)
     return env.step(action)
-
-
-def success_of(info: Mapping[str, Any]) -> bool | None:
-    """What the environment says of success in this step; None where it says nothing."""
-    return next((bool(info[name]) for name in _SUCCESS if name in info), None)
 
 
 def _taken(observation: Observation, places: Sequence[int]) -> Observation:
