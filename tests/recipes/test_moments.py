@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from oneiros.data.lerobot import Dataset
-from oneiros.recipes.moments import Demonstration, Moments, actions_between, observed_rows, read_demonstrations
+from oneiros.models.carry import observed_rows
+from oneiros.recipes.moments import Demonstration, Moments, actions_between, read_demonstrations
 from oneiros.records import ActionSpec
 from tests.recipes.conftest import record
 

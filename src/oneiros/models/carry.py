@@ -12,11 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from oneiros.nn.action_numbers import no_action
 from oneiros.records import ActionSpec, Observation
+
+
+def observed_rows(row: int, count: int, stride: int) -> np.ndarray:
+    """The `count` rows that are seen at `row`, each `stride` after the one before; the first row stands in for those
+    before the episode."""
+    return np.maximum(row - stride * np.arange(count - 1, -1, -1), 0)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Rhythm:
 
     def rows(self, row: int) -> list[int]:
         """The O steps that are looked at in step `row`, oldest first; before the first step there is the first."""
-        return [max(0, row - back * self.frame_stride) for back in reversed(range(self.observed_frames))]
+        return observed_rows(row, self.observed_frames, self.frame_stride).tolist()
 
     def plans(self, step: int) -> bool:
         return step % self.execute == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from oneiros.data.augment import augment
-from oneiros.data.clips import EpisodeArrays, frames_of, load_frames
+from oneiros.data.clips import EpisodeArrays, frames_of
 from oneiros.data.lerobot import Dataset
+from oneiros.models.carry import observed_rows
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.cloning import Cloning, CloningConfig
-from oneiros.recipes.cache import alone, check_room
+from oneiros.recipes.demonstrations import origin_of
+from oneiros.recipes.episodes import decoded_frames
 from oneiros.recipes.goals import sentence_embeddings
-from oneiros.recipes.moments import Moments, observed_rows, read_demonstrations
+from oneiros.recipes.moments import Moments, read_demonstrations
 from oneiros.recipes.pictures import spread
 from oneiros.recipes.policy_settings import CLONING_PRESETS as PRESETS
 from oneiros.recipes.policy_settings import CloningSettings
@@ -101,28 +103,19 @@ def _read(settings: CloningSettings) -> _Data:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
     camera, eye = dataset.camera(settings.camera), dataset.camera(kind="depth") if settings.depth else None
-    folder = (settings.cache or settings.out / "cache") / "frames"
-    indices = [episode.index for episode in dataset.episodes]
-    rows = sum(episode.length for episode in dataset.episodes)
-    with alone(folder):
-        say(check_room(folder, rows * height * width * (5 if settings.depth else 3), f"{rows:,} decoded frames"))
-        episodes = load_frames(
-            dataset, indices, height=height, width=width, camera=camera.name, depth=settings.depth, cache=folder
-        )
+    episodes = decoded_frames(
+        dataset,
+        [episode.index for episode in dataset.episodes],
+        size=(height, width),
+        camera=camera.name,
+        depth=settings.depth,
+        cache=settings.cache or settings.out / "cache",
+    )
     demonstrations, spec = read_demonstrations(dataset, episodes), dataset.action_spec
     assert spec is not None
     moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
     say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
-    origin = {
-        "path": str(dataset.path),
-        "fingerprint": dataset.fingerprint(),
-        "environment": dataset.info.get("robot_type"),
-        "fps": dataset.fps,
-        "camera": asdict(camera),
-        "depth_camera": asdict(eye) if eye else None,
-        "state_names": list(dataset.state_names),
-        "episodes": [episode.index for episode in episodes],
-    }
+    origin = origin_of(dataset, camera, eye, episodes)
     return _Data(moments, episodes, settings.observed_frames, settings.frame_stride, origin)
 
 

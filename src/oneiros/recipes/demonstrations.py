@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from oneiros.data.clips import EpisodeArrays
 from oneiros.data.lerobot import Dataset
@@ -14,7 +15,7 @@ from oneiros.models.world import World
 from oneiros.recipes.cache import alone
 from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
-from oneiros.records import ActionSpec
+from oneiros.records import ActionSpec, Camera
 
 
 def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, cache: Path) -> FrameSource:
@@ -76,3 +77,19 @@ def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) ->
             frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
             write_codes(folder, replace(source, cache=frames).episodes(), tokenizer)
     return read_codes(folder, tokenizer)
+
+
+def origin_of(
+    dataset: Dataset, camera: Camera, depth_camera: Camera | None, episodes: Sequence[EpisodeArrays]
+) -> dict[str, Any]:
+    """What a run that learned to act tells of its data in config.json: how it was seen, and which episodes it was."""
+    return {
+        "path": str(dataset.path),
+        "fingerprint": dataset.fingerprint(),
+        "environment": dataset.info.get("robot_type"),
+        "fps": dataset.fps,
+        "camera": asdict(camera),
+        "depth_camera": asdict(depth_camera) if depth_camera else None,
+        "state_names": list(dataset.state_names),
+        "episodes": [episode.index for episode in episodes],
+    }

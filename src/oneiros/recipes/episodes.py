@@ -67,14 +67,8 @@ class FrameSource:
         return self._episodes([], self._load(held_out))
 
     def _load(self, wanted: Sequence[int]) -> list[EpisodeArrays]:
-        height, width, depth = self.config.height, self.config.width, self.config.channels == 4
-        rows = sum(episode.length for episode in self.dataset.episodes if episode.index in wanted)
-        folder = self.cache / "frames"
-        with alone(folder):
-            say(check_room(folder, rows * height * width * (5 if depth else 3), f"{rows:,} decoded frames"))
-            return load_frames(
-                self.dataset, wanted, height=height, width=width, camera=self.camera, depth=depth, cache=folder
-            )
+        size, depth = (self.config.height, self.config.width), self.config.channels == 4
+        return decoded_frames(self.dataset, wanted, size=size, camera=self.camera, depth=depth, cache=self.cache)
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
         height, width, depth = self.config.height, self.config.width, self.config.channels == 4
@@ -94,3 +88,24 @@ class FrameSource:
         if not held_out:
             raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
+
+
+def decoded_frames(
+    dataset: Dataset,
+    wanted: Sequence[int],
+    *,
+    size: tuple[int, int],
+    camera: str | None,
+    depth: bool,
+    cache: Path,
+) -> list[EpisodeArrays]:
+    """Episodes of frames (height, width = size), decoded once and kept in frames/ of `cache`.
+
+    Says what room they take. Raises OSError where there is too little of it.
+    """
+    height, width = size
+    rows = sum(episode.length for episode in dataset.episodes if episode.index in wanted)
+    folder = cache / "frames"
+    with alone(folder):
+        say(check_room(folder, rows * height * width * (5 if depth else 3), f"{rows:,} decoded frames"))
+        return load_frames(dataset, wanted, height=height, width=width, camera=camera, depth=depth, cache=folder)

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from oneiros.data.arrays import unpack_codes
-from oneiros.data.clips import EpisodeArrays, load_frames
+from oneiros.data.clips import EpisodeArrays
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.frames import resized
 from oneiros.data.lerobot import Dataset
-from oneiros.recipes.cache import alone, check_room
+from oneiros.recipes.episodes import decoded_frames
 from oneiros.records import Camera
-from oneiros.train.log import say
 
 _FARTHEST = 0.999  # of the camera's range: its last code says "this far or farther", or that nothing was seen
 
@@ -59,11 +58,8 @@ def read_depths(
         raise ValueError(
             f"{dataset.path}: {recorded.name} has no focal length (fx, fy); without it there are no points"
         )
-    indices, folder = [episode.index for episode in episodes], cache / "frames"
-    rows = sum(len(episode.content) for episode in episodes)
-    with alone(folder):
-        say(check_room(folder, rows * height * width * 5, f"{rows:,} decoded frames with depth"))
-        loaded = load_frames(dataset, indices, height=height, width=width, camera=camera, depth=True, cache=folder)
+    indices = [episode.index for episode in episodes]
+    loaded = decoded_frames(dataset, indices, size=(height, width), camera=camera, depth=True, cache=cache)
     if missing := sorted(set(indices) - {episode.index for episode in loaded}):
         raise ValueError(f"{dataset.path}: depth of episode {missing[0]} cannot be decoded; delete the episode")
     return Depths(loaded, recorded, resized(recorded, height, width))

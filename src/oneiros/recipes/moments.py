@@ -113,12 +113,6 @@ class Moments:
         return mean_and_std(np.concatenate(states)) if states else ((), ())
 
 
-def observed_rows(row: int, count: int, stride: int) -> np.ndarray:
-    """The `count` rows that are seen at `row`, each `stride` after the one before; the first row stands in for those
-    before the episode."""
-    return np.maximum(row - stride * np.arange(count - 1, -1, -1), 0)
-
-
 def actions_between(actions: np.ndarray, spec: ActionSpec, row: int, count: int, stride: int) -> np.ndarray:
     """What was done between the frames at `observed_rows`, (count - 1, ...): before the episode, nothing (zeros)."""
     before = (count - 1) * stride

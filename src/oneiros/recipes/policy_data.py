@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import read_config
 from oneiros.models.world import World
-from oneiros.recipes.demonstrations import frame_source, read_episodes
+from oneiros.recipes.demonstrations import frame_source, origin_of, read_episodes
 from oneiros.recipes.geometry import Depths, read_depths
 from oneiros.recipes.geometry_teacher import Teacher, cached_teacher
 from oneiros.recipes.moments import Moments, read_demonstrations
@@ -83,23 +83,14 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
         teacher = cached_teacher(
             cache, dataset, depths, grid=world.tokenizer.grid, steps=settings.teacher_steps, seed=settings.seed
         )
-    origin = {
-        "path": str(dataset.path),
-        "fingerprint": dataset.fingerprint(),
-        "environment": dataset.info.get("robot_type"),
-        "fps": dataset.fps,
-        "camera": asdict(seen),
-        "depth_camera": next((asdict(each) for each in dataset.cameras if each.kind == "depth"), None),
-        "state_names": list(dataset.state_names),
-        "episodes": [episode.index for episode in episodes],
-    }
+    eye = next((each for each in dataset.cameras if each.kind == "depth"), None)
     return PolicyData(
         moments=moments,
         features=features,
         offsets=outlook.offsets(world.config.frame_stride),
         depths=depths,
         teacher=teacher,
-        origin=origin,
+        origin=origin_of(dataset, seen, eye, episodes),
     )
 
 

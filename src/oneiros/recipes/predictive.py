@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oneiros.data.clips import EpisodeArrays, frames_of
+from oneiros.models.carry import observed_rows
 from oneiros.models.world import World
 from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.codes import best_device, fingerprint_of
-from oneiros.recipes.moments import Moments, actions_between, mean_and_std, observed_rows
+from oneiros.recipes.moments import Moments, actions_between, mean_and_std
 from oneiros.records import Clip, CodeClip
 from oneiros.train.log import say
 
