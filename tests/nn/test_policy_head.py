@@ -59,10 +59,24 @@ def test_the_noise_level_is_felt_from_the_first_step_of_training():
 
 def test_actions_have_positions(head):
     """Without them, a permuted chunk would come out permuted, and nothing else."""
+    head.enter_guess.weight.zero_()  # the guess tells actions apart as well
     noisy, level, tokens = given()
     order = torch.tensor([3, 1, 0, 5, 2, 4])
     moved = said(head, noisy[:, :, order], level, tokens)
     assert float((moved - said(head, noisy, level, tokens)[:, :, order]).abs().min()) > 1e-4
+
+
+def test_the_first_guess_is_seen_and_learns_from_its_own_loss_alone(head):
+    noisy, level, tokens = given()
+    known = head.known(head.encode(tokens))
+    other = known._replace(guess=(known.guess + 1).requires_grad_())
+    modulation = head.modulation(level)
+    head.enter_guess.weight.requires_grad_()
+    changed = head(noisy, modulation, other)
+    assert float((changed - head(noisy, modulation, known)).abs().min()) > 0
+    changed.sum().backward()
+    assert head.enter_guess.weight.grad is not None
+    assert other.guess.grad is None
 
 
 def test_every_token_counts_and_has_its_place(head):
