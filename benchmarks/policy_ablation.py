@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros.console import bars
 from oneiros.eval.policy_report import result_lines
-from oneiros.eval.progress import bars
 from oneiros.models.checkpoint import load
 from oneiros.recipes import policy
 from oneiros.recipes.policy_evaluation import PolicyEvalConfig, evaluate_policy

@@ -170,7 +170,7 @@ def test_a_run_folder_tells_the_machine(tmp_path):
 
 
 def test_lines_without_a_terminal_and_an_estimate_before(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("oneiros.train.log.FIRST_LINE_AFTER", 0.0)
+    monkeypatch.setattr("oneiros.console.FIRST_LINE_AFTER", 0.0)
     toy.train(tmp_path, replace(CONFIG, steps=60))
     told = capsys.readouterr().err.splitlines()
     assert "60 steps of" in told[0]

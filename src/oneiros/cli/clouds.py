@@ -49,9 +49,7 @@ def main(arguments: list[str]) -> None:
 
 def write_clouds(command: CloudsCommand) -> None:
     """Raises ValueError for a dataset without depth, intrinsics or such an episode."""
-    from rich.console import Console
-    from rich.progress import track
-
+    from oneiros.console import bars
     from oneiros.data.clouds import write_cloud
     from oneiros.data.depth_clouds import has_pose
     from oneiros.data.lerobot import Dataset
@@ -62,11 +60,14 @@ def write_clouds(command: CloudsCommand) -> None:
     if command.together and not has_pose(dataset):
         raise ValueError(f"{command.data}: its states have no x, y, z, yaw of the camera; --together needs them")
     num_files = num_points = 0
-    console = Console(stderr=True)
-    for episode in track(dataset.episodes[: command.episodes], "writing clouds", console=console, transient=True):
-        for name, cloud in _named_clouds(dataset, episode.index, command):
-            write_cloud(command.out / f"{name}.{command.format}", cloud)
-            num_files, num_points = num_files + 1, num_points + len(cloud)
+    episodes = dataset.episodes[: command.episodes]
+    with bars(transient=True) as track:
+        advance = track("writing clouds", len(episodes))
+        for episode in episodes:
+            for name, cloud in _named_clouds(dataset, episode.index, command):
+                write_cloud(command.out / f"{name}.{command.format}", cloud)
+                num_files, num_points = num_files + 1, num_points + len(cloud)
+            advance(1)
     print(f"{command.out}: {num_files:,} clouds of {num_points:,} points in all")
 
 

@@ -67,10 +67,10 @@ def dream(command: DreamCommand) -> None:
     """Raises ValueError for a run, dataset, episode, picture, script or ending of --out that does not fit."""
     import numpy as np
 
+    from oneiros.console import bars
     from oneiros.data.frames import to_uint8
     from oneiros.envs.starts import load_world
     from oneiros.eval.pictures import beside, check_ending, enlarge, save_frames
-    from oneiros.eval.progress import bars
     from oneiros.eval.rollout import begin, roll
     from oneiros.records import Sampling
 

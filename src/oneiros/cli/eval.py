@@ -109,9 +109,9 @@ def evaluate(command: Eval) -> None:
 def _evaluate_policy(command: Eval) -> None:
     from rich.console import Console
 
+    from oneiros.console import bars
     from oneiros.eval.files import METRICS, REPORT
     from oneiros.eval.policy_report import result_lines, result_table
-    from oneiros.eval.progress import bars
     from oneiros.recipes.policy_evaluation import VIDEOS, PolicyEvalConfig, evaluate_policy
 
     if command.env is None or command.data:
@@ -151,8 +151,8 @@ def _evaluate_policy(command: Eval) -> None:
 def _evaluate_segmenter(command: Eval) -> None:
     from rich.console import Console
 
+    from oneiros.console import bars
     from oneiros.eval.files import METRICS, REPORT
-    from oneiros.eval.progress import bars
     from oneiros.eval.segmentation import score_table
     from oneiros.recipes.segmentation import evaluate_segmenter
 
@@ -164,9 +164,9 @@ def _evaluate_segmenter(command: Eval) -> None:
 
 
 def _evaluate_world(command: Eval) -> None:
+    from oneiros.console import bars
     from oneiros.eval.files import METRICS, REPORT
     from oneiros.eval.networks import Networks, find_function
-    from oneiros.eval.progress import bars
     from oneiros.eval.run import evaluate_run
 
     if len(command.data) != 1:

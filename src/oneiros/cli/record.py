@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from oneiros.envs.make import PixelEnv
@@ -84,6 +81,7 @@ def main(arguments: list[str]) -> None:
 
 def record(command: Record) -> None:
     """Raises ValueError for bad input and OSError for a full disk; episodes already complete stay readable."""
+    from oneiros.console import bars
     from oneiros.data.writer import DatasetWriter
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env
@@ -118,14 +116,14 @@ def record(command: Record) -> None:
                 state_names=env.state_names,
                 robot_type=command.env,
             ) as writer,
-            _progress() as progress,
+            bars() as track,
         ):
-            bar = progress.add_task("recording", total=command.episodes, speed="")
+            advance = track("recording", command.episodes)
             for _ in range(command.episodes):
                 tally += record_episode(
                     env, writer, make_policy, seed=command.seed, max_steps=max_steps, task=task, keep=keep
                 )
-                progress.update(bar, advance=1, speed=_speed(tally))
+                advance(1, _speed(tally))
     finally:
         env.close()
         if tally.episodes:
@@ -145,17 +143,6 @@ def _check(command: Record, max_steps: int) -> None:
         raise ValueError(f"{command.env} has no expert; only metaworld:TASK has")
     if command.expert_noise < 0 or (command.expert_noise > 0 and command.policy != EXPERT):
         raise ValueError(f"expert noise is {command.expert_noise}; at least 0, and only with --policy expert")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes, {task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-    )
 
 
 def _summary(command: Record, tally: Tally, env: PixelEnv) -> str:

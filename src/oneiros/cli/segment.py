@@ -50,7 +50,7 @@ def segment(command: Segment) -> None:
     """Raises ValueError where a cloud does not fit the model or the name of a copy its source."""
     targets = _targets(command)
 
-    from oneiros.eval.progress import bars
+    from oneiros.console import bars
     from oneiros.recipes.labelling import label_file, load_segmenter
 
     model = load_segmenter(command.model, device=command.device)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oneiros.console import bars
 from oneiros.data.frames import resize, resize_nearest
 from oneiros.data.lerobot import Dataset, Episode
 from oneiros.data.video import DamagedVideoError
@@ -58,16 +57,18 @@ def load_frames(
     actions = {episode.index: dataset.actions(episode.index) for episode in wanted}
     contents: dict[int, np.ndarray] = {}
     damaged: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress() as progress:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bars(transient=True) as track:
         futures = [
             (episode, pool.submit(_cached, dataset, episode, cameras, height, width, folder)) for episode in wanted
         ]
+        advance = track("decoding episodes", len(futures))
         try:
-            for episode, future in progress.track(futures, description="decoding episodes"):
+            for episode, future in futures:
                 try:
                     contents[episode.index] = future.result()
                 except DamagedVideoError as error:
                     damaged.append(f"episode {episode.index} ({error})")
+                advance(1)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     if damaged:
@@ -80,11 +81,6 @@ def load_frames(
         for episode in wanted
         if episode.index in contents
     ]
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _key(dataset: Dataset, cameras: Sequence[Camera], height: int, width: int) -> str:

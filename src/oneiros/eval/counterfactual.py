@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneiros.console import Track, silent
 from oneiros.data.clips import stride_actions
 from oneiros.data.frames import depth_to_model, to_model, to_uint8
 from oneiros.envs.actions import action_text
 from oneiros.envs.explore import StickyRandom
 from oneiros.eval import metrics
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.rollout import begin, roll
 from oneiros.records import ActionSpec, Clip
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from oneiros.console import Track, silent
 from oneiros.data.frames import to_uint8
 from oneiros.eval import metrics
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.rollout import begin, context_of, steps
 from oneiros.records import Clip
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oneiros.console import Advance
 from oneiros.data.frames import to_uint8
-from oneiros.eval.progress import Advance
 from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from oneiros.console import Track, silent
 from oneiros.data.lerobot import Dataset
 from oneiros.envs.make import make_env
 from oneiros.envs.starts import held_out_episodes, load_clips, load_world
 from oneiros.eval.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
 from oneiros.eval.files import machine, write
 from oneiros.eval.networks import Networks
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.report import About, report_html
 from oneiros.eval.world import EvalConfig, evaluate
 from oneiros.models.checkpoint import read_config

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oneiros.console import Track, silent
 from oneiros.data.frames import to_uint8
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.rollout import begin, context_of, steps
 
 if TYPE_CHECKING:

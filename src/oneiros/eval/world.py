@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from oneiros.console import Advance, Track, silent
 from oneiros.data.frames import to_uint8
 from oneiros.eval import metrics
 from oneiros.eval.drift import DriftConfig, DriftFrames, measure_drift
 from oneiros.eval.networks import Networks, lpips, video_features
-from oneiros.eval.progress import Advance, Track, silent
 from oneiros.eval.rollout import GREEDY, LIKELIEST, begin, context_of, roll
 from oneiros.eval.speed import measure_speed
 from oneiros.models.world import combine_actions

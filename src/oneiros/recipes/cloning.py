@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oneiros.console import say
 from oneiros.data.augment import augment
 from oneiros.data.clips import EpisodeArrays, frames_of
 from oneiros.data.lerobot import Dataset
@@ -27,7 +28,6 @@ from oneiros.recipes.policy_settings import CloningSettings
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.records import PolicyBatch
 from oneiros.train.fit import FitResult, fit
-from oneiros.train.log import say
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
 

@@ -16,17 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import nn
 
+from oneiros.console import bars, say
 from oneiros.data.clips import Clips, EpisodeArrays
 from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.recipes.cache import check_room
 from oneiros.recipes.episodes import Episodes
 from oneiros.records import ActionSpec, Clip
-from oneiros.train.log import say
 
 _INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
 _FRAMES_AT_ONCE = 64
@@ -118,9 +116,8 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
     say(check_room(path.parent.parent, size, f"codes of {rows:,} frames"))
     codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
     done = 0
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("encoding frames", total=rows)
+    with bars(transient=True) as track:
+        advance = track("encoding frames", rows)
         for episode in episodes:
             frames = Clips([episode], None, length=1)
             for first in range(0, len(frames), _FRAMES_AT_ONCE):
@@ -128,7 +125,7 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
                 assert isinstance(chunk, Clip)
                 codes[done : done + len(chunk.frames)] = _codes(chunk, tokenizer)
                 done += len(chunk.frames)
-                progress.update(task, completed=done)
+                advance(len(chunk.frames))
     codes.flush()
 
 

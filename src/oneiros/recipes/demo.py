@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from oneiros.console import bars
 from oneiros.data.lerobot import Dataset
 from oneiros.data.writer import DatasetWriter
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.make import make_env
 from oneiros.envs.record import record_episode
 from oneiros.eval.drift import DriftConfig
-from oneiros.eval.progress import bars
 from oneiros.eval.run import evaluate_run
 from oneiros.eval.world import EvalConfig
 from oneiros.recipes import tokenizer, world

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros.console import say
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
 from oneiros.data.frames import resized
 from oneiros.data.lerobot import Dataset
 from oneiros.models.tokenizer import TokenizerConfig
 from oneiros.recipes.cache import alone, check_room
 from oneiros.records import ActionSpec
-from oneiros.train.log import say
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from oneiros.console import bars, say
 from oneiros.data.frames import resize_nearest
 from oneiros.data.lerobot import Dataset
 from oneiros.nn.point_encoder import PointEncoder
 from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.geometry import Depths
 from oneiros.recipes.pictures import spread
-from oneiros.train.log import say
 
 WIDTH = 64  # G
 _FEATURES, _KNOWN = "teacher.npy", "known.npy"
@@ -149,16 +147,17 @@ def _teach(dataset: Dataset, depths: Depths, *, steps: int, seed: int) -> _Point
     def classes(chosen: Sequence[tuple[int, int]]) -> Tensor:
         return torch.from_numpy(np.stack([labels[place][row] for place, row in chosen]).astype(np.int64)).flatten()
 
-    with _progress() as progress:
-        for _ in progress.track(range(steps), description="teaching geometry"):
+    with bars(transient=True) as track:
+        advance = track("teaching geometry", steps)
+        for _ in range(steps):
             chosen = [learned[number] for number in random.integers(len(learned), size=_IMAGES)]
             _, logits, pixels = segmenter(depths.metres(chosen), intrinsics)
-            if not len(pixels):
-                continue
-            optimizer.zero_grad()
-            F.cross_entropy(logits, classes(chosen)[pixels]).backward()
-            optimizer.step()
-            schedule.step()
+            if len(pixels):
+                optimizer.zero_grad()
+                F.cross_entropy(logits, classes(chosen)[pixels]).backward()
+                optimizer.step()
+                schedule.step()
+            advance(1)
     segmenter.eval()
     right = seen = 0
     with torch.no_grad():
@@ -182,11 +181,13 @@ def _tell(
     looked = [places[number] for number in spread(_MEASURED, len(places))]
     sample = torch.cat([segmenter(depths.metres([place]), torch.tensor(depths.intrinsics))[0] for place in looked])
     mean, std = sample.mean(0), sample.std(0, correction=0).clamp_min(1e-6)
-    with _progress() as progress:
-        for first in progress.track(range(0, len(places), _IMAGES), description="telling geometry"):
+    with bars(transient=True) as track:
+        advance = track("telling geometry", len(places))
+        for first in range(0, len(places), _IMAGES):
             chosen = places[first : first + _IMAGES]
             cells, there = _cells(segmenter, depths.metres(chosen), depths.intrinsics, grid, mean, std)
             features[first : first + len(chosen)], known[first : first + len(chosen)] = cells.half(), there
+            advance(len(chosen))
 
 
 def _cells(
@@ -207,8 +208,3 @@ def _cells(
     total = torch.zeros(len(count), WIDTH).index_add_(0, cell, ((points - mean) / std).float())
     mean_of_cell = total / count.clamp_min(1)[:, None]
     return mean_of_cell.unflatten(0, (images, -1)), (count > 0).unflatten(0, (images, -1))
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)

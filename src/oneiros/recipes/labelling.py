@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneiros.console import Track, silent
 from oneiros.data.cells import Cells, attributes_for, make_cells, margin_of, num_channels
 from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.cloud_labels import check_paths
 from oneiros.data.clouds import Cloud, CloudFile, open_cloud, write_labels
-from oneiros.eval.progress import Track, silent
 from oneiros.models.checkpoint import load
 from oneiros.models.segmenter import Segmenter
 from oneiros.records import PointBatch

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneiros.console import say
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import read_config
 from oneiros.models.world import World
@@ -21,7 +22,6 @@ from oneiros.recipes.moments import Moments, read_demonstrations
 from oneiros.recipes.policy_settings import PolicySettings
 from oneiros.recipes.predictive import Outlook, cached_features
 from oneiros.records import PolicyBatch
-from oneiros.train.log import say
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros.console import Track, silent
 from oneiros.eval.files import machine, write
 from oneiros.eval.observing import open_env
 from oneiros.eval.policy_film import Film
@@ -20,7 +21,6 @@ from oneiros.eval.policy_latency import measure_latency
 from oneiros.eval.policy_report import report_html
 from oneiros.eval.policy_scores import Row, scores
 from oneiros.eval.policy_video import save_film
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.rollouts import Learned, Outcome
 from oneiros.recipes.cache import alone
 from oneiros.recipes.contenders import find_contenders

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oneiros.console import bars, say
 from oneiros.data.clips import EpisodeArrays, frames_of
 from oneiros.models.carry import observed_rows
 from oneiros.models.world import World
@@ -29,7 +28,6 @@ from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.codes import best_device, fingerprint_of
 from oneiros.recipes.moments import Moments, actions_between, mean_and_std
 from oneiros.records import Clip, CodeClip
-from oneiros.train.log import say
 
 _INDEX, _FEATURES = "features.json", "features.npy"
 _AT_ONCE = 32  # moments; more are no faster on a CPU
@@ -118,10 +116,9 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
     world = copy.deepcopy(world).to(best_device()).eval()
     if outlook.quick:
         world.quicken()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     kept: np.ndarray | None = None
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("imagining moments", total=len(moments))
+    with bars(transient=True) as track:
+        advance = track("imagining moments", len(moments))
         for first in range(0, len(moments), _AT_ONCE):
             chosen = range(first, min(first + _AT_ONCE, len(moments)))
             clip = context(
@@ -133,7 +130,7 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
                 say(check_room(path.parent.parent, 2 * int(np.prod(shape)), f"features of {len(moments):,} moments"))
                 kept = np.lib.format.open_memmap(path, "w+", np.float16, shape)
             kept[chosen.start : chosen.stop] = features.half().cpu().numpy()
-            progress.update(task, completed=chosen.stop)
+            advance(len(chosen))
     assert isinstance(kept, np.memmap)
     kept.flush()
 

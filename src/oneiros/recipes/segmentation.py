@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from oneiros.console import Track, say, silent
 from oneiros.data.classes import Grouping
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.clouds import open_cloud
-from oneiros.eval.progress import Track, silent
 from oneiros.eval.segmentation import Confusion
 from oneiros.eval.segmentation_report import write_report
 from oneiros.models.checkpoint import read_config
 from oneiros.recipes.labelling import label_points, load_segmenter
-from oneiros.train.log import say
 
 
 def evaluate_segmenter(

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from oneiros.console import say
 from oneiros.data.cells import NOT_LEARNED, Cells, features_of, make_cells, num_channels
 from oneiros.data.classes import MAX_CODE, Grouping, parse_classes
 from oneiros.data.cloud_checks import require_metres
@@ -28,7 +29,6 @@ from oneiros.recipes.settings import SEGMENTER_PRESETS as PRESETS
 from oneiros.recipes.settings import SegmenterSettings
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.train.fit import FitResult, fit
-from oneiros.train.log import say
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from oneiros.train.log import say
+from oneiros.console import say
 
 
 @torch.no_grad()

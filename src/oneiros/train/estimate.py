@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from oneiros.train.log import duration
+from oneiros.console import duration
 from oneiros.train.step import Stepper
 
 

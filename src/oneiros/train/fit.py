@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from oneiros.console import Bar, bars, say
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import check_room, time_needed
-from oneiros.train.log import Averages, Metrics, Watch, environment, read_metrics
+from oneiros.train.log import Averages, Metrics, environment, read_metrics
 from oneiros.train.machine import keep_memory, make_fabric, precision_of, settle
 from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
@@ -75,8 +76,9 @@ def fit(
     stepper = Stepper(model, make_batch, config, fabric)
     first = state["step"] if state else 0
     try:
-        with Watch(title, first=first, steps=config.steps, visible=fabric.is_global_zero) as watch:
-            run = _Run(stepper, out, watch, save_model, pictures)
+        with bars(visible=fabric.is_global_zero) as track:
+            bar = track(title, config.steps, first=first, unit="step")
+            run = _Run(stepper, out, bar, save_model, pictures)
             run.start(state)
             return run.train()
     finally:
@@ -86,10 +88,8 @@ def fit(
 class _Run:
     """A session of a run: the steps, and what it tells and keeps on the way."""
 
-    def __init__(
-        self, stepper: Stepper, out: Path, watch: Watch, save_model: SaveModel, pictures: Pictures | None
-    ) -> None:
-        self.stepper, self.out, self.watch = stepper, out, watch
+    def __init__(self, stepper: Stepper, out: Path, bar: Bar, save_model: SaveModel, pictures: Pictures | None) -> None:
+        self.stepper, self.out, self.bar = stepper, out, bar
         self.save_model, self.pictures = save_model, pictures
         self.config, self.leads = stepper.config, stepper.fabric.is_global_zero
         self.averages, self.metrics = Averages(), None
@@ -119,7 +119,7 @@ class _Run:
         with StopRequest() as stop:
             while not self._finished():
                 values, stopping = self.stepper.do(lambda: stop.requested)
-                self.watch.show(self.stepper.step, values["loss"], self.stepper.speed)
+                self.bar(1, f"loss {values['loss']:.4g}  {self.stepper.speed}")
                 self.averages.add(values)
                 drawing = self.pictures is not None and self._due(self.config.picture_every)
                 measured = self._draw() if drawing and self.leads else {}
@@ -148,7 +148,7 @@ class _Run:
         steps = self.config.steps - self.stepper.step
         if steps >= _ESTIMATE_FROM:
             where = f"{self.stepper.fabric.device.type}, {precision_of(self.stepper.fabric)}"
-            self.watch.say(f"{time_needed(self.stepper, steps)} ({where}); {room}")
+            self._say(f"{time_needed(self.stepper, steps)} ({where}); {room}")
 
     def _log(self, measured: Mapping[str, float]) -> float:
         row = self.averages.take()
@@ -165,9 +165,13 @@ class _Run:
         with self.stepper.ema.swapped_in():
             self.save_model(self.stepper.model, folder)
 
+    def _say(self, text: str) -> None:
+        if self.leads:
+            say(text)
+
     def _say_stopped(self) -> None:
         step = f"{self.stepper.step:,}"
-        self.watch.say(f"saved step {step} in {self.out}; the same command with --resume goes on")
+        self._say(f"saved step {step} in {self.out}; the same command with --resume goes on")
 
     def _draw(self) -> Mapping[str, float]:
         assert self.pictures is not None
@@ -176,7 +180,7 @@ class _Run:
             with torch.no_grad(), self.stepper.fabric.autocast(), self.stepper.ema.swapped_in():
                 return self.pictures(model, self.stepper.step) or {}
         except OSError as error:  # a picture is not worth a run
-            self.watch.say(f"no picture of step {self.stepper.step}: {error}")
+            self._say(f"no picture of step {self.stepper.step}: {error}")
             return {}
         finally:
             model.train()

@@ -1,4 +1,4 @@
-"""What a run tells: rows of numbers on disk, progress for the person watching, and the machine it ran on."""
+"""What a run tells: rows of numbers on disk, its speed, and the machine it ran on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
-# Seconds before the first line, and between lines, where there is no terminal
-FIRST_LINE_AFTER, NEXT_LINE_AFTER = 2.0, 15.0
-
-
-def say(text: str) -> None:
-    """A line for the person watching, on stderr; once, however many processes train."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr, flush=True)
 
 
 class Averages:
@@ -71,6 +59,9 @@ class Speed:
     def frames_per_second(self) -> float:
         return self.frames / self.seconds if self.seconds else 0.0
 
+    def __str__(self) -> str:
+        return f"{self.samples_per_second:,.0f} samples/s  {self.frames_per_second:,.0f} frames/s"
+
 
 class Metrics:
     """`metrics.jsonl`: one JSON object a line, in the order of `step`."""
@@ -98,54 +89,6 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The complete rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
     lines = path.read_text().split("\n")[:-1] if path.is_file() else []
     return [json.loads(line) for line in lines]
-
-
-class Watch:
-    """Progress on stderr: a bar in a terminal, elsewhere a line now and then. Silent unless `visible`."""
-
-    def __init__(self, title: str, *, first: int, steps: int, visible: bool) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not visible)
-        self.first, self.steps, self.started = first, steps, time.monotonic()
-        self._next_line = self.started + FIRST_LINE_AFTER
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
-            TextColumn("left  {task.completed:,.0f}/{task.total:,.0f}  {task.fields[text]}"),
-            console=self.console,
-            disable=not (visible and self.console.is_terminal),
-            refresh_per_second=2,  # drawing takes time from training
-        )
-        self._task = self._bar.add_task(title, total=steps, completed=first, text="")
-
-    def __enter__(self) -> Watch:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-    def show(self, step: int, loss: float, speed: Speed) -> None:
-        """After `step` steps, of which this session did `step - first`."""
-        rates = f"{speed.samples_per_second:,.0f} samples/s  {speed.frames_per_second:,.0f} frames/s"
-        text = f"loss {loss:.4g}  {rates}"
-        self._bar.update(self._task, completed=step, text=text)
-        now = time.monotonic()
-        if not self.console.is_terminal and now >= self._next_line:
-            self._next_line = now + NEXT_LINE_AFTER
-            left = (now - self.started) / (step - self.first) * (self.steps - step)
-            self.say(f"step {step:,}/{self.steps:,}  {text}  {duration(left)} left")
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:
