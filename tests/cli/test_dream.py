@@ -9,8 +9,8 @@ from PIL import Image
 
 from oneiros.cli import main
 from oneiros.data.lerobot import Dataset
+from oneiros.data.pictures import DREAMED, GIVEN
 from oneiros.data.video import probe
-from oneiros.eval.pictures import DREAMED, GIVEN
 from tests.dot_runs import save_world, write_dataset
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oneiros.data import arrays
-from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, stride_actions
+from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread, stride_actions
 from oneiros.data.lerobot import Dataset
 from oneiros.data.video import DamagedVideoError
 from oneiros.records import ActionSpec, Clip, CodeClip
@@ -34,6 +34,21 @@ def test_the_last_tenth_is_held_out(number):
 def test_one_episode_cannot_be_split():
     with pytest.raises(ValueError, match="1 readable episode"):
         split_episodes([4])
+
+
+def test_spread_is_even_and_holds_both_ends():
+    assert spread(3, 11) == [0, 5, 10]
+    assert spread(5, 2) == [0, 1]
+    assert spread(1, 9) == [0]
+    assert spread(3, 0) == []
+
+
+@given(st.integers(1, 50), st.integers(1, 10**9))
+def test_spread_repeats_no_number(count, total):
+    chosen = spread(count, total)
+    assert len(set(chosen)) == len(chosen) == min(count, total)
+    assert (chosen[0], max(chosen)) == (0, chosen[-1])
+    assert chosen[-1] == (total - 1 if count > 1 else 0)
 
 
 def test_actions_of_skipped_rows_are_combined():

@@ -69,8 +69,8 @@ def dream(command: DreamCommand) -> None:
 
     from oneiros.console import bars
     from oneiros.data.frames import to_uint8
+    from oneiros.data.pictures import beside, check_ending, enlarge, save_frames
     from oneiros.envs.starts import load_world
-    from oneiros.eval.pictures import beside, check_ending, enlarge, save_frames
     from oneiros.eval.rollout import begin, roll
     from oneiros.records import Sampling
 

@@ -237,8 +237,8 @@ class _Game:
 
         import numpy as np
 
+        from oneiros.data.pictures import enlarge, save_frames
         from oneiros.envs.actions import script_text
-        from oneiros.eval.pictures import enlarge, save_frames
 
         folder = _free(self.command.out)
         (folder / "frames").mkdir(parents=True)

@@ -16,7 +16,7 @@ from oneiros.data.arrays import EpisodeArrays, load_frames, unpack_codes
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.records import ActionSpec, Clip, CodeClip
 
-__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "stride_actions"]
+__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread", "stride_actions"]
 
 
 def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -27,6 +27,11 @@ def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, 
         )
     held_out = max(1, len(indices) // 10)
     return tuple(indices[:-held_out]), tuple(indices[-held_out:])
+
+
+def spread(count: int, total: int) -> list[int]:
+    """At most `count` numbers spread evenly over range(total), both ends among them."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def stride_actions(actions: np.ndarray, spec: ActionSpec, start: int, num_frames: int, stride: int) -> np.ndarray:

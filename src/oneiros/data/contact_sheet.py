@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from oneiros.data.clips import spread
 from oneiros.data.depth import MAX_CODE
 from oneiros.data.lerobot import Dataset, Episode
 from oneiros.data.video import DamagedVideoError
@@ -26,7 +27,7 @@ def contact_sheet(dataset: Dataset, *, num_episodes: int = 6, num_frames: int = 
 
     Episodes whose video cannot be decoded are passed over.
     """
-    places = np.unique(np.linspace(0, len(dataset.episodes) - 1, num_episodes).round().astype(int))
+    places = spread(num_episodes, len(dataset.episodes))
     rows = [row for place in places for row in _rows(dataset, dataset.episodes[place], num_frames)]
     if not rows:
         raise ValueError(f"{dataset.path}: there is no frame to show")
@@ -50,13 +51,13 @@ def contact_sheet(dataset: Dataset, *, num_episodes: int = 6, num_frames: int = 
 
 def _rows(dataset: Dataset, episode: Episode, num_frames: int) -> Iterator[tuple[str, Image.Image]]:
     """(heading, strip) for every camera of one episode and for its actions; the heading is empty below the first."""
-    times = np.linspace(0, episode.length - 1, num_frames).round().astype(int)
+    times = spread(num_frames, episode.length)
     heading = (
         f"episode {episode.index}   {episode.length} frames, {episode.length / dataset.fps:.1f} s   {episode.task}"
     )
     for camera in dataset.cameras:
         try:
-            tiles = [_tile(dataset, episode, camera, int(row)) for row in times]
+            tiles = [_tile(dataset, episode, camera, row) for row in times]
         except DamagedVideoError:
             continue
         step = tiles[0].width + _GAP

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread
 from oneiros.data.frames import resize, to_model
 from oneiros.data.lerobot import Dataset
 from oneiros.models.checkpoint import load, read_config
@@ -99,8 +99,7 @@ def starts_from_data(
 ) -> list[Clip]:
     """Contexts spread evenly over the episodes."""
     clips = load_clips(world, run, dataset, episodes, length=length)
-    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
-    return [_as_start(clips, index, world) for index in chosen]
+    return [_as_start(clips, index, world) for index in spread(count, len(clips))]
 
 
 def start_from_image(world: World, path: Path | str) -> Clip:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from oneiros.eval.pictures import data_uri, png
+from oneiros.data.pictures import data_uri, png
 
 
 def page(*, title: str, lead: str, cards: Sequence[str], sections: Sequence[str]) -> str:

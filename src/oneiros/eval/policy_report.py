@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from oneiros.data.clips import spread
 from oneiros.eval.page import card, figure, folded, frame_grid, head, page, picture, section, settings_table
 from oneiros.eval.policy_film import Film
 from oneiros.eval.success import GROUPS, group_of
@@ -232,11 +231,10 @@ def _film(film: Film, video: str) -> str:
     title = f"<h3>{escape(film.task)}, start {film.start}: {ending} after {len(film.seen) - 1} steps</h3>"
     link = f'<p class="note">As a video: <code>{escape(str(Path(video)))}</code></p>'
     if not film.imagined.shape[1]:
-        rows = np.linspace(0, len(film.seen) - 1, min(_STRIP_FRAMES, len(film.seen))).round().astype(int)
-        cells = [("step", [head(int(row)) for row in rows]), ("seen", [picture(film.seen[row]) for row in rows])]
+        rows = spread(_STRIP_FRAMES, len(film.seen))
+        cells = [("step", [head(row) for row in rows]), ("seen", [picture(film.seen[row]) for row in rows])]
         return f"{title}{figure(frame_grid(cells, widest='7rem'))}{link}"
-    chosen = np.linspace(0, len(film.decisions) - 1, min(3, len(film.decisions))).round().astype(int)
-    grids = "".join(figure(_moment(film, int(decision))) for decision in dict.fromkeys(chosen.tolist()))
+    grids = "".join(figure(_moment(film, decision)) for decision in spread(3, len(film.decisions)))
     return f"{title}{grids}{link}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from oneiros.eval.pictures import DREAMED, GIVEN, enlarge, save_frames
+from oneiros.data.pictures import DREAMED, GIVEN, enlarge, save_frames
 from oneiros.eval.policy_film import Film
 
 _BAND = 22  # pixels above the pictures for words
@@ -42,7 +42,7 @@ def beside_imagination(film: Film) -> np.ndarray:
             right = (seen[film.decisions[decision]], "imagines from here", GIVEN)
         else:
             index = min(since // film.stride, film.imagined.shape[1])
-            picture = enlarge(film.imagined[decision, index - 1][None])[0]
+            picture = enlarge(film.imagined[decision, index - 1])
             right = (picture, f"imagined at step {film.decisions[decision]}: +{index * film.stride}", DREAMED)
         frames.append(_labelled([(frame, _step(film, row), GIVEN), right]))
     return np.stack(frames)

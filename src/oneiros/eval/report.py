@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oneiros.data.pictures import DREAMED, GIVEN, beside, data_uri, encode
 from oneiros.envs.actions import action_text
 from oneiros.eval.charts import Line, line_chart
 from oneiros.eval.counterfactual import CounterfactualFrames
@@ -30,7 +31,6 @@ from oneiros.eval.page import (
     side_by_side,
     small,
 )
-from oneiros.eval.pictures import DREAMED, GIVEN, animation, beside, data_uri
 from oneiros.eval.world import Evaluation, Example
 from oneiros.records import ActionSpec
 
@@ -145,7 +145,7 @@ def _moving(name: str, example: Example, about: About) -> str:
     real, dream = example.real.numpy(), example.dreams["sampled"].numpy()
     given = len(real) - len(dream)
     frames = beside([real, np.concatenate([real[:given], dream])], num_given=given)
-    source = data_uri(animation(frames, fps=about.fps), "image/webp")
+    source = data_uri(encode(frames, ".webp", fps=about.fps), "image/webp")
     caption = f"{name}: {example.gain:+.1f} dB over copying. Episode {example.where[0]}, row {example.where[1]}."
     return figure(f'<img src="{source}" alt="real and dreamed frames, animated">', caption)
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from oneiros.data.pictures import data_uri, png
 from oneiros.eval.files import machine, write
 from oneiros.eval.page import card, figure, page, section, settings_table, side_by_side
-from oneiros.eval.pictures import data_uri, png
 from oneiros.eval.segmentation import Confusion, said
 from oneiros.eval.segmentation_pictures import (
     WRONG,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oneiros.console import say
 from oneiros.data.augment import augment
-from oneiros.data.clips import EpisodeArrays, frames_of
+from oneiros.data.clips import EpisodeArrays, frames_of, spread
 from oneiros.data.lerobot import Dataset
 from oneiros.models.carry import observed_rows
 from oneiros.models.checkpoint import load, read_config, save
@@ -22,7 +22,6 @@ from oneiros.recipes.demonstrations import origin_of
 from oneiros.recipes.episodes import decoded_frames
 from oneiros.recipes.goals import sentence_embeddings
 from oneiros.recipes.moments import Moments, read_demonstrations
-from oneiros.recipes.pictures import spread
 from oneiros.recipes.policy_settings import CLONING_PRESETS as PRESETS
 from oneiros.recipes.policy_settings import CloningSettings
 from oneiros.recipes.warm_start import copy_weights

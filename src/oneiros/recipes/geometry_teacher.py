@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.console import bars, say
+from oneiros.data.clips import spread
 from oneiros.data.frames import resize_nearest
 from oneiros.data.lerobot import Dataset
 from oneiros.nn.point_encoder import PointEncoder
 from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.geometry import Depths
-from oneiros.recipes.pictures import spread
 
 WIDTH = 64  # G
 _FEATURES, _KNOWN = "teacher.npy", "known.npy"

@@ -10,12 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from oneiros.data.arrays import pack_codes
+from oneiros.data.clips import spread
 from oneiros.data.depth import MAX_CODE
 from oneiros.data.frames import to_uint8
+from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.envs.starts import CONTEXT, STARTS
 from oneiros.eval.metrics import psnr
 from oneiros.models.world import World
-from oneiros.recipes.pictures import frame_rows, save_strips, spread
 from oneiros.records import Clip, Sampling
 
 NUM_CLIPS, HORIZON = 8, 8

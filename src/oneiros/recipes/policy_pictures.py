@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from oneiros.data.clips import spread
 from oneiros.models.policy import Policy
 from oneiros.nn.action_numbers import to_numbers
-from oneiros.recipes.pictures import spread
 from oneiros.recipes.policy_data import PolicyData
 from oneiros.records import ActionSpec, Observation, PolicyBatch
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from oneiros.console import bars, say
-from oneiros.data.clips import EpisodeArrays, frames_of
+from oneiros.data.clips import EpisodeArrays, frames_of, spread
 from oneiros.models.carry import observed_rows
 from oneiros.models.world import World
 from oneiros.recipes.cache import alone, check_room
@@ -67,7 +67,7 @@ def cached_features(
 
 def feature_statistics(features: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of every channel, over moments spread evenly."""
-    chosen = np.unique(np.linspace(0, len(features) - 1, min(_FOR_STATISTICS, len(features))).round().astype(int))
+    chosen = spread(_FOR_STATISTICS, len(features))
     return mean_and_std(np.concatenate([features[moment].reshape(-1, features.shape[-1]) for moment in chosen]))
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from oneiros.data.augment import augmented
-from oneiros.data.clips import Clips
+from oneiros.data.clips import Clips, spread
 from oneiros.data.frames import to_uint8
 from oneiros.data.lerobot import Dataset
+from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.eval.metrics import psnr
 from oneiros.models.checkpoint import load, save
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.recipes.episodes import FrameSource
-from oneiros.recipes.pictures import frame_rows, save_strips, spread
 from oneiros.recipes.settings import TOKENIZER_PRESETS as PRESETS
 from oneiros.recipes.settings import TokenizerSettings
 from oneiros.recipes.warm_start import copy_weights

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from oneiros.data.augment import augmented
+from oneiros.data.clips import spread
 from oneiros.data.lerobot import Dataset
 from oneiros.envs.starts import CONTEXT
 from oneiros.models.checkpoint import load, read_config, save
@@ -20,7 +21,6 @@ from oneiros.recipes.cache import alone
 from oneiros.recipes.codes import best_device, fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.recipes.held_out import HORIZON, NUM_CLIPS, draw, save_starts
-from oneiros.recipes.pictures import spread
 from oneiros.recipes.settings import WORLD_PRESETS as PRESETS
 from oneiros.recipes.settings import WorldSettings
 from oneiros.recipes.warm_start import copy_weights

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import io
 import ipaddress
 import mimetypes
 import secrets
@@ -38,6 +37,7 @@ from oneiros.web.session import Session
 from oneiros.web.stage import Stage
 
 _REASON_BYTES = 123  # what a WebSocket's goodbye has room for
+_CLIPS = {"mp4": "video/mp4", "gif": "image/gif"}
 _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -137,26 +137,26 @@ def make_app(theatre: Theatre, *, loopback: bool) -> Starlette:
         index = request.path_params["index"]
         if not _known_host(request, loopback=loopback) or index >= len(pictures):
             return Response("no such start", 404)
-        buffer = io.BytesIO()
-        Image.fromarray(pictures[index]).save(buffer, "PNG")
-        return Response(buffer.getvalue(), media_type="image/png", headers=_HEADERS)
+        from oneiros.data.pictures import png
+
+        return Response(png(Image.fromarray(pictures[index])), media_type="image/png", headers=_HEADERS)
 
     async def clip(request: Request) -> Response:
         player = theatre.players.get(request.path_params["session"])
         ending = request.path_params["ending"]
         if not _known_host(request, loopback=loopback) or player is None or player.session is None:
             return Response("no such session", 404)
-        from oneiros.web.clip import KINDS, encode
-
-        if ending not in KINDS:
+        if ending not in _CLIPS:
             return Response("clips are .mp4 or .gif", 404)
+        from oneiros.data.pictures import encode, enlarge
+
         try:
             frames, fps = await player.run(player.session.frames)
-            content = await asyncio.to_thread(encode, frames, ending, fps=fps)
+            content = await asyncio.to_thread(encode, map(enlarge, frames), f".{ending}", fps=fps)
         except (ValueError, OSError) as error:
             return Response(str(error), 409)
         named = {"Content-Disposition": f'attachment; filename="oneiros.{ending}"'}
-        return Response(content, media_type=KINDS[ending], headers={**_HEADERS, **named})
+        return Response(content, media_type=_CLIPS[ending], headers={**_HEADERS, **named})
 
     async def play(websocket: WebSocket) -> None:
         if not _known_host(websocket, loopback=loopback) or not _same_origin(websocket):
