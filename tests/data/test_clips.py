@@ -184,4 +184,4 @@ def test_a_full_disk_while_keeping_frames_is_one_line(dataset, tmp_path, monkeyp
         OSError, match=r"episode_000000\.npy: decoded frames could not be kept \(No space left on device"
     ):
         load_frames(dataset, [0], height=8, width=8, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob("*.partial"))
+    assert not list((tmp_path / "cache").rglob(".partial-*"))

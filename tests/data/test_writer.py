@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oneiros.data import publish, writer
+from oneiros import disk
+from oneiros.data import writer
 from oneiros.data.lerobot import Dataset
 from oneiros.data.writer import DatasetWriter
 from oneiros.records import ActionSpec
@@ -215,7 +216,7 @@ def test_an_end_between_any_two_renames_leaves_whole_episodes(tmp_path, counting
     same = {"fps": 7, "cameras": [counting.rgb], "action_spec": counting.keys, "state_names": counting.state_names}
     with DatasetWriter(tmp_path, **same) as recorder:
         save_episode(recorder, counting, first=5, length=2)
-        monkeypatch.setattr(publish.os, "replace", Interrupt(renames))
+        monkeypatch.setattr(disk.os, "replace", Interrupt(renames))
         with pytest.raises(KeyboardInterrupt):
             save_episode(recorder, counting, first=7, length=4)
         monkeypatch.undo()

@@ -1,6 +1,7 @@
 """From a run folder and a dataset to metrics.json and a page that fetches nothing."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_episodes_shorter_than_a_clip_are_named(written, tmp_path):
 
 def test_a_full_disk_leaves_the_last_report(written, monkeypatch):
     before = (written / "out" / "metrics.json").read_text()
-    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         evaluate_run(written / "run", written / "data", out=written / "out", config=CONFIG)
     assert (written / "out" / "metrics.json").read_text() == before

@@ -88,7 +88,7 @@ def test_features_are_made_once_and_appear_whole(demonstrations, acting_world, t
     with pytest.raises(KeyboardInterrupt):
         cached_features(tmp_path / "killed", world, episodes, moments, OUTLOOK, data="data")
     assert not list((tmp_path / "killed").glob("features-*"))
-    assert not list((tmp_path / "killed").glob(".*.partial"))
+    assert not list((tmp_path / "killed").glob(".partial-*"))
 
 
 @pytest.mark.parametrize(

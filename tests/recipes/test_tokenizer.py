@@ -113,7 +113,7 @@ def test_depth_that_was_not_recorded(recording, tmp_path):
 
 
 def test_too_little_room_for_decoded_frames(recording, tmp_path, monkeypatch):
-    monkeypatch.setattr("oneiros.recipes.cache.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("oneiros.disk.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="180 decoded frames take 1 MB, only 0 MB are free"):
         tokenizer.run(tokenizer_settings(recording, tmp_path / "run"))
 

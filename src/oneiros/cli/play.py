@@ -270,10 +270,10 @@ def _save_picture(frame: np.ndarray, path: Path) -> None:
     """Whole or not at all, so that a viewer can watch the file."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    Image.fromarray(frame).save(partial, path.suffix[1:] if path.suffix else "png")
-    partial.replace(path)
+    from oneiros.disk import replacing
+
+    with replacing(path) as aside:
+        Image.fromarray(frame).save(aside, path.suffix[1:] if path.suffix else "png")
 
 
 def _blocks(frame: np.ndarray, console: Console) -> Any:

@@ -15,6 +15,7 @@ from oneiros.console import bars
 from oneiros.data.frames import resize, resize_nearest
 from oneiros.data.lerobot import Dataset, Episode
 from oneiros.data.video import DamagedVideoError
+from oneiros.disk import replacing
 from oneiros.records import Camera
 
 
@@ -94,21 +95,10 @@ def _cached(
         return _decode(dataset, episode, cameras, height, width)
     path = folder / f"episode_{episode.index:06d}.npy"
     if not path.exists():
-        _keep(_decode(dataset, episode, cameras, height, width), path)
+        content = _decode(dataset, episode, cameras, height, width)
+        with replacing(path, "decoded frames") as aside:  # two processes may be decoding the same episode
+            np.save(aside, content)
     return np.load(path, mmap_mode="r")
-
-
-def _keep(content: np.ndarray, path: Path) -> None:
-    """Save under a name of our own, then rename: two processes may be decoding the same episode."""
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.save(file, content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"{path}: decoded frames could not be kept ({error.strerror or error})") from error
 
 
 def _decode(dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -12,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from oneiros.data.cloud import CHUNK
+from oneiros.disk import replacing
 
 Parts = np.ndarray | Iterable[np.ndarray]
 # labels (n,) and their probabilities float32 (n, C), C = 0 where none are written
@@ -72,17 +72,10 @@ def check_paths(source: Path, out: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file written under a temporary name beside `path`, put in its place when all went well, else removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def rewriting(path: Path) -> Iterator[BinaryIO]:
+    """An open file that replaces `path` when the block ends well. OSError, in one line, where it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w+b") as file:
+        with replacing(path) as aside, aside.open("w+b") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import laspy
 import numpy as np
 
-from oneiros.data.cloud_labels import Block, check_range, replacing
+from oneiros.data.cloud_labels import Block, check_range, rewriting
 from oneiros.data.cloud_las import compressing, opened, read_points, understanding
 from oneiros.data.cloud_las_head import COPC, LASZIP, Head
 
@@ -31,7 +31,7 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
     Dimensions of these names that the file has already are written over.
     ValueError for classes that the point format cannot hold (above 31 in formats 0 to 5, above 255 in the others).
     """
-    with opened(source) as reader, replacing(out) as file:
+    with opened(source) as reader, rewriting(out) as file:
         with understanding(source):
             head = Head.read(source)
         points = reader.header.point_format

@@ -14,7 +14,7 @@ from laspy.vlrs.known import WktCoordinateSystemVlr
 
 from oneiros.data.classes import ASPRS
 from oneiros.data.cloud import COLOURS, Cloud
-from oneiros.data.cloud_labels import check_range, replacing
+from oneiros.data.cloud_labels import check_range, rewriting
 from oneiros.data.cloud_las import compressing
 from oneiros.data.cloud_table import XYZ, as_table
 
@@ -46,7 +46,7 @@ def write_las(path: Path, cloud: Cloud, *, compress: bool) -> None:
     for name in attributes:
         wide = table.dtype[name] == np.uint8 and (name in COLOURS or name == "nir")
         _fill(path, las, name, table[name] * np.uint16(257) if wide else table[name])
-    with replacing(path) as file, compressing():
+    with rewriting(path) as file, compressing():
         las.write(file, do_compress=compress)
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from oneiros.data.cloud import Cloud
-from oneiros.data.cloud_labels import Block, replacing
+from oneiros.data.cloud_labels import Block, rewriting
 from oneiros.data.cloud_table import XYZ, TableFile, as_table, new_values, replaced
 
 
@@ -33,7 +33,7 @@ def write_npy_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
     file = NpyFile(source)
     none = new_values(file.dtype, np.empty(0, int), np.empty((0, len(names))), names, source)
     dtype = replaced(np.empty(0, file.dtype), none).dtype
-    with replacing(out) as target:
+    with rewriting(out) as target:
         _write_header(target, dtype, file.num_points)
         start = 0
         for labels, chances in blocks:
@@ -45,7 +45,7 @@ def write_npy_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
 def write_npy(path: Path, cloud: Cloud) -> None:
     """A structured array: x, y, z in float64 and every attribute."""
     table = as_table(cloud)
-    with replacing(path) as file:
+    with rewriting(path) as file:
         _write_header(file, table.dtype, len(table))
         file.write(table.tobytes())
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from oneiros.data.cloud import Cloud
-from oneiros.data.cloud_labels import Block, replacing
+from oneiros.data.cloud_labels import Block, rewriting
 from oneiros.data.cloud_ply_header import PlyHeader, type_name
 from oneiros.data.cloud_table import TableFile, as_table, new_values, replaced
 
@@ -78,7 +78,7 @@ def write_ply_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
     none = new_values(ply.dtype, np.empty(0, int), np.empty((0, len(names))), names, source)
     header = ply.header.with_fields(replaced(np.empty(0, ply.dtype), none).dtype)
     values = (new_values(ply.dtype, labels, chances, names, source) for labels, chances in blocks)
-    with replacing(out) as target, source.open("rb") as file:
+    with rewriting(out) as target, source.open("rb") as file:
         target.write(b"".join(header.lines))
         if header.order == "text":
             _relabel_text(ply, file, target, values)
@@ -119,7 +119,7 @@ def write_ply(path: Path, cloud: Cloud) -> None:
     classes = [f"comment class {number} {name}" for number, name in cloud.class_names.items()]
     points = [f"element vertex {len(table)}", *properties]
     lines = ["ply", "format binary_little_endian 1.0", *classes, *points, "end_header", ""]
-    with replacing(path) as file:
+    with rewriting(path) as file:
         file.write("\n".join(lines).encode())
         file.write(table.tobytes())
 

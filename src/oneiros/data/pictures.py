@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from oneiros.data.frames import to_uint8
 from oneiros.data.video import VideoEncoder
+from oneiros.disk import replacing
 
 GIVEN, DREAMED = (150, 150, 150), (236, 118, 54)  # bars over context frames and over dreamed ones
 _GAP = 128  # neutral on a light page and on a dark one
@@ -84,8 +83,8 @@ def save_frames(frames: Iterable[np.ndarray], path: Path, *, fps: float) -> None
     """Write uint8 (H, W, 3) frames as .mp4 (H.264), .gif or .webp (endless animations, WebP without loss), or .png (a
     strip), whole or not at all."""
     check_ending(path)
-    with _whole(path) as partial:
-        _WRITERS[path.suffix.lower()](frames, partial, fps)
+    with replacing(path) as aside:
+        _WRITERS[path.suffix.lower()](frames, aside, fps)
 
 
 def frame_rows(name: str, frames: Tensor) -> list[tuple[str, np.ndarray]]:
@@ -120,24 +119,12 @@ def save_strips(
             sheet.paste(row, (left, top))
             top += row.height + 2
         top += _MARGIN
-    with _whole(path) as partial:
-        sheet.save(partial, "PNG")
+    with replacing(path) as aside:
+        sheet.save(aside, "PNG")
 
 
 def _enlarged_strip(frames: np.ndarray, num_given: int) -> Image.Image:
     return strip(enlarge(frames, _SMALLEST_IN_STRIPS, even=False), num_given=num_given)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which then takes its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:

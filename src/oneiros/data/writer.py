@@ -36,7 +36,6 @@ from oneiros.data.layout import (
     read_layout,
     read_tasks,
 )
-from oneiros.data.publish import Batch
 from oneiros.data.recording import (
     CHUNKS_SIZE,
     DATA_FILE_MB,
@@ -49,6 +48,7 @@ from oneiros.data.recording import (
 from oneiros.data.statistics import Statistics, combine, of_column
 from oneiros.data.tables import data_schema, data_table, plain, write_data, write_episodes, write_json, write_tasks
 from oneiros.data.video import join
+from oneiros.disk import Batch
 from oneiros.records import ActionSpec, Camera
 
 EPISODES_PER_FILE = 100

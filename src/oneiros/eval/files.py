@@ -13,15 +13,17 @@ from typing import Any
 import torch
 
 import oneiros
+from oneiros.disk import replacing
 
 METRICS, REPORT = "metrics.json", "report.html"
 
 
 def write(folder: Path, measured: Mapping[str, Any], report: str) -> None:
     """Each file whole or not at all; numbers that JSON cannot say become null."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / METRICS, json.dumps(_plain(dict(measured)), indent=2, allow_nan=False) + "\n")
-    _write(folder / REPORT, report)
+    numbers = json.dumps(_plain(dict(measured)), indent=2, allow_nan=False) + "\n"
+    for name, text in ((METRICS, numbers), (REPORT, report)):
+        with replacing(folder / name) as aside:
+            aside.write_text(text, encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -54,12 +56,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ Weights are safetensors: loading a stranger's file runs no code.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from oneiros.disk import replacing
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
@@ -56,9 +56,11 @@ def save(model: nn.Module, folder: Path | str, extra: Mapping[str, Any] | None =
             f"a {type(model).__name__} is neither a Tokenizer, a World, a Segmenter, a Policy nor a Cloning"
         )
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(skip)}
-    _replace(folder / WEIGHTS, lambda path: save_file(weights, path))
+    with replacing(folder / WEIGHTS) as aside:
+        save_file(weights, aside)
     text = json.dumps({"kind": kind, "model": config, **(extra or {})}, indent=2)
-    _replace(folder / CONFIG, lambda path: path.write_text(text))
+    with replacing(folder / CONFIG) as aside:
+        aside.write_text(text)
 
 
 def load(
@@ -153,12 +155,3 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def _replace(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

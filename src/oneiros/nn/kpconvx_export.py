@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from oneiros.disk import replacing
 
 _COLUMNS = 3  # panels side by side
 _DPI = 120
@@ -54,12 +55,8 @@ def export(
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> Path:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as aside:
         write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from torch import nn
 
 from oneiros.console import bars, say
 from oneiros.data.clips import Clips, EpisodeArrays
+from oneiros.disk import check_room, replacing
 from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer
-from oneiros.recipes.cache import check_room
 from oneiros.recipes.episodes import Episodes
 from oneiros.records import ActionSpec, Clip
 
@@ -41,20 +40,13 @@ def fingerprint_of(model: nn.Module) -> str:
 
 def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
     """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with replacing(folder, "codes") as aside:
         save(tokenizer, aside / "tokenizer")
         every = [*episodes.train, *episodes.held_out]
         _encode(every, tokenizer, aside / _CODES)
         if episodes.action_spec:
             np.save(aside / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
         (aside / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
-        os.replace(aside, folder)
-    except OSError as error:
-        raise OSError(f"{folder}: codes could not be kept ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
@@ -113,7 +105,7 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
     rows = sum(len(episode.content) for episode in episodes)
     kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
     size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
-    say(check_room(path.parent.parent, size, f"codes of {rows:,} frames"))
+    say(check_room(path.parent.parent, size, f"codes of {rows:,} frames take", there=True))
     codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
     done = 0
     with bars(transient=True) as track:

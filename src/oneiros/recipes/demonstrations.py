@@ -9,10 +9,10 @@ from typing import Any
 
 from oneiros.data.clips import EpisodeArrays
 from oneiros.data.lerobot import Dataset
+from oneiros.disk import alone
 from oneiros.models.checkpoint import read_config
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.models.world import World
-from oneiros.recipes.cache import alone
 from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.records import ActionSpec, Camera

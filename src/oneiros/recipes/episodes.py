@@ -11,8 +11,8 @@ from oneiros.console import say
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
 from oneiros.data.frames import resized
 from oneiros.data.lerobot import Dataset
+from oneiros.disk import alone, check_room
 from oneiros.models.tokenizer import TokenizerConfig
-from oneiros.recipes.cache import alone, check_room
 from oneiros.records import ActionSpec
 
 
@@ -107,5 +107,6 @@ def decoded_frames(
     rows = sum(episode.length for episode in dataset.episodes if episode.index in wanted)
     folder = cache / "frames"
     with alone(folder):
-        say(check_room(folder, rows * height * width * (5 if depth else 3), f"{rows:,} decoded frames"))
+        needed = rows * height * width * (5 if depth else 3)
+        say(check_room(folder, needed, f"{rows:,} decoded frames take", there=True))
         return load_frames(dataset, wanted, height=height, width=width, camera=camera, depth=depth, cache=folder)

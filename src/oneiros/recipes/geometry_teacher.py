@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +24,8 @@ from oneiros.console import bars, say
 from oneiros.data.clips import spread
 from oneiros.data.frames import resize_nearest
 from oneiros.data.lerobot import Dataset
+from oneiros.disk import alone, check_room, replacing
 from oneiros.nn.point_encoder import PointEncoder
-from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.geometry import Depths
 
 WIDTH = 64  # G
@@ -110,12 +108,10 @@ def _write(
     folder: Path, told: dict, dataset: Dataset, depths: Depths, grid: tuple[int, int], *, steps: int, seed: int
 ) -> None:
     """The folder appears whole or not at all."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
     rows, cells = sum(len(episode.content) for episode in depths.episodes), grid[0] * grid[1]
-    say(check_room(folder.parent, rows * cells * (2 * WIDTH + 1), f"geometry of {rows:,} rows"))
-    try:
-        aside.mkdir(parents=True)
+    say(check_room(folder.parent, rows * cells * (2 * WIDTH + 1), f"geometry of {rows:,} rows take", there=True))
+    with replacing(folder, "features") as aside:
+        aside.mkdir()
         segmenter = _teach(dataset, depths, steps=steps, seed=seed)
         features = np.lib.format.open_memmap(aside / _FEATURES, "w+", np.float16, (rows, cells, WIDTH))
         known = np.lib.format.open_memmap(aside / _KNOWN, "w+", np.bool_, (rows, cells))
@@ -123,11 +119,6 @@ def _write(
         features.flush()
         known.flush()
         (aside / "teacher.json").write_text(json.dumps(told, indent=1))
-        os.replace(aside, folder)
-    except OSError as error:
-        raise OSError(f"{folder}: features could not be kept ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _teach(dataset: Dataset, depths: Depths, *, steps: int, seed: int) -> _PointSegmenter:

@@ -14,6 +14,7 @@ from oneiros.data.clips import spread
 from oneiros.data.depth import MAX_CODE
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
+from oneiros.disk import replacing
 from oneiros.envs.starts import CONTEXT, STARTS
 from oneiros.eval.metrics import psnr
 from oneiros.models.world import World
@@ -85,4 +86,5 @@ def save_starts(clip: Clip, folder: Path) -> None:
     tensors = {"frames": torch.from_numpy(np.ascontiguousarray(content))}
     if clip.actions is not None:
         tensors["actions"] = clip.actions[:, : frames.shape[1] - 1].contiguous()
-    save_file(tensors, folder / STARTS)
+    with replacing(folder / STARTS) as aside:
+        save_file(tensors, aside)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oneiros.console import Track, silent
+from oneiros.disk import alone
 from oneiros.eval.files import machine, write
 from oneiros.eval.observing import open_env
 from oneiros.eval.policy_film import Film
@@ -22,7 +23,6 @@ from oneiros.eval.policy_report import report_html
 from oneiros.eval.policy_scores import Row, scores
 from oneiros.eval.policy_video import save_film
 from oneiros.eval.rollouts import Learned, Outcome
-from oneiros.recipes.cache import alone
 from oneiros.recipes.contenders import find_contenders
 from oneiros.recipes.policy_workers import Contender, Job, Plan, make_actor, one_task, run_jobs
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from oneiros.data.clips import spread
+from oneiros.disk import replacing
 from oneiros.models.policy import Policy
 from oneiros.nn.action_numbers import to_numbers
 from oneiros.recipes.policy_data import PolicyData
@@ -80,12 +79,5 @@ def _save_picture(
             panel.plot(over, real[moment, :count, dimension], color="0.6", linewidth=3)
             panel.plot(over, told[moment, :count, dimension], linewidth=1)
         panel.set_ylabel(name)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(content.getvalue())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=80)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +20,9 @@ import torch
 
 from oneiros.console import bars, say
 from oneiros.data.clips import EpisodeArrays, frames_of, spread
+from oneiros.disk import alone, check_room, replacing
 from oneiros.models.carry import observed_rows
 from oneiros.models.world import World
-from oneiros.recipes.cache import alone, check_room
 from oneiros.recipes.codes import best_device, fingerprint_of
 from oneiros.recipes.moments import Moments, actions_between, mean_and_std
 from oneiros.records import Clip, CodeClip
@@ -99,17 +97,10 @@ def _describe(world: World, moments: Moments, outlook: Outlook) -> dict:
 
 def _write(folder: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook) -> None:
     """The folder appears whole or not at all."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
+    with replacing(folder, "features") as aside:
+        aside.mkdir()
         _fill(aside / _FEATURES, world, episodes, moments, outlook)
         (aside / _INDEX).write_text(json.dumps(_describe(world, moments, outlook), indent=1))
-        os.replace(aside, folder)
-    except OSError as error:
-        raise OSError(f"{folder}: features could not be kept ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook) -> None:
@@ -127,7 +118,8 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
             _, features = world.imagine(clip.to(world.device), outlook.imagined_frames, layer=outlook.layer)
             if kept is None:
                 shape = (len(moments), *features.shape[1:])
-                say(check_room(path.parent.parent, 2 * int(np.prod(shape)), f"features of {len(moments):,} moments"))
+                what = f"features of {len(moments):,} moments take"
+                say(check_room(path.parent.parent, 2 * int(np.prod(shape)), what, there=True))
                 kept = np.lib.format.open_memmap(path, "w+", np.float16, shape)
             kept[chosen.start : chosen.stop] = features.half().cpu().numpy()
             advance(len(chosen))

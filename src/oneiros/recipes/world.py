@@ -13,11 +13,11 @@ from torch import nn
 from oneiros.data.augment import augmented
 from oneiros.data.clips import spread
 from oneiros.data.lerobot import Dataset
+from oneiros.disk import alone
 from oneiros.envs.starts import CONTEXT
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.models.world import World, WorldConfig
-from oneiros.recipes.cache import alone
 from oneiros.recipes.codes import best_device, fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.recipes.held_out import HORIZON, NUM_CLIPS, draw, save_starts

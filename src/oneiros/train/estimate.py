@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from oneiros.console import duration
 from oneiros.train.step import Stepper
-
-
-def check_room(out: Path, model: nn.Module) -> str:
-    """The size of a checkpoint beside the room there is. Raises OSError where not even one fits."""
-    needed, free = checkpoint_bytes(model), shutil.disk_usage(out).free
-    if free < needed:
-        raise OSError(f"{out}: a checkpoint takes {needed / 1e6:,.0f} MB, only {free / 1e6:,.0f} MB are free")
-    return f"a checkpoint takes {needed / 1e6:,.1f} MB, {free / 1e6:,.0f} MB are free"
 
 
 def checkpoint_bytes(model: nn.Module) -> int:

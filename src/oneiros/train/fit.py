@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from oneiros.console import Bar, bars, say
+from oneiros.disk import check_room
 from oneiros.train.config import FitConfig
-from oneiros.train.estimate import check_room, time_needed
+from oneiros.train.estimate import checkpoint_bytes, time_needed
 from oneiros.train.log import Averages, Metrics, environment, read_metrics
 from oneiros.train.machine import keep_memory, make_fabric, precision_of, settle
 from oneiros.train.state import opening_state, save_checkpoint
@@ -143,8 +144,7 @@ class _Run:
         return self._finished() or (every > 0 and self.stepper.step % every == 0)
 
     def _announce(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        room = check_room(self.out, self.stepper.model)
+        room = check_room(self.out, checkpoint_bytes(self.stepper.model), "a checkpoint takes")
         steps = self.config.steps - self.stepper.step
         if steps >= _ESTIMATE_FROM:
             where = f"{self.stepper.fabric.device.type}, {precision_of(self.stepper.fabric)}"

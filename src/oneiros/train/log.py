@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from oneiros.disk import replacing
+
 
 class Averages:
     """Means of a step's numbers since the last row."""
@@ -69,9 +71,8 @@ class Metrics:
     def __init__(self, path: Path, *, last_step: int) -> None:
         """Rows after `last_step` (written after the checkpoint that a resumed run starts from) are dropped."""
         kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= last_step]
-        aside = path.with_name(path.name + ".part")
-        aside.write_text("".join(kept))
-        os.replace(aside, path)
+        with replacing(path) as aside:
+            aside.write_text("".join(kept))
         self._path = path
 
     def write(self, row: dict[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from oneiros.disk import publish
 from oneiros.train.config import FitConfig
 
 STATE = "state.pt"
@@ -33,11 +33,8 @@ def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Pat
         write_model(aside)
         torch.save(state, aside / STATE)
         files = [path for path in aside.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == STATE):
-            _flush(path)
-            target = out / path.relative_to(aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+        files.sort(key=lambda path: path.name == STATE)
+        publish(aside, out, [str(path.relative_to(aside)) for path in files])
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch.save reports a full disk as RuntimeError about positions, without the word
         raise OSError(
@@ -78,14 +75,6 @@ def load_state(out: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"step", "config", "model", "optimizer", "ema"} <= state.keys():
         raise ValueError(f"{path} is no training state; start a new run")
     return state
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: Exception, out: Path) -> str:
