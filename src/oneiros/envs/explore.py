@@ -6,13 +6,12 @@ for each episode and its instance is the policy, so that it can remember; a plai
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec
 
 Policy = Callable[[Mapping[str, np.ndarray], ActionSpec, np.random.Generator], Any]
@@ -73,10 +72,8 @@ def load_policy(path: str) -> Callable[[], Policy]:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"policy {path!r} is no module:function, such as my_policies:drive")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        policy = getattr(import_module(module_name), attribute)
+        policy = getattr(import_from_cwd(module_name), attribute)
     except ModuleNotFoundError as error:
         raise ValueError(f"policy {path!r}: {error}; write module:function, seen from the working directory") from error
     except AttributeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +14,7 @@ from gymnasium import error, spaces
 from gymnasium.envs.registration import load_env_creator
 
 from oneiros.data.frames import resize
+from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec, Camera
 
 DEFAULT_FPS = 30
@@ -108,12 +108,12 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
     name = f"gym:{env_id}"
     module, _, env_id = env_id.rpartition(":")
-    if module and "" not in sys.path:
-        sys.path.insert(0, "")
     namespace = env_id.partition("/")[0] if "/" in env_id and env_id not in gym.registry else ""
     try:
-        if module := module or (namespace if namespace.isidentifier() and find_spec(namespace) else ""):
-            import_module(module)
+        if module:
+            import_from_cwd(module)
+        elif namespace.isidentifier() and find_spec(namespace):
+            import_module(namespace)
         entry = gym.spec(env_id).entry_point
         creator = entry if callable(entry) else load_env_creator(str(entry))
         modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])

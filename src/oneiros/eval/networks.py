@@ -6,16 +6,15 @@ docs/metrics.md shows one for each measure.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from oneiros.data.frames import to_model
+from oneiros.imports import import_from_cwd
 
 _CHUNK = 64  # frames a call
 
@@ -34,10 +33,8 @@ def find_function(name: str) -> Callable[..., Any]:
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
         raise ValueError(f"{name!r} names no function; write module:function, such as my_networks:lpips")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        function = getattr(import_module(module_name), function_name, None)
+        function = getattr(import_from_cwd(module_name), function_name, None)
     except ImportError as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from None
     if not callable(function):
