@@ -8,7 +8,9 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from oneiros.envs.ray_camera import RayCamera, Sphere, mujoco
+from oneiros.envs.ray_camera import RayCamera, Sphere, load_mujoco
+
+mujoco = load_mujoco()
 
 # A camera 2 m above a floor, looking down, world x to its right and world y up; a box of 0.5 m to the right and above.
 SCENE = """<mujoco>
@@ -161,7 +163,9 @@ def test_spheres_are_drawn_where_nothing_is_in_front(scene):
 _COMPARE = """
 import sys
 import numpy as np
-from oneiros.envs.ray_camera import RayCamera, Sphere, mujoco
+from oneiros.envs.ray_camera import RayCamera, Sphere, load_mujoco
+
+mujoco = load_mujoco()
 from oneiros.envs.renderer_camera import RendererCamera
 model = mujoco.MjModel.from_xml_string(sys.stdin.read())
 data = mujoco.MjData(model)
@@ -188,3 +192,21 @@ def test_mujocos_renderer_sees_the_same():
         check=False,
     )
     assert "alike" in answer.stdout, answer.stderr
+
+
+_LOAD = """
+import os
+from oneiros.envs.ray_camera import RayCamera, load_mujoco
+import sys
+assert "mujoco" not in sys.modules
+load_mujoco()
+print(os.environ.get("MUJOCO_GL"))
+"""
+
+
+@pytest.mark.parametrize("chosen", [None, "none-such", "disable"])
+def test_loading_mujoco_leaves_the_environment(chosen):
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    environment |= {"MUJOCO_GL": chosen} if chosen else {}
+    answer = subprocess.run([sys.executable, "-c", _LOAD], env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == str(chosen)

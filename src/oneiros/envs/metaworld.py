@@ -12,12 +12,13 @@ from gymnasium import spaces
 
 from oneiros.envs.make import CameraKind
 from oneiros.envs.metaworld_tasks import LABELS, instruction, label, task_names
-from oneiros.envs.ray_camera import RayCamera, Shot, Sphere
+from oneiros.envs.ray_camera import RayCamera, Shot, Sphere, load_mujoco
 from oneiros.envs.renderer_camera import RendererCamera, is_wanted, opengl_works
 from oneiros.records import ActionSpec, Camera
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    load_mujoco()  # before Meta-World does, which fails where the OpenGL of MUJOCO_GL does
     import metaworld
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     from metaworld.policies import ENV_POLICY_MAP

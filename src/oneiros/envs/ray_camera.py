@@ -11,29 +11,35 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 
-def _load_mujoco() -> Any:
-    """MuJoCo loads the OpenGL that MUJOCO_GL names at once, and not at all where that fails: then load it without."""
+@cache
+def load_mujoco() -> Any:
+    """The module `mujoco`, without OpenGL where the one that MUJOCO_GL names fails.
+
+    MuJoCo loads that at once, and not at all where it fails: then it is loaded with MUJOCO_GL=disable, which is as it
+    was afterwards. Raises ModuleNotFoundError where MuJoCo is not installed.
+    """
     try:
         return import_module("mujoco")
     except ModuleNotFoundError as error:
         if error.name == "mujoco":
             raise
-    except Exception:  # whatever the loaders of OpenGL come up with
+    except (AttributeError, ImportError, OSError, RuntimeError):  # of the loaders of OpenGL, or of MuJoCo about a name
         pass
-    wanted, os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", ""), "disable"
+    chosen, os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL"), "disable"
     try:
         return import_module("mujoco")
     finally:
-        os.environ["MUJOCO_GL"] = wanted
+        del os.environ["MUJOCO_GL"]
+        if chosen is not None:
+            os.environ["MUJOCO_GL"] = chosen
 
-
-mujoco = _load_mujoco()
 
 # MuJoCo's own choice of what is drawn: groups 0, 1 and 2, while scenes keep what only collides in groups 3 to 5.
 _SHOWN = np.array([1, 1, 1, 0, 0, 0], np.uint8)
@@ -76,7 +82,8 @@ class RayCamera:
         self._model, self._far = model, np.float32(far)
         self.focal = focal_length(model, name, height)
         axes = np.zeros(9)
-        mujoco.mju_quat2Mat(axes, camera.quat)
+        self._mujoco = load_mujoco()
+        self._mujoco.mju_quat2Mat(axes, camera.quat)
         side = -1.0 if rolled else 1.0
         # MuJoCo's cameras look along -z with y up
         self._axes = axes.reshape(3, 3) * (side, -side, -1.0)
@@ -129,9 +136,9 @@ class RayCamera:
         hidden = self._still if moving else ~self._still
         shown, group[hidden] = group.copy(), _HIDDEN
         try:
-            mujoco.mj_multiRay(
+            self._mujoco.mj_multiRay(
                 *(self._model, data, self._position, self._rays, _SHOWN, 1, -1),
-                *(hit.reshape(-1), distance.reshape(-1), hit.size, mujoco.mjMAXVAL),
+                *(hit.reshape(-1), distance.reshape(-1), hit.size, self._mujoco.mjMAXVAL),
             )
         finally:
             group[:] = shown
@@ -190,7 +197,7 @@ def _colours(model: Any) -> np.ndarray:
             continue
         if tuple(model.geom_rgba[geom]) == _UNSET:
             colours[geom] = model.mat_rgba[material, :3]
-        texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
+        texture = model.mat_texid[material, load_mujoco().mjtTextureRole.mjTEXROLE_RGB]
         if texture >= 0:
             colours[geom] *= _mean_colour(model, texture)
     return colours

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.envs.ray_camera import Shot, Sphere, focal_length, mujoco
+from oneiros.envs.ray_camera import Shot, Sphere, focal_length, load_mujoco
 
 REMEDY = "install libosmesa6 (apt-get install libosmesa6) and set MUJOCO_GL=osmesa"
 
@@ -46,6 +46,7 @@ class RendererCamera:
     ) -> None:
         if not opengl_works():
             raise ValueError(f"MuJoCo's renderer does not work here; {REMEDY}, or use --camera ray")
+        mujoco = load_mujoco()
         model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
         frame = model.vis.global_
         frame.offheight, frame.offwidth = max(frame.offheight, height), max(frame.offwidth, width)
@@ -79,7 +80,7 @@ class RendererCamera:
 
 def _add(scene: Any, sphere: Sphere, number: int) -> None:
     """One more geom in the scene as drawn; `number` is what the segmentation calls it."""
-    geom = scene.geoms[scene.ngeom]
+    mujoco, geom = load_mujoco(), scene.geoms[scene.ngeom]
     mujoco.mjv_initGeom(
         geom,
         mujoco.mjtGeom.mjGEOM_SPHERE,
