@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+from oneiros import machine
 from oneiros.models.checkpoint import WEIGHTS
 from oneiros.recipes.segmentation import evaluate_segmenter
 from oneiros.recipes.segmenter import SegmenterSettings, run
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
+    machine.prepare()
     table = []
     for tile in (tile for tile in options.tiles if not options.only or tile.stem in options.only):
         out = options.out / tile.stem

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oneiros import machine
 from oneiros.console import bars
 from oneiros.eval.policy_report import result_lines
 from oneiros.models.checkpoint import load
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/policy_ablation"))
     options = parser.parse_args()
+    machine.prepare()
     chosen = [variant for variant in VARIANTS if options.variants is None or variant.name in options.variants]
     minutes = {variant.name: train(variant, options) for variant in chosen}
     config = PolicyEvalConfig(

@@ -13,6 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
+from oneiros import machine
 from oneiros.eval.drift import DriftConfig
 from oneiros.eval.run import evaluate_run
 from oneiros.eval.world import EvalConfig
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--out", type=Path, default=Path("runs/tokens_per_step"))
     options = parser.parse_args()
+    machine.prepare()
     print("| tokens_per_step | training steps | PSNR at 4 | over copy-last-frame | delta-PSNR | step p50 | frames/s |")
     print("|---|---|---|---|---|---|---|")
     for value in options.values:

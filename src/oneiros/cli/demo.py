@@ -18,8 +18,10 @@ on episodes they never saw, and write a report with pictures. Interrupted, it go
 
 def main(arguments: list[str]) -> None:
     settings = tyro.cli(DemoSettings, prog="oneiros demo", args=arguments, description=DESCRIPTION)
+    from oneiros import machine
     from oneiros.recipes.demo import run
 
+    machine.prepare()
     print(_summary(settings, run(settings)))
 
 

@@ -50,20 +50,16 @@ def machine() -> list[tuple[str, str]]:
     """What training and playing will run on, as (name, value)."""
     import torch
 
-    from oneiros.nn.precision import bf16_is_faster
+    from oneiros.machine import best_device, bf16_is_faster, cores, gpus
 
-    gpu = "none that torch sees; everything runs on the CPU"
-    if torch.cuda.is_available():
-        gpu = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = "bfloat16 (faster here)" if bf16_is_faster(device) else "float32 (bfloat16 would be no faster here)"
+    faster = bf16_is_faster(best_device().type)
     return [
         ("oneiros", __version__),
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("torch", torch.__version__),
-        ("cores", f"{len(os.sched_getaffinity(0))}, torch uses {torch.get_num_threads()} threads"),
-        ("GPU", gpu),
-        ("training in", precision),
+        ("cores", f"{cores()}, torch uses {torch.get_num_threads()} threads"),
+        ("GPU", ", ".join(gpus()) or "none that torch sees; everything runs on the CPU"),
+        ("training in", "bfloat16 (faster here)" if faster else "float32 (bfloat16 would be no faster here)"),
         ("Meta-World", _robot_camera()),
     ]
 

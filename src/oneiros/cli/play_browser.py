@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import webbrowser
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from oneiros.web.stage import Stage
 
 _COLOUR = "observation.images.front"
-_TRIAL_SECONDS = 1.0
 
 
 def play_in_browser(command: Play) -> None:
@@ -103,22 +101,12 @@ def _cameras(dream: Dream, depth: Camera | None) -> list[Camera]:
 
 def _warm_up(dream: Dream, threads: int | None) -> None:
     """Dream a little, so that the first player's first frame is as quick as the rest, and settle on a number of
-    threads: on a machine with other things to do, several that wait for one another can be far slower than one."""
-    import torch
+    threads."""
+    from oneiros.machine import choose_threads
 
-    counts = (threads,) if threads else sorted({1, torch.get_num_threads()})
     dream.reset(seed=0)
     action: Any = dream.action_space.sample()
-    seconds = {}
-    for count in counts:
-        torch.set_num_threads(count)
-        dream.step(action)
-        began, steps = time.perf_counter(), 0
-        while steps < 3 or (steps < 20 and time.perf_counter() - began < _TRIAL_SECONDS):
-            dream.step(action)
-            steps += 1
-        seconds[count] = (time.perf_counter() - began) / steps
-    torch.set_num_threads(min(seconds, key=seconds.__getitem__))
+    choose_threads(lambda: dream.step(action), threads)
 
 
 def _has_screen() -> bool:

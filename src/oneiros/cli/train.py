@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from oneiros import machine
 from oneiros.recipes.policy_settings import CloningSettings, PolicySettings
 from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
 
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> None:
         from oneiros.recipes.world import run as train
 
         follow = f"oneiros play {settings.out} --terminal"
+    machine.prepare()
     result = train(settings)  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
         print(f"{settings.out}: step {result.step:,}, loss {result.loss:.4g}, {result.seconds:,.0f} s. Next: {follow}")

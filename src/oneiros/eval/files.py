@@ -1,18 +1,13 @@
-"""What every evaluation leaves behind: metrics.json and report.html, with the machine they were measured on."""
+"""What every evaluation leaves behind: metrics.json and report.html."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import oneiros
 from oneiros.disk import replacing
 
 METRICS, REPORT = "metrics.json", "report.html"
@@ -24,29 +19,6 @@ def write(folder: Path, measured: Mapping[str, Any], report: str) -> None:
     for name, text in ((METRICS, numbers), (REPORT, report)):
         with replacing(folder / name) as aside:
             aside.write_text(text, encoding="utf-8")
-
-
-def machine() -> dict[str, Any]:
-    """What figures are measured on."""
-    return {
-        "oneiros": oneiros.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _processor() -> str:
-    """The processor's own name; Python only knows its architecture on Linux."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,11 @@ from oneiros.data.lerobot import Dataset
 from oneiros.envs.make import make_env
 from oneiros.envs.starts import held_out_episodes, load_clips, load_world
 from oneiros.eval.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
-from oneiros.eval.files import machine, write
+from oneiros.eval.files import write
 from oneiros.eval.networks import Networks
 from oneiros.eval.report import About, report_html
 from oneiros.eval.world import EvalConfig, evaluate
+from oneiros.machine import describe
 from oneiros.models.checkpoint import read_config
 from oneiros.models.world import World
 
@@ -85,7 +86,7 @@ def _counterfactual(
 def _machine(world: World) -> dict[str, Any]:
     """What the figures were measured on."""
     return {
-        **machine(),
+        **describe(),
         "precision": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in world.parameters()}),
         "device": torch.cuda.get_device_name() if world.device.type == "cuda" else str(world.device),
         "parameters": sum(parameter.numel() for parameter in world.parameters()),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from oneiros.data.pictures import data_uri, png
-from oneiros.eval.files import machine, write
+from oneiros.eval.files import write
 from oneiros.eval.page import card, figure, page, section, settings_table, side_by_side
 from oneiros.eval.segmentation import Confusion, said
 from oneiros.eval.segmentation_pictures import (
@@ -25,6 +25,7 @@ from oneiros.eval.segmentation_pictures import (
     views,
     worst_section,
 )
+from oneiros.machine import describe
 
 _MOST_SHOWN = 6  # clouds with pictures; the others are in the table
 
@@ -59,7 +60,7 @@ def write_report(
     scores, colours = confusion.scores(names), class_colours(names)
     seen = [_look(cloud, names, colours) for cloud in clouds]
     seen.sort(key=lambda cloud: _or(cloud.scores["accuracy"], 2.0))
-    about = machine()
+    about = describe()
     report = page(
         title=title,
         lead=_lead(confusion, seen),

@@ -17,12 +17,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from oneiros.machine import bf16_is_faster
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.nn.actions import ActionEmbedding, ActionHead, standardise, unstandardise
 from oneiros.nn.detail import Detail
 from oneiros.nn.dynamics import Dynamics
 from oneiros.nn.per_sample import PerSample
-from oneiros.nn.precision import bf16_is_faster
 from oneiros.nn.ring import Ring
 from oneiros.nn.sampling import draw, guide
 from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling

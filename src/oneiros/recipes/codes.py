@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from oneiros.console import bars, say
@@ -124,10 +122,3 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
 def _codes(chunk: Clip, tokenizer: Tokenizer) -> np.ndarray:
     device = next(tokenizer.parameters()).device
     return tokenizer.encode(chunk.frames.to(device))[:, 0].cpu().numpy()
-
-
-def best_device() -> torch.device:
-    """Where to encode: a GPU where there is one (of this process under torchrun), else the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from oneiros.machine import best_device
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.world import World
-from oneiros.recipes.codes import best_device
 from oneiros.recipes.geometry_teacher import WIDTH as TEACHER_WIDTH
 from oneiros.recipes.goals import sentence_embeddings
 from oneiros.recipes.policy_data import PolicyData, read_policy_data

@@ -15,7 +15,7 @@ from typing import Any
 
 from oneiros.console import Track, silent
 from oneiros.disk import alone
-from oneiros.eval.files import machine, write
+from oneiros.eval.files import write
 from oneiros.eval.observing import open_env
 from oneiros.eval.policy_film import Film
 from oneiros.eval.policy_latency import measure_latency
@@ -23,6 +23,7 @@ from oneiros.eval.policy_report import report_html
 from oneiros.eval.policy_scores import Row, scores
 from oneiros.eval.policy_video import save_film
 from oneiros.eval.rollouts import Learned, Outcome
+from oneiros.machine import describe
 from oneiros.recipes.contenders import find_contenders
 from oneiros.recipes.policy_workers import Contender, Job, Plan, make_actor, one_task, run_jobs
 
@@ -76,7 +77,7 @@ def evaluate_policy(
         "latency": latency,
         "videos": [str(Path(VIDEOS) / save_film(film, out / VIDEOS).name) for film in films],
         "config": asdict(config),
-        "machine": machine(),
+        "machine": describe(),
     }
     write(out, measured, report_html(measured, films))
     return measured

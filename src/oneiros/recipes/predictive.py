@@ -21,9 +21,10 @@ import torch
 from oneiros.console import bars, say
 from oneiros.data.clips import EpisodeArrays, frames_of, spread
 from oneiros.disk import alone, check_room, replacing
+from oneiros.machine import best_device
 from oneiros.models.carry import observed_rows
 from oneiros.models.world import World
-from oneiros.recipes.codes import best_device, fingerprint_of
+from oneiros.recipes.codes import fingerprint_of
 from oneiros.recipes.moments import Moments, actions_between, mean_and_std
 from oneiros.records import Clip, CodeClip
 

@@ -15,10 +15,11 @@ from oneiros.data.clips import spread
 from oneiros.data.lerobot import Dataset
 from oneiros.disk import alone
 from oneiros.envs.starts import CONTEXT
+from oneiros.machine import best_device
 from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.models.world import World, WorldConfig
-from oneiros.recipes.codes import best_device, fingerprint_of, read_codes, write_codes
+from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.recipes.held_out import HORIZON, NUM_CLIPS, draw, save_starts
 from oneiros.recipes.settings import WORLD_PRESETS as PRESETS

@@ -15,10 +15,11 @@ from torch import nn
 
 from oneiros.console import Bar, bars, say
 from oneiros.disk import check_room
+from oneiros.machine import environment
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import checkpoint_bytes, time_needed
-from oneiros.train.log import Averages, Metrics, environment, read_metrics
-from oneiros.train.machine import keep_memory, make_fabric, precision_of, settle
+from oneiros.train.log import Averages, Metrics, read_metrics
+from oneiros.train.machine import drain_gloo, make_fabric, precision_of
 from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
 from oneiros.train.stop import StopRequest
@@ -68,11 +69,12 @@ def fit(
     torch's global random numbers are set from (seed, step) before each step. Under torchrun all processes train one
     model with DDP; every machine must see the same `out`.
 
+    Settings of the whole process are left alone: for speed, call `oneiros.machine.prepare` before.
+
     Raises ValueError for a loss that is not finite or an `out` that does not fit `resume`; OSError when the disk takes
     no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last checkpoint survives all of them.
     """
     state = opening_state(out, config, resume=resume)
-    keep_memory()
     fabric = make_fabric(config.precision)
     stepper = Stepper(model, make_batch, config, fabric)
     first = state["step"] if state else 0
@@ -83,7 +85,7 @@ def fit(
             run.start(state)
             return run.train()
     finally:
-        settle()
+        drain_gloo()
 
 
 class _Run:

@@ -1,18 +1,10 @@
-"""What a run tells: rows of numbers on disk, its speed, and the machine it ran on."""
+"""What a run tells: rows of numbers on disk, and its speed."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from oneiros.disk import replacing
 
@@ -90,55 +82,3 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The complete rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
     lines = path.read_text().split("\n")[:-1] if path.is_file() else []
     return [json.loads(line) for line in lines]
-
-
-def environment(device: str, precision: str) -> dict[str, Any]:
-    """The commit, versions and machine of this process, for `environment.json`."""
-    return {
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "machine": {
-            "system": platform.platform(),
-            "cpu": _cpu(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "processes": int(os.environ.get("WORLD_SIZE", 1)),
-        },
-        "device": device,
-        "precision": precision,
-    }
-
-
-_PACKAGES = ("oneiros", "torch", "numpy", "lightning-fabric", "vector-quantize-pytorch", "safetensors", "av")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this package runs from; None where it was installed otherwise."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + (" with changes" if changed else "")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

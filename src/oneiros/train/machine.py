@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import time
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from oneiros.nn.precision import bf16_is_faster
+from oneiros.machine import bf16_is_faster
 from oneiros.train.config import Precision
 
 if TYPE_CHECKING:
@@ -38,30 +37,16 @@ def make_fabric(precision: Precision) -> Fabric:
     return fabric
 
 
-def settle() -> None:
-    """Let other processes' messages be put away before this one may end.
+def drain_gloo() -> None:
+    """Wait until this process may end: nothing where it trains alone, half a second where processes train together.
 
     gloo's threads drop the tensors of a collective some time after it, for which they need the interpreter's lock. An
     interpreter that ends meanwhile aborts ("terminate called without an active exception"), and one that destroys the
-    group waits for them forever, the lock in its hand. Asleep, it gives them the lock.
+    group waits for them forever, the lock in its hand. A barrier does not help: it ends when the messages have come,
+    which says nothing of the threads. Asleep, this one gives them the lock.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         time.sleep(0.5)
-
-
-def keep_memory() -> None:
-    """Let malloc keep what a step frees instead of handing it back to the kernel.
-
-    By default glibc maps large tensors anew each time, and every page is faulted in again: on virtual machines that
-    was measured to double the time of elementwise operations. Does nothing where libc is not glibc.
-    """
-    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28), (arena_max, 1)):
-        mallopt(option, value)
 
 
 def precision_of(fabric: Fabric) -> str:
