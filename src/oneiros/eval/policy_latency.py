@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from oneiros.eval.rollouts import Learned, begin_at, seed_of, step, words_of
+from oneiros.machine import all_cores, cores
+from oneiros.models.carry import Carry
+from oneiros.records import Observation
 
 _WARM_UP = 3
+_T = TypeVar("_T")
 
 
 def measure_latency(
@@ -29,83 +32,68 @@ def measure_latency(
     total: `act` whenever it decides, pictures made into frames included. Of a policy with stages also `imagine` (encode
     the frames, imagine on), `condition` (the Video Former) and `denoise` (the diffusion), timed on the same moments.
     """
-    clocks = _Clocks(actor)
+    clock = _Clock(actor.device)
     start, count = 0, 0
-    with clocks, _all_cores():
+    with all_cores():
         while count < decisions + _WARM_UP:
             observation = begin_at(env, task, start)
             actor.begin([seed_of(0, task, start)], [words_of(env, task)])
             start += 1
             for _ in range(max_steps):
-                decides = actor.plans
-                began = time.perf_counter()
-                action = actor.act([observation], [env])[0]
-                _wait(actor)
-                if decides:
-                    clocks.add("total", time.perf_counter() - began)
+                if actor.plans:
+                    before = actor.carry
+                    action = clock.time("total", lambda seen=observation: actor.act([seen], [env]))[0]
+                    _time_parts(actor, before, actor.observation([observation], [env]), clock)
                     count += 1
                     advance(int(count > _WARM_UP))
+                else:
+                    action = actor.act([observation], [env])[0]
                 observation, _, terminated, truncated, _ = step(env, action, observe=actor.looks)
                 if terminated or truncated or count == decisions + _WARM_UP:
                     break
     return {
-        "decision_ms": {name: _percentiles(values[_WARM_UP:]) for name, values in clocks.seconds.items()},
+        "decision_ms": {name: _percentiles(values[_WARM_UP:]) for name, values in clock.seconds.items()},
         "decisions": decisions,
-        "threads": _cores(),
+        "threads": cores(),
     }
 
 
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    """Inside, torch computes with a thread for each core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _time_parts(actor: Learned, carry: Carry, observation: Observation, clock: _Clock) -> None:
+    """Decide again, part by part, from where the actor stood at this observation."""
+    model = actor.model
+    if not isinstance(model, Staged):
+        return
+    seeds = carry.noise_seeds
+    features = clock.time("imagine", lambda: model.imagine(carry, observation))
+    tokens = clock.time("condition", lambda: model.condition(features, observation))
+    clock.time("denoise", lambda: model.denoise(tokens, seeds))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@runtime_checkable
+class Staged(Protocol):
+    """A model that decides in stages, as a policy with a world does."""
+
+    def imagine(self, carry: Carry, observation: Observation) -> Tensor: ...
+
+    def condition(self, features: Tensor, observation: Observation) -> Tensor: ...
+
+    def denoise(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor: ...
 
 
-class _Clocks:
-    """While entered, the parts of a decision are timed whenever `act` comes to them."""
+class _Clock:
+    """Seconds that parts of a decision took, by their names."""
 
-    def __init__(self, actor: Learned) -> None:
-        self._actor, self.seconds = actor, {"total": []}
-        model = actor.model
-        owners = {"imagine": getattr(model, "world", None), "condition": model, "denoise": model}
-        self._owners = {name: owner for name, owner in owners.items() if hasattr(owner, name)}
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.seconds: dict[str, list[float]] = {}
 
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds.setdefault(name, []).append(seconds)
-
-    def __enter__(self) -> _Clocks:
-        for name, owner in self._owners.items():
-            owner.__dict__[name] = self._timed(name, getattr(owner, name))  # hides the method of the class
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for name, owner in self._owners.items():
-            del owner.__dict__[name]
-
-    def _timed(self, name: str, part: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
-            result = part(*arguments, **options)
-            _wait(self._actor)
-            self.add(name, time.perf_counter() - began)
-            return result
-
-        return timed
-
-
-def _wait(actor: Learned) -> None:
-    """For an accelerator that may still be computing."""
-    if actor.device.startswith("cuda"):
-        torch.cuda.synchronize()
+    def time(self, name: str, part: Callable[[], _T]) -> _T:
+        began = time.perf_counter()
+        result = part()
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize()  # it may still be computing
+        self.seconds.setdefault(name, []).append(time.perf_counter() - began)
+        return result
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:
