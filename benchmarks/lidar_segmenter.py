@@ -14,9 +14,9 @@ import json
 from pathlib import Path
 
 from oneiros import machine
-from oneiros.models.checkpoint import WEIGHTS
 from oneiros.recipes.segmentation import evaluate_segmenter
 from oneiros.recipes.segmenter import SegmenterSettings, run
+from oneiros.run_folder import WEIGHTS
 from oneiros.train.log import read_metrics
 
 

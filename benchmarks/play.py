@@ -15,7 +15,6 @@ import time
 
 import torch
 
-from oneiros.models import checkpoint
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Clip
@@ -85,8 +84,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     if options.run:
-        world = checkpoint.load(options.run)
-        assert isinstance(world, World), f"{options.run} is not a world"
+        world = World.load(options.run)
     else:
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         world = World(WorldConfig(action_spec=keys, dim=192, window=8), Tokenizer(TokenizerConfig())).eval()

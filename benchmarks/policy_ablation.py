@@ -18,7 +18,7 @@ from typing import Any
 from oneiros import machine
 from oneiros.console import bars
 from oneiros.eval.policy_report import result_lines
-from oneiros.models.checkpoint import load
+from oneiros.models.policy import Policy
 from oneiros.recipes import policy
 from oneiros.recipes.policy_evaluation import PolicyEvalConfig, evaluate_policy
 from oneiros.recipes.policy_settings import PolicySettings
@@ -63,7 +63,7 @@ def train(variant: Variant, options: argparse.Namespace) -> float:
 
 def parameters(run: Path) -> float:
     """Millions that were trained: all but the world's."""
-    model = load(run)
+    model = Policy.load(run)
     return sum(value.numel() for name, value in model.named_parameters() if not name.startswith("world.")) / 1e6
 
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from oneiros import Dataset, Tokenizer, load
 from oneiros.data.clips import Clips, load_frames, split_episodes
-from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import TokenizerConfig
 from oneiros.train.fit import FitConfig, fit
 
@@ -47,7 +46,7 @@ fitted = fit(
     lambda step, samples: clips.batch([(step * 16 + sample) % len(clips) for sample in samples]),
     out=out,
     config=config,
-    save_model=save,
+    save_model=Tokenizer.save,
 )
 
 tokenizer = load(out, codec=Patches())  # bring the codec's class again; its weights are in the run folder

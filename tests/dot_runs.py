@@ -8,10 +8,10 @@ import torch
 
 from oneiros.data.lerobot import Dataset
 from oneiros.data.writer import DatasetWriter
-from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Camera
+from oneiros.run_folder import Origin
 from tests.dot_world import SIZE, SPECS, real_episode
 
 CAMERA = Camera("observation.images.front", SIZE, SIZE)
@@ -37,16 +37,16 @@ def save_world(
     held_out: tuple[int, ...] = (7, 9),
 ) -> Path:
     """An untrained world of the dots with seeded weights; its config.json says what training on `data` would say."""
-    told = {"data": {"fingerprint": Dataset.open(data).fingerprint(), "held_out": held_out}} if data else None
-    return _save(run, SPECS[kind] if kind else None, fps=FPS, stride=stride, told=told)
+    origin = Origin(fingerprint=Dataset.open(data).fingerprint(), held_out=held_out) if data else None
+    return _save(run, SPECS[kind] if kind else None, fps=FPS, stride=stride, origin=origin)
 
 
 def save_world_for(run: Path, dataset: Dataset) -> Path:
     """An untrained world with a dataset's actions and speed."""
-    return _save(run, dataset.action_spec, fps=dataset.fps, stride=1, told=None)
+    return _save(run, dataset.action_spec, fps=dataset.fps, stride=1, origin=None)
 
 
-def _save(run: Path, spec: ActionSpec | None, *, fps: float, stride: int, told: dict | None) -> Path:
+def _save(run: Path, spec: ActionSpec | None, *, fps: float, stride: int, origin: Origin | None) -> Path:
     torch.manual_seed(0)
     tokenizer = Tokenizer(
         TokenizerConfig(height=SIZE, width=SIZE, codebook_size=16, code_dim=8, codec_width=8, codec_depth=1)
@@ -61,5 +61,5 @@ def _save(run: Path, spec: ActionSpec | None, *, fps: float, stride: int, told: 
         tokens_per_step=2,
         window=6,
     )
-    save(World(config, tokenizer), run, extra=told)
+    World(config, tokenizer).save(run, data=origin)
     return run

@@ -10,7 +10,6 @@ import torch
 
 from oneiros.data.cells import Cells, make_cells
 from oneiros.data.clouds import Cloud, write_cloud
-from oneiros.models.checkpoint import save
 from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.nn.point_unet import PRESETS
 from oneiros.records import PointBatch
@@ -111,6 +110,6 @@ def _normalised(model: Segmenter, cells: Cells) -> PointBatch:
     return PointBatch(cells.xyz, (cells.features - model.mean) / model.std, None, torch.tensor([0, len(cells)]))
 
 
-def save_segmenter(run: Path, config: SegmenterConfig | None = None, **told) -> Path:
-    save(make_segmenter(config), run, extra=told)
+def save_segmenter(run: Path, config: SegmenterConfig | None = None) -> Path:
+    make_segmenter(config).save(run)
     return run

@@ -17,7 +17,7 @@ _PUBLIC = {
     "Tokenizer": "oneiros.models.tokenizer",
     "World": "oneiros.models.world",
     "Segmenter": "oneiros.models.segmenter",
-    "load": "oneiros.models.checkpoint",
+    "load": "oneiros.loading",
     "open_cloud": "oneiros.data.clouds",
     "KPConvX": "oneiros.nn.kpconvx",
     "Dream": "oneiros.envs.dream",

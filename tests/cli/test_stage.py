@@ -1,7 +1,6 @@
 """What `oneiros play` puts on stage: dreams of colour and depth, dreams that know their environment, and real ones."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ from oneiros.cli.play_browser import _stage
 from oneiros.data.depth import depth_to_codes
 from oneiros.data.lerobot import Dataset
 from oneiros.envs import bundled
-from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 from oneiros.recipes.episodes import FrameSource
 from oneiros.records import ActionSpec, Camera
+from oneiros.run_folder import Origin
 from oneiros.web.messages import HEADER, Reset, Step, Wants
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
@@ -41,8 +40,8 @@ def run(tmp_path_factory):
     tokenizer = Tokenizer(TokenizerConfig(**size, codebook_size=16, code_dim=8, codec_width=8, codec_depth=1))
     config = WorldConfig(action_spec=KEYS, fps=9.0, dim=32, depth=1, head_dim=16, tokens_per_step=2, window=4)
     folder = tmp_path_factory.mktemp("stage") / "world"
-    told = {"environment": "doom:health_gathering", "depth_camera": asdict(DEPTH)}
-    save(World(config, tokenizer), folder, extra={"data": told})
+    origin = Origin(environment="doom:health_gathering", depth_camera=DEPTH)
+    World(config, tokenizer).save(folder, data=origin)
     codes = depth_to_codes(METRES, DEPTH)
     colours = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
     both = np.stack([codes & 255, codes >> 8], -1).astype(np.uint8)
@@ -105,11 +104,11 @@ def test_training_tells_how_depth_is_coded_and_where_it_comes_from(tmp_path):
     data = Dataset.open(record(tmp_path / "data", depth=True))
     config = TokenizerConfig(height=16, width=16, channels=4, codebook_size=16, code_dim=8, codec_width=8)
     origin = FrameSource(data, config, None, tmp_path / "cache").held_out().origin
-    camera = origin["depth_camera"]
-    assert (camera["height"], camera["depth_max"], camera["kind"]) == (16, 10.0, "depth")
-    assert origin["environment"] == "unknown"
+    camera = origin.depth_camera
+    assert (camera.height, camera.depth_max, camera.kind) == (16, 10.0, "depth")
+    assert origin.environment == "unknown"
     flat = FrameSource(data, TokenizerConfig(height=16, width=16), None, tmp_path / "cache").held_out().origin
-    assert flat["depth_camera"] is None
+    assert flat.depth_camera is None
 
 
 def test_a_copy_without_a_world_says_so(monkeypatch, tmp_path):

@@ -14,25 +14,25 @@ import torch
 
 from oneiros.cli import main
 from oneiros.eval.policy_report import result_lines, result_table
-from oneiros.models.checkpoint import save
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 from oneiros.recipes.policy_evaluation import EPISODES, PolicyEvalConfig, evaluate_policy
-from oneiros.records import ActionSpec
+from oneiros.records import ActionSpec, Camera
+from oneiros.run_folder import Origin
 from tests.eval.push_env import CAMERA, SIZE
 from tests.eval.test_run import Fetches
 
 ENV = "gym:tests.eval.push_env:Push-v0"
 SPEC = ActionSpec("continuous", ("action_0",), mean=(0.0,), std=(1.0,), low=(-1.0,), high=(1.0,))
 STATE = {"state_mean": (0.0,), "state_std": (1.0,)}
-TOLD = {"fps": 10, "camera": CAMERA, "recorded": [SIZE, SIZE]}
+ORIGIN = Origin(fps=10, camera=Camera(CAMERA, SIZE, SIZE))
 CONFIG = PolicyEvalConfig(episodes=4, max_steps=12, batch_size=2, videos=1, decisions=2)
 
 
-def save_policy(folder: Path, *, seed: int = 0, told: dict = TOLD) -> Path:
+def save_policy(folder: Path, *, seed: int = 0, origin: Origin = ORIGIN) -> Path:
     """An untrained policy with a tiny world; what it does follows from its seed."""
     torch.manual_seed(seed)
     tokenizer = Tokenizer(
@@ -56,15 +56,15 @@ def save_policy(folder: Path, *, seed: int = 0, told: dict = TOLD) -> Path:
         grid=tokenizer.grid,
         **STATE,
     )
-    save(Policy(config, World(world, tokenizer)), folder, {"data": told})
+    Policy(config, World(world, tokenizer)).save(folder, data=origin)
     return folder
 
 
-def save_cloning(folder: Path, *, seed: int = 0, told: dict = TOLD, **changes) -> Path:
+def save_cloning(folder: Path, *, seed: int = 0, origin: Origin = ORIGIN, **changes) -> Path:
     torch.manual_seed(seed)
     values = {"action_spec": SPEC, "tasks": ("push",), "height": SIZE, "width": SIZE, "frame_stride": 2, **STATE}
     config = CloningConfig(**{**values, "image_width": 8, "dim": 16, "depth": 1, **changes})
-    save(Cloning(config), folder, {"data": told})
+    Cloning(config).save(folder, data=origin)
     return folder
 
 
@@ -260,8 +260,8 @@ def bad_runs(runs, tmp_path_factory) -> dict[str, Path]:
         "acts": runs / "acts",
         "world": runs / "acts" / "world",
         "stateless": save_cloning(folder / "a", state_mean=(0.0,) * 3, state_std=(1.0,) * 3),
-        "quick": save_cloning(folder / "b", told={**TOLD, "fps": 300}),
-        "aside": save_cloning(folder / "c", told={**TOLD, "camera": "observation.images.wrist"}),
+        "quick": save_cloning(folder / "b", origin=replace(ORIGIN, fps=300)),
+        "aside": save_cloning(folder / "c", origin=replace(ORIGIN, camera=Camera("observation.images.wrist", 16, 16))),
         "many": save_cloning(folder / "d", tasks=("push", "pull")),
     }
 
@@ -269,10 +269,10 @@ def bad_runs(runs, tmp_path_factory) -> dict[str, Path]:
 def test_tasks_of_meta_world_it_was_never_taught_are_named(tmp_path, runs):
     pytest.importorskip("metaworld")
     spec = ActionSpec("continuous", ("move_x", "move_y", "move_z", "grip"))
-    told = {**TOLD, "fps": 80, "camera": "observation.images.corner4"}
+    origin = Origin(fps=80, camera=Camera("observation.images.corner4", SIZE, SIZE))
     run = save_cloning(
         tmp_path / "robot", action_spec=spec, tasks=("drawer open",), state_mean=(0.0,) * 4, state_std=(1.0,) * 4,
-        told=told,
+        origin=origin,
     )  # fmt: skip
     with pytest.raises(ValueError, match="was never taught 'door open'; it knows drawer open"):
         evaluate_policy(run, "metaworld:drawer-open-v3,door-open-v3", out=tmp_path)

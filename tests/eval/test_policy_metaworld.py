@@ -1,7 +1,6 @@
 """The evaluation of policies in Meta-World itself: what is seen, who plays, from which starts."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,11 +14,11 @@ from oneiros.data.lerobot import Dataset
 from oneiros.data.writer import DatasetWriter
 from oneiros.envs.make import make_env
 from oneiros.eval.observing import Sight, frame_of
-from oneiros.models.checkpoint import save
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.recipes.contenders import sight_of
 from oneiros.recipes.policy_evaluation import EPISODES, PolicyEvalConfig, evaluate_policy
+from oneiros.run_folder import Origin
 
 SIZE, TASK, FRAMES = 32, "drawer-open-v3", 8
 
@@ -102,12 +101,12 @@ def cloning(env, tmp_path_factory):
     )
     run = tmp_path_factory.mktemp("cloning") / "run"
     rgb, depth = env.cameras
-    save(Cloning(config), run, {"data": {"fps": 80, "camera": asdict(rgb), "depth_camera": asdict(depth)}})
+    Cloning(config).save(run, data=Origin(fps=80, camera=rgb, depth_camera=depth))
     return run
 
 
 def test_a_run_tells_how_its_recording_was_seen(cloning, env):
-    from oneiros.models.checkpoint import load
+    from oneiros.loading import load
 
     seen = sight_of(cloning, load(cloning))
     assert (seen.rendered, seen.height, seen.channels, seen.fps, seen.state_size) == ((SIZE, SIZE), 16, 4, 80.0, 4)
@@ -137,7 +136,7 @@ def test_resized_depth_is_taken_at_pixel_centres(cloning, env, recorded):
     """As training takes it: averaging across an edge would invent a surface."""
     from oneiros.data.depth import depth_to_codes
     from oneiros.data.frames import resize_nearest
-    from oneiros.models.checkpoint import load
+    from oneiros.loading import load
 
     seen = sight_of(cloning, load(cloning))
     frame, _ = frame_of(recorded[0][0], env, seen)

@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oneiros.models.checkpoint import load, read_config, save
+from oneiros.loading import load
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.records import ActionSpec, Observation, PolicyBatch
+from oneiros.run_folder import read_config
 from oneiros.train.fit import FitConfig, fit
 from tests.models.policies import TASKS, make_policy, moments
-from tests.models.test_checkpoint import pixel_world, reshape_a_tensor, same_weights, truncate
 from tests.models.worlds import SPECS, random_actions, scramble
+from tests.test_run_folder import pixel_world, reshape_a_tensor, same_weights, truncate
 
 SIZE = (16, 24)
 
@@ -130,12 +131,12 @@ def pixel_policy(**options) -> Policy:
 def test_a_policy_comes_back_bitwise_with_its_world_and_its_goals(tmp_path):
     policy = pixel_policy(goal_dim=3, former="geometry", geometry_dim=8)
     policy.set_goals(torch.randn(2, 3))
-    save(policy, tmp_path / "run", extra={"recipe": {"steps": 3}})
+    policy.save(tmp_path / "run", recipe={"steps": 3})
     loaded = load(tmp_path / "run")
     assert isinstance(loaded, Policy)
     assert loaded.config == policy.config
     assert not loaded.training
-    assert read_config(tmp_path / "run")["recipe"] == {"steps": 3}
+    assert read_config(tmp_path / "run").recipe == {"steps": 3}
     same_weights(policy, loaded)
     same_weights(policy.world, load(tmp_path / "run" / "world"))
     seen = Observation(torch.rand(2, 3, 16, 24), torch.zeros(2, 2), TASKS)
@@ -147,12 +148,12 @@ def test_a_policy_comes_back_bitwise_with_its_world_and_its_goals(tmp_path):
 
 def test_a_policy_without_its_world_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="saved with its world"):
-        save(Policy(replace(pixel_policy().config), None), tmp_path)
+        Policy(replace(pixel_policy().config), None).save(tmp_path)
 
 
 def test_cloning_comes_back_bitwise(tmp_path):
     cloning = make_cloning()
-    save(cloning, tmp_path)
+    cloning.save(tmp_path)
     loaded = load(tmp_path)
     assert isinstance(loaded, Cloning)
     assert loaded.config == cloning.config
@@ -177,7 +178,7 @@ def another_kind(path):
     ],
 )
 def test_damage_is_named_in_one_line(tmp_path, file, harm):
-    save(pixel_policy(), tmp_path / "run")
+    pixel_policy().save(tmp_path / "run")
     harm(tmp_path / "run" / file)
     with pytest.raises(ValueError, match="run") as refused:
         load(tmp_path / "run")
@@ -197,7 +198,7 @@ def test_the_rate_changes_and_the_averaged_weights_are_the_ones_kept(tmp_path):
         return PolicyBatch(**{name: value[list(samples)] for name, value in vars(whole).items() if value is not None})
 
     config = FitConfig(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, ema_decay=0.9, log_every=1)
-    fit(policy, make_batch, out=tmp_path, config=config, save_model=save)
+    fit(policy, make_batch, out=tmp_path, config=config, save_model=Policy.save)
     rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rates[0] < rates[1] > rates[3] > rates[5]
     kept, raw = load(tmp_path).state_dict(), policy.state_dict()

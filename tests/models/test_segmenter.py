@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from oneiros.data.cells import make_cells
-from oneiros.models.checkpoint import load, save
+from oneiros.loading import load
 from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.records import PointBatch
+from oneiros.run_folder import CloudOrigin
 from tests.towns import having, make_segmenter, part_of, segmenter_config, town
 
 
@@ -141,7 +142,7 @@ def test_a_town_is_learned_in_seconds():
 
 
 def test_it_comes_back_bitwise(model, tmp_path):
-    save(model, tmp_path, extra={"data": {"grid": 1.0}})
+    model.save(tmp_path, data=CloudOrigin(grid=1.0))
     loaded = load(tmp_path)
     assert isinstance(loaded, Segmenter)
     assert not loaded.training
@@ -201,7 +202,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_run_folders_are_one_line(model, tmp_path, damage):
-    save(model, tmp_path / "run")
+    model.save(tmp_path / "run")
     DAMAGE[damage](tmp_path / "run" / "config.json")
     with pytest.raises(ValueError, match="run/") as refused:
         load(tmp_path / "run")

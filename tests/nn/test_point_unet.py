@@ -11,6 +11,7 @@ from oneiros.nn.point_blocks import Gate, Neighborhood, PackNorm, Stem, pool_max
 from oneiros.nn.point_pyramid import Pyramid
 from oneiros.nn.point_unet import PRESETS, PointUNet, PointUNetConfig
 from oneiros.records import PointBatch
+from oneiros.run_folder import from_json
 
 CONFIG = PointUNetConfig(
     in_dim=3,
@@ -151,9 +152,9 @@ def test_parameters_of_the_official_networks():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name):
     values = json.loads(json.dumps(asdict(PRESETS[name])))
-    assert PointUNetConfig.from_json(values) == PRESETS[name]
-    with pytest.raises(ValueError, match="'breadth'"):
-        PointUNetConfig.from_json({**values, "breadth": 1})
+    assert from_json(PointUNetConfig, values, "the network's config") == PRESETS[name]
+    with pytest.raises(ValueError, match="unknown fields in the network's config: breadth"):
+        from_json(PointUNetConfig, {**values, "breadth": 1}, "the network's config")
 
 
 def test_bf16_agrees_with_float32():

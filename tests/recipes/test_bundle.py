@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from oneiros.envs.dream import Dream
-from oneiros.models.checkpoint import load
+from oneiros.loading import load
 from oneiros.recipes.bundle import bundle
 
 
@@ -25,7 +25,7 @@ def test_a_bundled_world_is_half_as_large_and_plays_the_same(world_run, tmp_path
 
 
 def test_only_worlds_are_bundled_and_nothing_is_overwritten(world_run, tokenizer_run, tmp_path):
-    with pytest.raises(ValueError, match="holds no world"):
+    with pytest.raises(ValueError, match="holds a tokenizer; this needs a world"):
         bundle(tokenizer_run, tmp_path / "out")
     with pytest.raises(ValueError, match="exists"):
         bundle(world_run, tmp_path)

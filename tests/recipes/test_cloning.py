@@ -8,11 +8,12 @@ import torch
 
 from oneiros.data.frames import to_model
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import load, read_config
+from oneiros.loading import load
 from oneiros.models.cloning import Cloning
 from oneiros.recipes import cloning
 from oneiros.recipes.policy_settings import CloningSettings
 from oneiros.records import Observation
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
 from tests.recipes.conftest import SIZE, record
 from tests.recipes.test_tokenizer import run_until_ctrl_c
@@ -32,11 +33,11 @@ def cloning_run(demonstrations, tmp_path_factory) -> Path:
 
 
 def test_a_run_holds_what_acts_alone(cloning_run):
-    model, told = load(cloning_run), read_config(cloning_run)
+    model, origin = load(cloning_run), read_origin(cloning_run)
     assert isinstance(model, Cloning)
     assert model.config.tasks == ("left", "right")
-    assert told["kind"] == "cloning"
-    assert told["data"]["camera"]["height"] == SIZE
+    assert read_config(cloning_run).kind == "cloning"
+    assert origin.camera.height == SIZE
     assert read_metrics(cloning_run / "metrics.jsonl")[-1]["sampled/action_error"] > 0
     seen = Observation(torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 2), ("left", "right"))
     _, action = model.act(model.init(2), seen)
@@ -75,7 +76,7 @@ def test_augmented_frames_are_others(cloning_run, demonstrations, tmp_path):
 def test_depth_is_a_fourth_channel(demonstrations, tmp_path):
     cloning.run(cloning_settings(demonstrations, tmp_path, steps=1, depth=True))
     assert load(tmp_path).config.channels == 4
-    assert read_config(tmp_path)["data"]["depth_camera"]["kind"] == "depth"
+    assert read_origin(tmp_path).depth_camera.kind == "depth"
 
 
 @pytest.mark.parametrize(

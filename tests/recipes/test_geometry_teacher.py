@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import load
+from oneiros.loading import load
 from oneiros.recipes import geometry_teacher, policy
 from oneiros.recipes.geometry import read_depths
 from oneiros.recipes.geometry_teacher import Teacher, cached_teacher

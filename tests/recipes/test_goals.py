@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from oneiros.models.checkpoint import load
+from oneiros.loading import load
 from oneiros.recipes import policy
 from oneiros.recipes.goals import sentence_embeddings
 from tests.recipes.conftest import policy_settings

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oneiros.models.checkpoint import load, read_config
+from oneiros.loading import load
 from oneiros.models.policy import Policy
 from oneiros.recipes import demonstrations as demonstrations_recipe
 from oneiros.recipes import policy, predictive
 from oneiros.records import ActionSpec, Observation
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
 from tests.recipes.conftest import SIZE, XY, policy_settings, record
@@ -20,16 +21,16 @@ from tests.recipes.test_world import assert_same_weights, losses
 
 
 def test_a_run_holds_a_policy_with_its_world(policy_run, acting_world, demonstrations):
-    model, told = load(policy_run), read_config(policy_run)
+    model, origin = load(policy_run), read_origin(policy_run)
     assert isinstance(model, Policy)
     assert model.config.tasks == ("left", "right")
     assert model.config.state_mean[1] == pytest.approx(7)  # a state that never changes
     assert model.config.state_std[1] == 1
     assert len(model.config.feature_mean) == model.world.config.dim
-    assert told["kind"] == "policy"
-    assert told["data"]["path"] == str(demonstrations)
-    assert told["data"]["camera"]["height"] == SIZE
-    assert told["data"]["depth_camera"]["fx"] == 32
+    assert read_config(policy_run).kind == "policy"
+    assert origin.path == str(demonstrations)
+    assert origin.camera.height == SIZE
+    assert origin.depth_camera.fx == 32
     theirs, ours = (load_file(run / "model.safetensors") for run in (acting_world, policy_run / "world"))
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)  # training leaves the world as it was
     assert (policy_run / "pictures" / "step_000012.png").is_file()
@@ -112,7 +113,7 @@ def test_warm_start_begins_with_the_other_policy(policy_run, demonstrations, act
     ("options", "message"),
     [
         ({"world": None}, "a policy needs a world"),
-        ({"world": "tokenizer"}, "holds a Tokenizer, not a World"),
+        ({"world": "tokenizer"}, "holds a tokenizer; this needs a world"),
         ({"camera": "observation.images.back"}, "has no camera observation.images.back, only observation.images.front"),
         ({"former": "2d", "alignment": True}, "--alignment is of --former geometry"),
         ({"every": 0}, "every is 0"),

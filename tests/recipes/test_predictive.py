@@ -9,7 +9,7 @@ import torch
 
 from oneiros.data.frames import to_model
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import load
+from oneiros.loading import load
 from oneiros.models.policy import Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.world import World

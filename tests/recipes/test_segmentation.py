@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from oneiros.data.clouds import open_cloud, write_cloud
-from oneiros.models.checkpoint import load
+from oneiros.loading import load
 from oneiros.recipes.labelling import label_points
 from oneiros.recipes.segmentation import evaluate_segmenter
 from tests.dot_runs import save_world

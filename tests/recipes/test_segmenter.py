@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 
 from oneiros.data.cells import Cells, make_cells
 from oneiros.data.clouds import Cloud, open_cloud, write_cloud
-from oneiros.models.checkpoint import load, read_config
+from oneiros.loading import load
 from oneiros.models.segmenter import Segmenter
 from oneiros.recipes import segmenter
 from oneiros.recipes.labelling import label_points
 from oneiros.recipes.segmentation import evaluate_segmenter
 from oneiros.recipes.segmenter import _class_weights, _cut
+from oneiros.run_folder import read_cloud_origin, read_config
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
 from tests.dot_runs import save_world
@@ -41,10 +42,11 @@ def test_run_folder(segmenter_run, towns):
     for name in ("config.json", "model.safetensors", "state.pt", "metrics.jsonl", "environment.json"):
         assert (segmenter_run / name).is_file()
     config = read_config(segmenter_run)
-    assert config["kind"] == "segmenter"
-    assert config["recipe"]["clouds"] == [str(path) for path in towns]
-    assert config["data"]["train"] == [str(path) for path in towns[:-1]]
-    assert config["data"]["held_out"] == [str(towns[-1])]
+    assert config.kind == "segmenter"
+    assert config.recipe["clouds"] == [str(path) for path in towns]
+    origin = read_cloud_origin(segmenter_run)
+    assert origin.train == tuple(str(path) for path in towns[:-1])
+    assert origin.held_out == (str(towns[-1]),)
     model = load(segmenter_run).config
     assert model.names == ("ground", "vegetation", "building")
     assert model.codes == ((2,), (3, 4, 5), (6,))
@@ -114,7 +116,7 @@ def test_warm_start_begins_with_the_other_segmenter(segmenter_run, towns, tmp_pa
 
 def test_only_a_segmenter_is_begun_with(towns, tmp_path):
     settings = segmenter_settings(towns[:2], tmp_path / "run", warm_start=save_world(tmp_path / "world"))
-    with pytest.raises(ValueError, match="world holds no segmenter to begin with"):
+    with pytest.raises(ValueError, match="world holds a world; this needs a segmenter"):
         segmenter.run(settings)
 
 
@@ -137,7 +139,7 @@ def test_of_a_single_cloud_a_part_is_held_out_that_shares_no_cell(tmp_path):
     assert train.xyz[:, axis].max() < held_out.xyz[:, axis].min()
     run = tmp_path / "run"
     segmenter.run(segmenter_settings([path], run, steps=1))
-    assert read_config(run)["data"]["held_out"] == []
+    assert read_cloud_origin(run).held_out == ()
     assert "held_out/miou" in read_metrics(run / "metrics.jsonl")[-1]
     with pytest.raises(ValueError, match="held out no whole cloud; name the classified clouds to measure on"):
         evaluate_segmenter(run, out=tmp_path / "eval")
@@ -146,8 +148,8 @@ def test_of_a_single_cloud_a_part_is_held_out_that_shares_no_cell(tmp_path):
 def test_what_is_held_out_can_be_chosen(towns, tmp_path):
     chosen = (towns[0].parent / "." / towns[0].name, towns[1].parent / "nowhere" / ".." / towns[1].name)
     segmenter.run(segmenter_settings(towns, tmp_path, held_out=chosen, steps=1))
-    told = read_config(tmp_path)["data"]
-    assert (told["train"], told["held_out"]) == ([str(towns[2])], [str(path) for path in towns[:2]])
+    origin = read_cloud_origin(tmp_path)
+    assert (origin.train, origin.held_out) == ((str(towns[2]),), tuple(str(path) for path in towns[:2]))
 
 
 def test_the_usual_cell_is_some_times_as_wide_as_points_are_apart(tmp_path):

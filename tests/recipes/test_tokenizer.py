@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from oneiros.models.checkpoint import load, read_config
+from oneiros.loading import load
 from oneiros.recipes import tokenizer
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
 from oneiros.train.order import Order
 from oneiros.train.state import load_state
@@ -38,10 +39,10 @@ def test_run_folder(tokenizer_run):
     for name in ("config.json", "model.safetensors", "state.pt", "metrics.jsonl", "environment.json"):
         assert (tokenizer_run / name).is_file()
     config = read_config(tokenizer_run)
-    assert config["kind"] == "tokenizer"
-    assert config["recipe"]["preset"] == "tiny"
-    assert config["data"]["held_out"] == [5]
-    assert config["data"]["train"] == [0, 1, 2, 3, 4]
+    assert config.kind == "tokenizer"
+    assert config.recipe["preset"] == "tiny"
+    assert read_origin(tokenizer_run).held_out == (5,)
+    assert read_origin(tokenizer_run).train == (0, 1, 2, 3, 4)
     model = load(tokenizer_run)
     assert model.grid == (SIZE // 8, SIZE // 8)
 
@@ -104,7 +105,7 @@ def test_depth_is_a_fourth_channel(tmp_path):
     data = record(tmp_path / "data", depth=True, num_episodes=2)
     tokenizer.run(tokenizer_settings(data, tmp_path / "run", steps=2, depth=True))
     assert load(tmp_path / "run").config.channels == 4
-    assert read_config(tmp_path / "run")["data"]["depth"] is True
+    assert read_origin(tmp_path / "run").depth_camera.kind == "depth"
 
 
 def test_depth_that_was_not_recorded(recording, tmp_path):

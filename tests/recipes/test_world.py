@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from oneiros.data.clips import Clips, load_frames
 from oneiros.data.frames import to_model
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import load, read_config
+from oneiros.loading import load
 from oneiros.recipes import codes, tokenizer, world
 from oneiros.records import ActionSpec
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
 from tests.recipes.conftest import LENGTH, NUM_STEPS, SIZE, SPEC, record, tokenizer_settings, world_settings
@@ -48,9 +49,9 @@ def losses(run: Path) -> list[float]:
 
 def test_run_folder_holds_all_that_playing_needs(world_run, tokenizer_run):
     config = read_config(world_run)
-    assert config["kind"] == "world"
-    assert config["data"]["held_out"] == [5]
-    assert config["model"]["fps"] == 10
+    assert config.kind == "world"
+    assert read_origin(world_run).held_out == (5,)
+    assert config.model["fps"] == 10
     model = load(world_run)
     assert model.config.action_spec == SPEC
     assert torch.equal(model.tokenizer.codebook, load(tokenizer_run).codebook)
@@ -244,7 +245,7 @@ def test_warm_start_begins_with_the_other_world(world_run, recording, tokenizer_
         ({"tokenizer": "tokenizer_run"}, "either from a dataset or"),
         ({"data": "recording", "tokenizer": "recording"}, r"is no run folder: it has no config\.json"),
         ({"data": "tokenizer_run", "tokenizer": "tokenizer_run"}, "no .*dataset"),
-        ({"data": "recording", "warm_start": "tokenizer_run"}, "can only begin with a world's weights"),
+        ({"data": "recording", "warm_start": "tokenizer_run"}, "holds a tokenizer; this needs a world"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(options, message, recording, tokenizer_run, tmp_path):

@@ -93,9 +93,9 @@ def main(arguments: list[str]) -> None:
 
 def evaluate(command: Eval) -> None:
     """Raises ValueError where run, data, env and options do not fit each other."""
-    from oneiros.models.checkpoint import read_config
+    from oneiros.run_folder import read_config
 
-    kind = read_config(command.run).get("kind")
+    kind = read_config(command.run).kind
     if command.beside and kind not in ("policy", "cloning"):
         raise ValueError(f"--beside compares what acts; {command.run} holds a {kind}")
     if kind == "segmenter":

@@ -67,12 +67,12 @@ def _dream(command: Play) -> Stage:
     from oneiros.envs.beside import Beside
     from oneiros.envs.bundled import bundled_world
     from oneiros.envs.dream import Dream
-    from oneiros.models.checkpoint import read_config
+    from oneiros.run_folder import read_origin
     from oneiros.web.stage import Stage
 
     first = open_dream(command)
     world, starts, camera = first.world, first.starts, first.depth_camera
-    real = command.beside or (read_config(command.run or bundled_world()).get("data") or {}).get("environment") or ""
+    real = command.beside or read_origin(command.run or bundled_world()).environment or ""
     can_be_beside = ":" in real and world.tokenizer.temporal_stride == 1
     return Stage(
         title=command.run or (real or "the built-in world"),

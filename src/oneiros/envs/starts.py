@@ -15,26 +15,22 @@ from safetensors.torch import load_file
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread
 from oneiros.data.frames import resize, to_model
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import load, read_config
 from oneiros.models.world import World
 from oneiros.records import Camera, Clip
+from oneiros.run_folder import read_origin
 
 STARTS = "starts.safetensors"  # in a run folder: beginnings for players without the dataset
 CONTEXT = 8  # frames a dream is given to begin with
 
 
 def load_world(path: Path | str, *, device: str = "cpu") -> World:
-    """The world of a run folder, made quick for play. ValueError when it is none, or a tokenizer's."""
-    model = load(path, device=device)
-    if not isinstance(model, World):
-        raise ValueError(f"{path} holds a tokenizer; this needs a world (oneiros train world DATA --tokenizer {path})")
-    return model.quicken()
+    """The world of a run folder, made quick for play. ValueError when it holds none."""
+    return World.load(path, device=device).quicken()
 
 
 def depth_camera(run: Path | str) -> Camera | None:
     """How the depth of this run's frames is coded and seen; None for worlds of colour alone, or of older runs."""
-    told = (read_config(run).get("data") or {}).get("depth_camera")
-    return None if told is None else Camera(**{**told, "classes": tuple(told["classes"])})
+    return read_origin(run).depth_camera
 
 
 def find_starts(
@@ -68,10 +64,10 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     Those that the run lists, if it was trained on exactly this dataset; else the last tenth, which holds for the same
     dataset with episodes appended as well. ValueError where none of them can be read.
     """
-    trained_on = read_config(run).get("data") or {}
+    trained_on = read_origin(run)
     readable = tuple(episode.index for episode in dataset.episodes)
-    if trained_on.get("fingerprint") == dataset.fingerprint():
-        held_out = trained_on.get("held_out", ())
+    if trained_on.fingerprint == dataset.fingerprint():
+        held_out = trained_on.held_out
         if not set(held_out) & set(readable):
             raise ValueError(f"{dataset.path}: none of the episodes that {run} held out can be read ({held_out})")
         return tuple(index for index in held_out if index in readable)
@@ -85,7 +81,7 @@ def load_clips(world: World, run: Path | str, dataset: Dataset, episodes: Sequen
     """
     check_dataset(world, dataset)
     size, stride = world.tokenizer.config, world.config.frame_stride
-    trained_on = (read_config(run).get("data") or {}).get("camera")
+    trained_on = read_origin(run).camera_name
     camera = next((camera.name for camera in dataset.cameras if camera.name == trained_on), None)
     loaded = load_frames(
         dataset, episodes, height=size.height, width=size.width, camera=camera, depth=size.channels == 4

@@ -19,8 +19,8 @@ from oneiros.eval.networks import Networks
 from oneiros.eval.report import About, report_html
 from oneiros.eval.world import EvalConfig, evaluate
 from oneiros.machine import describe
-from oneiros.models.checkpoint import read_config
 from oneiros.models.world import World
+from oneiros.run_folder import read_config
 
 
 def evaluate_run(
@@ -61,7 +61,7 @@ def evaluate_run(
         fps=world.config.fps,
         stride=world.config.frame_stride,
         action_spec=world.config.action_spec,
-        config={"evaluation": asdict(config), **read_config(run)},
+        config={"evaluation": asdict(config), **read_config(run).to_json()},
         machine=measured["machine"],
     )
     write(out, measured, report_html(result, about, shown))

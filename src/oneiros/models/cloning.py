@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 
 from oneiros.models.carry import Carry, Rhythm
 from oneiros.models.policy import standard
-from oneiros.models.policy_config import check_statistics, plain_values
+from oneiros.models.policy_config import check_statistics
 from oneiros.nn.action_numbers import check_actions, from_numbers, to_numbers
 from oneiros.nn.attention import check_counts
 from oneiros.nn.goals import Goals
 from oneiros.nn.image_encoder import ImageEncoder
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import ActionSpec, Loss, Observation, PolicyBatch
+from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class CloningConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CloningConfig:
-        return cls(**plain_values(cls, values, "cloning"))
+        return from_json(cls, values, "the cloning's config")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "action_spec": self.action_spec.to_json()}
@@ -73,6 +75,8 @@ class CloningConfig:
 
 class Cloning(nn.Module):
     """`forward` trains; `init` and `act` act, with the face of a `Policy`."""
+
+    kind: ClassVar = "cloning"
 
     def __init__(self, config: CloningConfig) -> None:
         super().__init__()
@@ -178,6 +182,25 @@ class Cloning(nn.Module):
             numbers = self._chunk(carry.observed().to(self.device), observation.state, goal)
             carry = replace(carry, chunk=from_numbers(numbers, self.config.action_spec))
         return carry.next_action()
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        save_model(self, folder, self.kind, self.config.to_json(), recipe=recipe, data=data)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Cloning:
+        """The cloning of a run folder, in eval mode. Raises ValueError, in one line, for a folder that holds none or is
+        damaged, and for a device that is not there."""
+        config = read_config(folder, cls.kind)
+        return load_model(folder, config, lambda values: cls(CloningConfig.from_json(values)), device=device)
 
 
 class Block(nn.Module):

@@ -9,9 +9,11 @@ state, M tokens of width D, R noisy chunks of a sample, L actions of a chunk, A 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,9 @@ from oneiros.nn.point_encoder import PointEncoder
 from oneiros.nn.policy_head import PolicyHead
 from oneiros.nn.video_former import GeometryVideoFormer, VideoFormer2D, VideoFormer3D
 from oneiros.records import Clip, Loss, Observation, PolicyBatch
+from oneiros.run_folder import Origin, load_model, read_config, save_model
+
+WORLD = "world"  # where a run folder holds its policy's
 
 _POOLED = 4  # rows and columns, at most, of a frame's features where no former condenses them
 _SMALL_MISS = 0.1  # deviations of the actions: below, the guess's loss is quadratic
@@ -44,6 +49,8 @@ _FARTHEST = 8.0  # deviations: what lies farther from the mean counts as this fa
 
 class Policy(nn.Module):
     """`forward` trains on cached features; `init` and `act` act, by `imagine`, `condition` and `denoise`."""
+
+    kind: ClassVar = "policy"
 
     def __init__(self, config: PolicyConfig, world: World | None) -> None:
         """world: may be None where features come with every batch. Raises ValueError for one that does not fit."""
@@ -154,6 +161,34 @@ class Policy(nn.Module):
         error = ((denoised - clean).abs() * counted).sum() * draws / many / SIGMA_DATA
         missed = F.smooth_l1_loss(known.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
         return loss, missed.sum() * draws / many, error
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on. Raises
+        ValueError for a policy without its world."""
+        if self.world is None:
+            raise ValueError("a policy is saved with its world: it cannot act without")
+        self.world.save(Path(folder) / WORLD)
+        save_model(self, folder, self.kind, self.config.to_json(), recipe=recipe, data=data, skip=("world.",))
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu", codec: nn.Module | None = None) -> Policy:
+        """The policy of a run folder, in eval mode; codec as for its world's tokenizer. Raises ValueError, in one line,
+        for a folder that holds none or is damaged, and for a device that is not there."""
+        config = read_config(folder, cls.kind)
+        world = World.load(Path(folder) / WORLD, codec=codec)
+
+        def build(values: Mapping[str, Any]) -> Policy:
+            return cls(PolicyConfig.from_json(values), world)
+
+        return load_model(folder, config, build, device=device, skip=("world.",))
 
     # -- conditions ----------------------------------------------------------------------------------------------
 

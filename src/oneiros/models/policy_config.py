@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from oneiros.models.carry import Rhythm
 from oneiros.nn.attention import check_counts, check_divides
 from oneiros.records import ActionSpec
+from oneiros.run_folder import from_json
 
 Former = Literal["none", "2d", "3d", "geometry"]
 FORMERS = ("none", "2d", "3d", "geometry")
@@ -102,7 +103,7 @@ class PolicyConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PolicyConfig:
-        return cls(**plain_values(cls, values, "policy"))
+        return from_json(cls, values, "the policy's config")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "action_spec": self.action_spec.to_json()}
@@ -112,12 +113,3 @@ def check_statistics(name: str, mean: tuple[float, ...], std: tuple[float, ...])
     """ValueError unless there is a deviation for each mean."""
     if len(mean) != len(std):
         raise ValueError(f"{name}_mean has {len(mean)} values and {name}_std {len(std)}; both need one for each number")
-
-
-def plain_values(config: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The fields of a config of a policy as its constructor takes them. Raises ValueError for unknown ones."""
-    unknown = sorted(set(values) - {field.name for field in fields(config)})
-    if unknown:
-        raise ValueError(f"unknown fields in the {what}'s config: {', '.join(unknown)}")
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return {**plain, "action_spec": ActionSpec.from_json(values["action_spec"])}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from oneiros.nn.point_unet import PointUNet, PointUNetConfig
 from oneiros.ops.receptive_fields import receptive_fields
 from oneiros.records import Loss, PointBatch
+from oneiros.run_folder import CloudOrigin, from_json, load_model, read_config, save_model
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,7 @@ class SegmenterConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SegmenterConfig:
-        unknown = sorted(set(values) - {each.name for each in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown fields in the segmenter's config: {', '.join(unknown)}")
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        codes = tuple(tuple(group) for group in values.get("codes", ()))
-        return cls(**{**plain, "codes": codes, "network": PointUNetConfig.from_json(values.get("network", {}))})
+        return from_json(cls, values, "the segmenter's config")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,6 +67,8 @@ class SegmenterConfig:
 
 class Segmenter(nn.Module):
     """`forward` trains on receptive fields; `probabilities` and `predict` label whole clouds of cells."""
+
+    kind: ClassVar = "segmenter"
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
@@ -140,6 +139,25 @@ class Segmenter(nn.Module):
     def predict(self, points: PointBatch) -> Tensor:
         """The likeliest class of each point: int64 (N,)."""
         return self.probabilities(points).argmax(1)
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: CloudOrigin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        save_model(self, folder, self.kind, self.config.to_json(), recipe=recipe, data=data)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Segmenter:
+        """The segmenter of a run folder, in eval mode. Raises ValueError, in one line, for a folder that holds none or
+        is damaged, and for a device that is not there."""
+        config = read_config(folder, cls.kind)
+        return load_model(folder, config, lambda values: cls(SegmenterConfig.from_json(values)), device=device)
 
     def _logits(self, batch: PointBatch) -> Tensor:
         features = (batch.features - self.mean) / self.std

@@ -7,8 +7,10 @@ Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from oneiros.nn.codec import CausalTemporalConv, ImageCodec
 from oneiros.records import Clip, Loss
+from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,15 @@ class TokenizerConfig:
     latent_reconstruction_weight: float = 0.2
     codebook_decay: float = 0.99
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TokenizerConfig:
+        return from_json(cls, values, "the tokenizer's config")
+
 
 class Tokenizer(nn.Module):
     """`encode` frames to codes, `decode` codes to frames. Only training needs the vector quantisation library."""
+
+    kind: ClassVar = "tokenizer"
 
     def __init__(self, config: TokenizerConfig, codec: nn.Module | None = None, *, trainable: bool = False) -> None:
         """trainable: carry a learning codebook. Raises ValueError for a codec that does not fit the config."""
@@ -185,6 +194,40 @@ class Tokenizer(nn.Module):
         """Fraction of codes that the running average of use counts as alive."""
         assert self.quantiser is not None
         return (self.quantiser._codebook.cluster_size > 0.5).float().mean()
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        config = asdict(self.config)
+        save_model(self, folder, self.kind, config, recipe=recipe, data=data, skip=("quantiser.",))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        codec: nn.Module | None = None,
+        trainable: bool = False,
+    ) -> Tokenizer:
+        """The tokenizer of a run folder, in eval mode; codec and trainable as for the constructor. Raises ValueError,
+        in one line, for a folder that holds none or is damaged, and for a device that is not there."""
+
+        def build(values: Mapping[str, Any]) -> Tokenizer:
+            return cls(TokenizerConfig.from_json(values), codec, trainable=trainable)
+
+        config = read_config(folder, cls.kind)
+        tokenizer = load_model(folder, config, build, device=device, skip=("quantiser.",))
+        if trainable:
+            tokenizer.start_codebook(tokenizer.codebook)
+        return tokenizer
 
     # -- the codec's boundary ------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from oneiros.nn.per_sample import PerSample
 from oneiros.nn.ring import Ring
 from oneiros.nn.sampling import draw, guide
 from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling
+from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
+
+TOKENIZER = "tokenizer"  # where a run folder holds its world's
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,7 @@ class WorldConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown fields in the world's config: {', '.join(unknown)}")
-        spec = values.get("action_spec")
-        return cls(**{**values, "action_spec": ActionSpec.from_json(spec) if spec else None})
+        return from_json(cls, values, "the world's config")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "action_spec": self.action_spec.to_json() if self.action_spec else None}
@@ -111,6 +110,8 @@ class WorldState:
 
 class World(nn.Module):
     """`forward` trains; `init`, `step` and `generate` dream."""
+
+    kind: ClassVar = "world"
 
     def __init__(self, config: WorldConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -267,6 +268,39 @@ class World(nn.Module):
         if spec.kind == "continuous" and not bool(actions.isfinite().all()):
             raise ValueError("actions hold values that are no numbers (NaN or infinite)")
         return actions
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        self.tokenizer.save(Path(folder) / TOKENIZER)
+        config = self.config.to_json()
+        save_model(self, folder, self.kind, config, recipe=recipe, data=data, skip=("tokenizer.",))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        codec: nn.Module | None = None,
+        trainable: bool = False,
+    ) -> World:
+        """The world of a run folder, in eval mode; codec and trainable as for its tokenizer. Raises ValueError, in one
+        line, for a folder that holds none or is damaged, and for a device that is not there."""
+        config = read_config(folder, cls.kind)
+        tokenizer = Tokenizer.load(Path(folder) / TOKENIZER, codec=codec, trainable=trainable)
+
+        def build(values: Mapping[str, Any]) -> World:
+            return cls(WorldConfig.from_json(values), tokenizer)
+
+        return load_model(folder, config, build, device=device, skip=("tokenizer.",))
 
     # -- dreaming ------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,9 @@ Legend: N points, C channels, B clouds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +87,6 @@ class PointUNetConfig:
             raise ValueError(f"task is {self.task!r}; choose segmentation or classification")
         if self.gate_norm not in ("point", "pack"):
             raise ValueError(f"gate_norm is {self.gate_norm!r}; choose point or pack")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> PointUNetConfig:
-        """From `dataclasses.asdict`, through JSON or not. Raises ValueError for a field that does not exist."""
-        if unknown := sorted(values.keys() - {each.name for each in fields(cls)}):
-            raise ValueError(f"a point network's config has no {unknown[0]!r}")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**given)
 
     @property
     def num_levels(self) -> int:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from oneiros.envs.starts import STARTS
-from oneiros.models.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load, read_config
-from oneiros.models.world import World
+from oneiros.models.world import TOKENIZER, World
+from oneiros.run_folder import CONFIG, WEIGHTS, RunConfig, read_config, read_origin
 
 
 def bundle(run: Path, out: Path) -> int:
@@ -25,22 +25,21 @@ def bundle(run: Path, out: Path) -> int:
 
     Raises ValueError for a run that is no world, or an `out` that exists.
     """
-    if not isinstance(load(run), World):
-        raise ValueError(f"{run} holds no world")
+    World.load(run)  # or it says why not
     if out.exists():
         raise ValueError(f"{out} exists; name a new folder")
     for folder in (Path(), Path(TOKENIZER)):
         (out / folder).mkdir(parents=True)
-        (out / folder / CONFIG).write_text(json.dumps(_without_paths(read_config(run / folder)), indent=2) + "\n")
+        (out / folder / CONFIG).write_text(json.dumps(_without_paths(run / folder).to_json(), indent=2) + "\n")
         save_file(_halved(load_file(run / folder / WEIGHTS)), out / folder / WEIGHTS)
     shutil.copy(run / STARTS, out / STARTS)
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
 
 
-def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(run: Path) -> RunConfig:
     """What was trained and on what, but not where on a disk it lay."""
-    data = {name: value for name, value in config.get("data", {}).items() if name != "path"}
-    return {"kind": config["kind"], "model": config["model"], "data": data}
+    config, origin = read_config(run), replace(read_origin(run), path=None)
+    return RunConfig(config.kind, config.model, data=origin.to_json())
 
 
 def _halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from oneiros.data.augment import augment
 from oneiros.data.clips import EpisodeArrays, frames_of, spread
 from oneiros.data.lerobot import Dataset
 from oneiros.models.carry import observed_rows
-from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.cloning import Cloning, CloningConfig
 from oneiros.recipes.demonstrations import origin_of
 from oneiros.recipes.episodes import decoded_frames
@@ -26,6 +24,7 @@ from oneiros.recipes.policy_settings import CLONING_PRESETS as PRESETS
 from oneiros.recipes.policy_settings import CloningSettings
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.records import PolicyBatch
+from oneiros.run_folder import Origin, read_config
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
@@ -48,7 +47,6 @@ def run(settings: CloningSettings) -> FitResult:
     data = _read(settings)
     model = _make_model(settings, data)
     order = Order(len(data.moments), batch_size=config.batch_size, seed=config.seed)
-    told = {"recipe": settings.to_json(), "data": data.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> PolicyBatch:
         batch = data.batch(order.indices(step, samples), order.seeds(step, samples))
@@ -59,7 +57,8 @@ def run(settings: CloningSettings) -> FitResult:
         return replace(batch, frames=augment(batch.frames, batch.seeds))
 
     def save_model(model: nn.Module, folder: Path) -> None:
-        save(model, folder, extra=told)
+        assert isinstance(model, Cloning)
+        model.save(folder, recipe=settings.to_json(), data=data.origin)
 
     looked_at = data.batch(spread(_MEASURED, len(data.moments)), None)
 
@@ -87,7 +86,7 @@ class _Data:
     episodes: list[EpisodeArrays]
     observed_frames: int
     frame_stride: int
-    origin: dict[str, Any]
+    origin: Origin
 
     def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
         places = [self.moments.where(moment) for moment in moments]
@@ -121,10 +120,8 @@ def _read(settings: CloningSettings) -> _Data:
 def _make_model(settings: CloningSettings, data: _Data) -> Cloning:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return Cloning(CloningConfig.from_json(read_config(settings.out)["model"]))
-    start = load(settings.warm_start) if settings.warm_start else None
-    if start is not None and not isinstance(start, Cloning):
-        raise ValueError(f"{settings.warm_start} holds no cloning run to begin with")
+        return Cloning(CloningConfig.from_json(read_config(settings.out, Cloning.kind).model))
+    start = Cloning.load(settings.warm_start) if settings.warm_start else None
     state_mean, state_std = data.moments.state_statistics()
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None
     config = CloningConfig(

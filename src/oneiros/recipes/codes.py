@@ -18,10 +18,11 @@ from torch import nn
 from oneiros.console import bars, say
 from oneiros.data.clips import Clips, EpisodeArrays
 from oneiros.disk import check_room, replacing
-from oneiros.models.checkpoint import save
 from oneiros.models.tokenizer import Tokenizer
+from oneiros.models.world import TOKENIZER
 from oneiros.recipes.episodes import Episodes
 from oneiros.records import ActionSpec, Clip
+from oneiros.run_folder import Origin
 
 _INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
 _FRAMES_AT_ONCE = 64
@@ -39,7 +40,7 @@ def fingerprint_of(model: nn.Module) -> str:
 def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
     """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
     with replacing(folder, "codes") as aside:
-        save(tokenizer, aside / "tokenizer")
+        tokenizer.save(aside / TOKENIZER)
         every = [*episodes.train, *episodes.held_out]
         _encode(every, tokenizer, aside / _CODES)
         if episodes.action_spec:
@@ -67,17 +68,17 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
             EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode["task"], episode["index"])
             for (a, b), episode in zip(pairwise(ends), known, strict=True)
         ]
-        held_out, made_by = set(index["origin"]["held_out"]), index["tokenizer"]
+        origin, made_by = Origin.from_json(index["origin"]), index["tokenizer"]
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
     if made_by != fingerprint_of(tokenizer):
-        raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / 'tokenizer'}")
+        raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / TOKENIZER}")
     return Episodes(
-        train=[episode for episode in loaded if episode.index not in held_out],
-        held_out=[episode for episode in loaded if episode.index in held_out],
+        train=[episode for episode in loaded if episode.index not in origin.held_out],
+        held_out=[episode for episode in loaded if episode.index in origin.held_out],
         action_spec=spec,
         fps=index["fps"],
-        origin=index["origin"],
+        origin=origin,
     )
 
 
@@ -86,7 +87,7 @@ def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
         "fps": episodes.fps,
         "action_spec": episodes.action_spec.to_json() if episodes.action_spec else None,
         "tokenizer": fingerprint_of(tokenizer),
-        "origin": episodes.origin,
+        "origin": episodes.origin.to_json(),
         "episodes": [
             {"index": episode.index, "length": len(episode.content), "task": episode.task}
             for episode in (*episodes.train, *episodes.held_out)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from oneiros.eval.observing import Sight, open_env
 from oneiros.eval.rollouts import begin_at, words_of
-from oneiros.models.checkpoint import TOKENIZER, WEIGHTS, WORLD, load, read_config
-from oneiros.recipes.policy_workers import Contender
-from oneiros.records import Camera
-
-KINDS = ("policy", "cloning")
+from oneiros.models.policy import WORLD
+from oneiros.models.world import TOKENIZER
+from oneiros.recipes.policy_workers import ACTING, Contender
+from oneiros.run_folder import WEIGHTS, read_config, read_origin
 
 
 def find_contenders(
@@ -38,7 +37,7 @@ def find_contenders(
         if seen != sight:
             open_env(env, seen).close()  # says where it does not fit
         key = _key(*settings, repr(seen), _weights(path))
-        contenders.append(Contender(_name(path, contenders), read_config(path)["kind"], path, seen, key))
+        contenders.append(Contender(_name(path, contenders), model.kind, path, seen, key))
     for kind in ("expert", "random") if has_expert else ("random",):
         contenders.append(Contender(kind, kind, None, sight, _key(*settings, kind)))
     return tuple(contenders), tasks
@@ -53,15 +52,14 @@ def _check_words(run: Path, known: Sequence[str], env: str, words: Sequence[str]
 
 def sight_of(run: Path, model: Any) -> Sight:
     """How the run's recording was seen, from what its config.json says of the data."""
-    data, config = read_config(run).get("data") or {}, model.config
+    data, config = read_origin(run), model.config
     world = getattr(model, "world", None)
     size = world.tokenizer.config if world is not None else config
-    camera, depth_camera = _camera(data.get("camera")), _camera(data.get("depth_camera"))
-    fps = data.get("fps") or (world.config.fps * world.config.frame_stride if world is not None else None)
+    camera = data.camera
+    fps = data.fps or (world.config.fps * world.config.frame_stride if world is not None else None)
     if fps is None:
         raise ValueError(f"{run} does not tell how fast its recording ran (data.fps in config.json)")
-    named = data.get("camera") if isinstance(data.get("camera"), str) else None
-    rendered = (camera.height, camera.width) if camera else tuple(data.get("recorded") or (size.height, size.width))
+    rendered = (camera.height, camera.width) if camera and camera.height else (size.height, size.width)
     return Sight(
         height=size.height,
         width=size.width,
@@ -69,8 +67,8 @@ def sight_of(run: Path, model: Any) -> Sight:
         rendered=rendered,
         fps=float(fps),
         action_spec=config.action_spec,
-        camera=camera.name if camera else named,
-        depth_camera=depth_camera,
+        camera=data.camera_name,
+        depth_camera=data.depth_camera,
         metres=getattr(config, "geometry_tokens", 0) > 0,
         state_size=len(config.state_mean),
         words=config.tasks[0] if config.tasks else "",
@@ -78,11 +76,11 @@ def sight_of(run: Path, model: Any) -> Sight:
 
 
 def _open(run: Path, *, beside: bool) -> tuple[Any, Sight]:
-    kind = read_config(run).get("kind")
-    if kind not in KINDS:
+    kind = read_config(run).kind
+    if kind not in ACTING:
         where = f"--beside {run}" if beside else str(run)
         raise ValueError(f"{where} holds a {kind}; what acts is a policy or a cloning (oneiros train policy --help)")
-    model: Any = load(run)
+    model: Any = ACTING[kind].load(run)
     return model, sight_of(run, model)
 
 
@@ -102,12 +100,6 @@ def _words(env: Any, task: str | None) -> str:
     return words_of(env, task)
 
 
-def _camera(told: Mapping[str, Any] | str | None) -> Camera | None:
-    if not isinstance(told, Mapping):
-        return None
-    return Camera(**{**told, "classes": tuple(told.get("classes", ()))})
-
-
 def _name(path: Path, others: Sequence[Contender]) -> str:
     name = path.resolve().name
     return str(path) if any(other.name == name for other in others) or name in ("expert", "random") else name
@@ -118,7 +110,7 @@ def _weights(run: Path) -> str:
     digest = hashlib.sha256()
     for folder in (run, run / WORLD, run / WORLD / TOKENIZER):
         if folder.is_dir():
-            digest.update(json.dumps(read_config(folder)["model"], sort_keys=True).encode())
+            digest.update(json.dumps(read_config(folder).model, sort_keys=True).encode())
             with (folder / WEIGHTS).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from oneiros.data.clips import EpisodeArrays
 from oneiros.data.lerobot import Dataset
 from oneiros.disk import alone
-from oneiros.models.checkpoint import read_config
 from oneiros.models.tokenizer import Tokenizer
 from oneiros.models.world import World
 from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.records import ActionSpec, Camera
+from oneiros.run_folder import Origin, read_origin
 
 
 def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, cache: Path) -> FrameSource:
@@ -24,7 +23,7 @@ def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, 
     ValueError where the world was trained on another camera, larger frames, other actions or another frame rate.
     """
     tokenizer, where = world.tokenizer, f"the world in {run}"
-    known = read_config(run).get("data", {}).get("camera")
+    known = read_origin(run).camera_name
     wanted, has = camera or known, [each.name for each in dataset.cameras if each.kind == "rgb"]
     if wanted is not None and wanted not in has:
         why = "" if camera else f"; {where} was trained on that camera (--camera NAME takes another)"
@@ -81,15 +80,15 @@ def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) ->
 
 def origin_of(
     dataset: Dataset, camera: Camera, depth_camera: Camera | None, episodes: Sequence[EpisodeArrays]
-) -> dict[str, Any]:
-    """What a run that learned to act tells of its data in config.json: how it was seen, and which episodes it was."""
-    return {
-        "path": str(dataset.path),
-        "fingerprint": dataset.fingerprint(),
-        "environment": dataset.info.get("robot_type"),
-        "fps": dataset.fps,
-        "camera": asdict(camera),
-        "depth_camera": asdict(depth_camera) if depth_camera else None,
-        "state_names": list(dataset.state_names),
-        "episodes": [episode.index for episode in episodes],
-    }
+) -> Origin:
+    """Where what a run learned to act from comes from: all of these episodes, as these cameras recorded them."""
+    return Origin(
+        path=str(dataset.path),
+        fingerprint=dataset.fingerprint(),
+        environment=dataset.info.get("robot_type"),
+        fps=dataset.fps,
+        camera=camera,
+        depth_camera=depth_camera,
+        state_names=tuple(dataset.state_names),
+        train=tuple(episode.index for episode in episodes),
+    )

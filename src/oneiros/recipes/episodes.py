@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from oneiros.console import say
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes
@@ -14,17 +13,18 @@ from oneiros.data.lerobot import Dataset
 from oneiros.disk import alone, check_room
 from oneiros.models.tokenizer import TokenizerConfig
 from oneiros.records import ActionSpec
+from oneiros.run_folder import Origin
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """train, held_out: of frames or of codes. origin: for config.json, where they come from and which are which."""
+    """train, held_out: of frames or of codes. origin: where they come from and which are which."""
 
     train: list[EpisodeArrays]
     held_out: list[EpisodeArrays]
     action_spec: ActionSpec | None
     fps: float
-    origin: dict[str, Any]
+    origin: Origin
 
     def clips(self, *, length: int, stride: int = 1) -> Clips:
         return Clips(self.train, self.action_spec, length=length, stride=stride)
@@ -72,19 +72,16 @@ class FrameSource:
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
         height, width, depth = self.config.height, self.config.width, self.config.channels == 4
-        origin = {
-            "path": str(self.dataset.path),
-            "fingerprint": self.dataset.fingerprint(),
-            "environment": self.dataset.info.get("robot_type"),
-            "fps": self.dataset.fps,
-            "camera": self.dataset.camera(self.camera).name,
-            "height": height,
-            "width": width,
-            "depth": depth,
-            "depth_camera": asdict(resized(self.dataset.camera(kind="depth"), height, width)) if depth else None,
-            "train": [episode.index for episode in train],
-            "held_out": [episode.index for episode in held_out],
-        }
+        origin = Origin(
+            path=str(self.dataset.path),
+            fingerprint=self.dataset.fingerprint(),
+            environment=self.dataset.info.get("robot_type"),
+            fps=self.dataset.fps,
+            camera=self.dataset.camera(self.camera),
+            depth_camera=resized(self.dataset.camera(kind="depth"), height, width) if depth else None,
+            train=tuple(episode.index for episode in train),
+            held_out=tuple(episode.index for episode in held_out),
+        )
         if not held_out:
             raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)

@@ -24,7 +24,6 @@ from oneiros.data.cloud import COLOURS, full_colour
 from oneiros.data.cloud_checks import require_metres
 from oneiros.data.cloud_labels import check_paths
 from oneiros.data.clouds import Cloud, CloudFile, open_cloud, write_labels
-from oneiros.models.checkpoint import load
 from oneiros.models.segmenter import Segmenter
 from oneiros.records import PointBatch
 
@@ -34,9 +33,7 @@ _CHUNK_POINTS = 1_000_000
 
 def load_segmenter(run: Path, *, device: str = "cpu") -> Segmenter:
     """The segmenter of a run folder. ValueError when it is none, or one of other features than those that we know."""
-    model = load(run, device=device)
-    if not isinstance(model, Segmenter):
-        raise ValueError(f"{run} holds a {type(model).__name__.lower()}; this needs a segmenter")
+    model = Segmenter.load(run, device=device)
     features, in_dim = model.config.features, model.config.network.in_dim
     if num_channels(features) != in_dim:
         raise ValueError(f"{run}: heights, {', '.join(features)} are not the {in_dim} features that its network takes")

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from oneiros.machine import best_device
-from oneiros.models.checkpoint import load, read_config, save
-from oneiros.models.policy import Policy
+from oneiros.models.policy import WORLD, Policy
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.world import World
 from oneiros.recipes.geometry_teacher import WIDTH as TEACHER_WIDTH
@@ -22,6 +21,7 @@ from oneiros.recipes.policy_settings import PolicySettings
 from oneiros.recipes.predictive import feature_statistics
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.records import PolicyBatch
+from oneiros.run_folder import read_config
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
@@ -47,13 +47,13 @@ def run(settings: PolicySettings) -> FitResult:
     data = read_policy_data(settings, world)
     model = _make_policy(settings, world, data)
     order = Order(len(data.moments), batch_size=config.batch_size, seed=config.seed)
-    told = {"recipe": settings.to_json(), "data": data.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> PolicyBatch:
         return data.batch(order.indices(step, samples), order.seeds(step, samples))
 
     def save_model(model: nn.Module, folder: Path) -> None:
-        save(model, folder, extra=told)
+        assert isinstance(model, Policy)
+        model.save(folder, recipe=settings.to_json(), data=data.origin)
 
     def pictures(model: nn.Module, step: int) -> dict[str, float]:
         assert isinstance(model, Policy)
@@ -76,20 +76,15 @@ def _load_world(settings: PolicySettings) -> World:
         raise ValueError(
             "a policy needs a world: train one with `oneiros train world DATA --out RUN`, then --world RUN"
         )
-    folder = settings.out / "world" if settings.resume else settings.world
-    world = load(folder)
-    if not isinstance(world, World):
-        raise ValueError(f"{folder} holds a {type(world).__name__}, not a World; see `oneiros train world --help`")
+    world = World.load(settings.out / WORLD if settings.resume else settings.world)
     return world.to(best_device()).requires_grad_(False)
 
 
 def _make_policy(settings: PolicySettings, world: World, data: PolicyData) -> Policy:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return Policy(PolicyConfig.from_json(read_config(settings.out)["model"]), world)
-    start = load(settings.warm_start) if settings.warm_start else None
-    if start is not None and not isinstance(start, Policy):
-        raise ValueError(f"{settings.warm_start} holds no policy to begin with")
+        return Policy(PolicyConfig.from_json(read_config(settings.out, Policy.kind).model), world)
+    start = Policy.load(settings.warm_start) if settings.warm_start else None
     state_mean, state_std = data.moments.state_statistics()
     feature_mean, feature_std = feature_statistics(data.features)
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None

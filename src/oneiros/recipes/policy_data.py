@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from oneiros.console import say
 from oneiros.data.lerobot import Dataset
-from oneiros.models.checkpoint import read_config
+from oneiros.models.policy import WORLD
 from oneiros.models.world import World
 from oneiros.recipes.demonstrations import frame_source, origin_of, read_episodes
 from oneiros.recipes.geometry import Depths, read_depths
@@ -22,19 +21,20 @@ from oneiros.recipes.moments import Moments, read_demonstrations
 from oneiros.recipes.policy_settings import PolicySettings
 from oneiros.recipes.predictive import Outlook, cached_features
 from oneiros.records import PolicyBatch
+from oneiros.run_folder import Origin, read_config, read_origin
 
 
 @dataclass(frozen=True)
 class PolicyData:
     """features: float16 (moments, T, N, C), of what the world imagines. offsets: rows from a moment to each of the T
-    frames. depths, teacher: None where the policy has no use for them. origin: for config.json."""
+    frames. depths, teacher: None where the policy has no use for them."""
 
     moments: Moments
     features: np.ndarray
     offsets: tuple[int, ...]
     depths: Depths | None
     teacher: Teacher | None
-    origin: dict[str, Any]
+    origin: Origin
 
     def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
         places = [self.moments.where(moment) for moment in moments]
@@ -57,8 +57,8 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     assert settings.world is not None
     dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
     if settings.resume:
-        camera = read_config(settings.out).get("data", {}).get("camera", {}).get("name")
-        run = run if run.is_dir() else settings.out / "world"  # it may be gone; what it knew of caches is lost then
+        camera = read_origin(settings.out).camera_name
+        run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or run / "cache"
     source = frame_source(dataset, world, run, camera, cache)
     seen, spec = dataset.camera(source.camera), dataset.action_spec
@@ -108,6 +108,6 @@ def _check_geometry(dataset: Dataset, settings: PolicySettings) -> None:
 
 def _world_caches(run: Path) -> list[Path]:
     """Where the world's own training may have left the dataset's codes."""
-    recipe = read_config(run).get("recipe", {})
+    recipe = read_config(run).recipe
     runs = [Path(recipe[name]) / "cache" for name in ("tokenizer", "warm_start") if recipe.get(name)]
     return [Path(place) for place in (recipe.get("cache"), *runs) if place]

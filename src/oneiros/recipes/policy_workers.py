@@ -18,9 +18,11 @@ from typing import Any, Literal
 from oneiros.eval.observing import Sight, open_env
 from oneiros.eval.policy_film import Film, film
 from oneiros.eval.rollouts import Actor, Expert, Learned, Outcome, Random, play
-from oneiros.models.checkpoint import load
+from oneiros.models.cloning import Cloning
+from oneiros.models.policy import Policy
 
 Kind = Literal["policy", "cloning", "expert", "random"]
+ACTING: dict[str, type[Policy | Cloning]] = {model.kind: model for model in (Policy, Cloning)}
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class _Stage:
 def make_actor(contender: Contender, device: str) -> Actor:
     if contender.run is None:
         return Expert() if contender.kind == "expert" else Random()
-    model: Any = load(contender.run, device=device)
+    model = ACTING[contender.kind].load(contender.run, device=device)
     return Learned(model.quicken(), contender.sight, device=device)
 
 

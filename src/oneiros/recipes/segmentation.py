@@ -14,8 +14,8 @@ from oneiros.data.cloud_checks import require_metres
 from oneiros.data.clouds import open_cloud
 from oneiros.eval.segmentation import Confusion
 from oneiros.eval.segmentation_report import write_report
-from oneiros.models.checkpoint import read_config
 from oneiros.recipes.labelling import label_points, load_segmenter
+from oneiros.run_folder import read_cloud_origin, read_config
 
 
 def evaluate_segmenter(
@@ -26,12 +26,11 @@ def evaluate_segmenter(
     Every point whose code belongs to a class is measured. Returns the figures. Raises ValueError for a run that is no
     segmenter and for clouds that do not fit it.
     """
-    model, config = load_segmenter(run, device=device), read_config(run)
-    origin = config.get("data", {})
-    paths = tuple(clouds) or tuple(Path(path) for path in origin.get("held_out", ()))
+    model, origin = load_segmenter(run, device=device), read_cloud_origin(run)
+    paths = tuple(clouds) or tuple(Path(path) for path in origin.held_out)
     if not paths:
         raise ValueError(f"{run} held out no whole cloud; name the classified clouds to measure on")
-    known = {Path(path).resolve() for path in origin.get("train", ())}
+    known = {Path(path).resolve() for path in origin.train}
     for path in paths:
         if path.resolve() in known:
             say(f"{path}: the segmenter was trained on this cloud; figures on it flatter")
@@ -59,5 +58,6 @@ def evaluate_segmenter(
             yield path.name, open_cloud(path).read(attributes=()).xyz, truth, predicted
 
     title = f"Segmentation by {run.resolve().name}"
+    config = read_config(run).to_json()
     write_report(out, title=title, names=grouping.names, confusion=confusion, clouds=shown(), config=config)
     return confusion.scores(grouping.names)

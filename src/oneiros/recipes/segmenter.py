@@ -20,7 +20,6 @@ from oneiros.data.clouds import Cloud, open_cloud
 from oneiros.data.fields import Fields
 from oneiros.eval.segmentation import Confusion
 from oneiros.eval.segmentation_pictures import class_colours, triptych
-from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.segmenter import Segmenter, SegmenterConfig
 from oneiros.nn.point_unet import PRESETS as NETWORKS
 from oneiros.ops.neighbors import knn
@@ -28,6 +27,7 @@ from oneiros.recipes.labelling import label_cells
 from oneiros.recipes.settings import SEGMENTER_PRESETS as PRESETS
 from oneiros.recipes.settings import SegmenterSettings
 from oneiros.recipes.warm_start import copy_weights
+from oneiros.run_folder import CloudOrigin, read_config
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
@@ -62,13 +62,13 @@ def run(settings: SegmenterSettings) -> FitResult:
         max_points=model.config.max_points,
     )
     order = Order(len(fields), batch_size=config.batch_size, seed=config.seed)
-    told = {"recipe": settings.to_json(), "data": data.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> Any:
         return fields.batch(order.seeds(step, samples).tolist())
 
     def save_model(model: nn.Module, folder: Path) -> None:
-        save(model, folder, extra=told)
+        assert isinstance(model, Segmenter)
+        model.save(folder, recipe=settings.to_json(), data=data.origin)
 
     def pictures(model: nn.Module, step: int) -> dict[str, float]:
         assert isinstance(model, Segmenter)
@@ -96,7 +96,7 @@ class _Data:
     writes: tuple[int, ...]
     features: tuple[str, ...]
     grid: float
-    origin: dict[str, Any]
+    origin: CloudOrigin
 
 
 def _read(settings: SegmenterSettings) -> _Data:
@@ -119,12 +119,12 @@ def _read(settings: SegmenterSettings) -> _Data:
         train, measured = _cut(cells[0])
         if not len(measured[0]):
             raise ValueError(f"{paths[0]}: is too small to hold a part out; name another cloud to measure on")
-    origin = {
-        "train": [str(path) for path in paths if path not in held_out],
-        "held_out": [str(path) for path in held_out],
-        "features": list(features),
-        "grid": grid,
-    }
+    origin = CloudOrigin(
+        train=tuple(str(path) for path in paths if path not in held_out),
+        held_out=tuple(str(path) for path in held_out),
+        features=features,
+        grid=grid,
+    )
     sizes = f"{sum(map(len, train)):,} cells of {grid:g} to learn from, {sum(map(len, measured)):,} held out"
     say(f"{sizes}; beside heights: {', '.join(features) or 'nothing'}")
     return _Data(train, measured, grouping, writes, features, grid, origin)
@@ -209,10 +209,8 @@ def _part(cells: Cells, rows: torch.Tensor) -> Cells:
 
 def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     if settings.resume:
-        return Segmenter(SegmenterConfig.from_json(read_config(settings.out)["model"]))
-    start = load(settings.warm_start) if settings.warm_start else None
-    if start is not None and not isinstance(start, Segmenter):
-        raise ValueError(f"{settings.warm_start} holds no segmenter to begin with")
+        return Segmenter(SegmenterConfig.from_json(read_config(settings.out, Segmenter.kind).model))
+    start = Segmenter.load(settings.warm_start) if settings.warm_start else None
     preset = PRESETS[settings.preset].model
     network = start.config.network if start else NETWORKS[preset["network"]]
     features = torch.cat([cells.features for cells in data.train])

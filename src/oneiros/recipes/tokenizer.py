@@ -16,7 +16,6 @@ from oneiros.data.frames import to_uint8
 from oneiros.data.lerobot import Dataset
 from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.eval.metrics import psnr
-from oneiros.models.checkpoint import load, save
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.recipes.episodes import FrameSource
 from oneiros.recipes.settings import TOKENIZER_PRESETS as PRESETS
@@ -47,14 +46,14 @@ def run(settings: TokenizerSettings) -> FitResult:
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))
-    told = {"recipe": settings.to_json(), "data": episodes.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> Any:
         batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
         return augmented(batch) if settings.augment else batch
 
     def save_model(tokenizer: nn.Module, folder: Path) -> None:
-        save(tokenizer, folder, extra=told)
+        assert isinstance(tokenizer, Tokenizer)
+        tokenizer.save(folder, recipe=settings.to_json(), data=episodes.origin)
 
     def pictures(tokenizer: nn.Module, step: int) -> dict[str, float]:
         assert isinstance(tokenizer, Tokenizer)
@@ -75,21 +74,15 @@ def run(settings: TokenizerSettings) -> FitResult:
 def _make_model(settings: TokenizerSettings) -> Tokenizer:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return _trainable(load(settings.out, trainable=True), settings.out)
+        return Tokenizer.load(settings.out, trainable=True)
     size = {"height": settings.height, "width": settings.width, "channels": 4 if settings.depth else 3}
     if settings.warm_start is None:
         return Tokenizer(TokenizerConfig(**size, **PRESETS[settings.preset].model), trainable=True)
-    source = _trainable(load(settings.warm_start), settings.warm_start)
+    source = Tokenizer.load(settings.warm_start)
     tokenizer = Tokenizer(replace(source.config, **size), trainable=True)
     copy_weights(tokenizer, source)
     tokenizer.start_codebook(source.codebook)
     return tokenizer
-
-
-def _trainable(model: nn.Module, folder: Path) -> Tokenizer:
-    if not isinstance(model, Tokenizer):
-        raise ValueError(f"{folder} holds a {type(model).__name__}; this needs a tokenizer")
-    return model
 
 
 def _frames(clips: Clips, indices: Sequence[int]) -> torch.Tensor:

@@ -16,9 +16,8 @@ from oneiros.data.lerobot import Dataset
 from oneiros.disk import alone
 from oneiros.envs.starts import CONTEXT
 from oneiros.machine import best_device
-from oneiros.models.checkpoint import load, read_config, save
 from oneiros.models.tokenizer import Tokenizer
-from oneiros.models.world import World, WorldConfig
+from oneiros.models.world import TOKENIZER, World, WorldConfig
 from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
 from oneiros.recipes.held_out import HORIZON, NUM_CLIPS, draw, save_starts
@@ -26,6 +25,7 @@ from oneiros.recipes.settings import WORLD_PRESETS as PRESETS
 from oneiros.recipes.settings import WorldSettings
 from oneiros.recipes.warm_start import copy_weights
 from oneiros.records import Clip, CodeClip
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.order import Order
 from oneiros.train.state import opening_state
@@ -52,14 +52,14 @@ def run(settings: WorldSettings) -> FitResult:
     clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
     order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
     seen = _held_out_clip(source.held_out() if source else episodes, tokenizer, settings.frame_stride)
-    told = {"recipe": settings.to_json(), "data": episodes.origin}
 
     def make_batch(step: int, samples: Sequence[int]) -> Any:
         batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
         return augmented(batch) if settings.augment else batch
 
     def save_model(model: nn.Module, folder: Path) -> None:
-        save(model, folder, extra=told)
+        assert isinstance(model, World)
+        model.save(folder, recipe=settings.to_json(), data=episodes.origin)
         save_starts(seen, folder)
 
     def pictures(model: nn.Module, step: int) -> dict[str, float]:
@@ -85,11 +85,9 @@ def _load_tokenizer(settings: WorldSettings) -> Tokenizer:
             "a world needs a tokenizer: train one with `oneiros train tokenizer DATA --out RUN`, then --tokenizer RUN"
         )
     folder = settings.out if settings.resume else runs[0]
-    if (folder / "tokenizer").is_dir():  # of a world's run, or of codes
-        folder = folder / "tokenizer"
-    tokenizer = load(folder, trainable=settings.joint)
-    assert isinstance(tokenizer, Tokenizer)
-    return tokenizer.to(best_device())
+    if (folder / TOKENIZER).is_dir():  # of a world's run, or of codes
+        folder = folder / TOKENIZER
+    return Tokenizer.load(folder, trainable=settings.joint).to(best_device())
 
 
 def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource | None:
@@ -99,7 +97,7 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
         return None
     run = settings.tokenizer or settings.warm_start
     assert run is not None
-    camera = settings.camera or read_config(run).get("data", {}).get("camera")
+    camera = settings.camera or read_origin(run).camera_name
     return FrameSource(Dataset.open(settings.data), tokenizer.config, camera, settings.cache or run / "cache")
 
 
@@ -125,10 +123,8 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
 def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episodes) -> World:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return World(WorldConfig.from_json(read_config(settings.out)["model"]), tokenizer)
-    start = load(settings.warm_start) if settings.warm_start else None
-    if start is not None and not isinstance(start, World):
-        raise ValueError(f"{settings.warm_start} holds a tokenizer; a world can only begin with a world's weights")
+        return World(WorldConfig.from_json(read_config(settings.out, World.kind).model), tokenizer)
+    start = World.load(settings.warm_start) if settings.warm_start else None
     config = start.config if start else WorldConfig(**PRESETS[settings.preset].model)
     config = replace(
         config,

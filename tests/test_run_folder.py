@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from oneiros.models.checkpoint import load, read_config, save
+from oneiros.loading import load
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.models.world import World, WorldConfig
 from oneiros.nn.codec import IdentityCodec
-from oneiros.records import Clip, Sampling
+from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.run_folder import CloudOrigin, Origin, from_json, read_cloud_origin, read_config, read_origin
 from tests.models.worlds import KINDS, SPECS, make_tokenizer, make_world, random_actions, random_codes, scramble
 
 SMALL = TokenizerConfig(height=16, width=24, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1)
@@ -42,7 +41,7 @@ def same_weights(a: nn.Module, b: nn.Module) -> None:
 @pytest.mark.parametrize("temporal_convs", [False, True])
 def test_a_tokenizer_comes_back_bitwise(tmp_path, temporal_convs):
     tokenizer = pixel_tokenizer(temporal_convs=temporal_convs)
-    save(tokenizer, tmp_path / "run")
+    tokenizer.save(tmp_path / "run")
     loaded = load(tmp_path / "run")
     assert isinstance(loaded, Tokenizer)
     assert loaded.config == tokenizer.config
@@ -57,11 +56,11 @@ def test_a_tokenizer_comes_back_bitwise(tmp_path, temporal_convs):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_world_comes_back_bitwise_with_its_tokenizer(tmp_path, kind):
     world = pixel_world(kind)
-    save(world, tmp_path / "run", extra={"recipe": {"steps": 3}})
+    world.save(tmp_path / "run", recipe={"steps": 3})
     loaded = load(tmp_path / "run")
     assert isinstance(loaded, World)
     assert loaded.config == world.config
-    assert read_config(tmp_path / "run")["recipe"] == {"steps": 3}
+    assert read_config(tmp_path / "run").recipe == {"steps": 3}
     same_weights(world, loaded)
     same_weights(world.tokenizer, load(tmp_path / "run" / "tokenizer"))
     frames, actions = torch.rand(2, 3, 16, 24) * 2 - 1, random_actions(kind, 2, 4, repeats=2)
@@ -77,21 +76,13 @@ def test_a_world_comes_back_bitwise_with_its_tokenizer(tmp_path, kind):
 def test_a_jointly_trained_world_goes_on_from_its_folder(tmp_path):
     tokenizer = make_tokenizer(trainable=True)
     world = make_world(tokenizer=tokenizer, joint=True)
-    save(world, tmp_path / "run")
+    world.save(tmp_path / "run")
     loaded = load(tmp_path / "run", codec=IdentityCodec(), trainable=True)
     same_weights(world, loaded)
     clip = Clip(tokenizer.decode(random_codes(world, 2, 3)), None, torch.ones(2, 3, dtype=torch.bool))
     torch.testing.assert_close(loaded(clip).total, world(clip).total)
     loaded.train()(clip).total.backward()
     loaded.after_step()
-
-
-def test_a_tokenizer_of_the_users_codec_needs_it_again(tmp_path):
-    tokenizer = make_tokenizer()
-    save(tokenizer, tmp_path)
-    same_weights(load(tmp_path, codec=IdentityCodec()), tokenizer)
-    with pytest.raises(ValueError, match="external_codec=True"):
-        load(tmp_path)
 
 
 def test_config_json_holds_everything_and_is_refused_with_more(tmp_path):
@@ -161,7 +152,7 @@ DAMAGE = {
 @pytest.mark.parametrize("trainable", [False, True])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_named_in_one_line(tmp_path, damage, trainable):
-    save(pixel_world(), tmp_path / "run")
+    pixel_world().save(tmp_path / "run")
     file, harm = DAMAGE[damage]
     harm(tmp_path / "run" / file)
     with pytest.raises(ValueError, match="run") as refused:
@@ -170,26 +161,18 @@ def test_damage_is_named_in_one_line(tmp_path, damage, trainable):
     assert len(str(refused.value)) < 400
 
 
-def test_folders_that_are_no_runs_are_refused(tmp_path):
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ValueError, match="no run folder"):
-            load(folder)
-    with pytest.raises(ValueError, match="a Linear is neither"):
-        save(nn.Linear(2, 2), tmp_path)
-
-
 @pytest.mark.parametrize("device", ["gameboy", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(tmp_path, device):
-    save(pixel_tokenizer(), tmp_path)
+    pixel_tokenizer().save(tmp_path)
     with pytest.raises(ValueError, match=f"^device '{device}' cannot hold the model: "):
         load(tmp_path, device=device)
 
 
 def test_a_worlds_tokenizer_is_no_world(tmp_path):
     world = pixel_world()
-    save(world, tmp_path / "run")
-    save(world, tmp_path / "run" / "tokenizer")
-    with pytest.raises(ValueError, match="holds a World"):
+    world.save(tmp_path / "run")
+    world.save(tmp_path / "run" / "tokenizer")
+    with pytest.raises(ValueError, match="tokenizer holds a world; this needs a tokenizer"):
         load(tmp_path / "run")
 
 
@@ -202,7 +185,7 @@ class Bomb:
 @pytest.mark.parametrize("make", [pickle.dump, torch.save])
 def test_no_pickle_is_ever_loaded(tmp_path, monkeypatch, file, make):
     monkeypatch.chdir(tmp_path)
-    save(pixel_world(), tmp_path / "run")
+    pixel_world().save(tmp_path / "run")
     with (tmp_path / "run" / file).open("wb") as stream:
         make(Bomb(), stream)
     with pytest.raises(ValueError, match="damaged"):
@@ -213,32 +196,98 @@ def test_no_pickle_is_ever_loaded(tmp_path, monkeypatch, file, make):
 def test_saving_leaves_nothing_half_written(tmp_path, monkeypatch):
     """A full disk: the run that was there stays as it was, and no temporary file remains."""
     world = pixel_world()
-    save(world, tmp_path / "run")
+    world.save(tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
     def full(weights, path):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("oneiros.models.checkpoint.save_file", full)
+    monkeypatch.setattr("oneiros.run_folder.save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        save(world, tmp_path / "run")
+        world.save(tmp_path / "run")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
-def test_playing_imports_neither_quantiser_nor_training_engine(tmp_path):
-    """In a process of its own: load a world, dream, ask its head."""
-    save(pixel_world(), tmp_path / "run")
-    script = f"""
-import sys, torch
-torch.set_num_threads(1)
-from oneiros.models.checkpoint import load
-world = load({str(tmp_path / "run")!r})
-state = world.init(__import__("oneiros.models.world", fromlist=["_as_clip"])._as_clip(torch.zeros(3, 16, 24)))
-state, frame = world.step(state, torch.tensor([1]))
-state, _ = world.predict_action(state)
-heavy = ["vector_quantize_pytorch", "lightning_fabric", "lightning", "einops", "matplotlib", "torchmetrics", "vizdoom"]
-print([name for name in heavy if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+# -- what config.json tells ----------------------------------------------------------------------------------------
+
+FRONT, DEPTH = Camera("front", 48, 64, fx=30.0), Camera("depth", 16, 24, "depth", classes=("floor",))
+ORIGIN = Origin("data", "f00", "doom:x", 9, FRONT, DEPTH, ("x", "y"), (0, 1), (2,))
+
+
+def test_what_a_run_learned_from_comes_back(tmp_path):
+    pixel_tokenizer().save(tmp_path, recipe={"steps": 3}, data=ORIGIN)
+    assert read_origin(tmp_path) == ORIGIN
+    pixel_tokenizer().save(tmp_path)
+    assert read_origin(tmp_path) == Origin()
+    assert sorted(json.loads((tmp_path / "config.json").read_text())) == ["kind", "model"]
+    clouds = CloudOrigin(("a.laz",), ("b.laz",), ("intensity",), 0.5)
+    pixel_tokenizer().save(tmp_path, data=clouds)
+    assert read_cloud_origin(tmp_path) == clouds
+
+
+SIZED = {"height": 64, "width": 64, "depth": False, "depth_camera": None}
+OLDER = {
+    "a world's": ({"camera": "front", "train": [0], "held_out": [1], **SIZED}, Camera("front", 0, 0), (0,)),
+    "a policy's": ({"camera": vars(FRONT) | {"classes": []}, "episodes": [3, 5]}, FRONT, (3, 5)),
+    "an older policy's": ({"camera": "front", "recorded": [48, 64]}, Camera("front", 48, 64), ()),
+    "none": (None, None, ()),
+}
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_origins_of_older_runs_are_read(tmp_path, older):
+    written, camera, train = OLDER[older]
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "world", "model": {}, "data": written, "note": "mine"}))
+    origin = read_origin(tmp_path)
+    assert (origin.camera, origin.train, origin.depth_camera) == (camera, train, None)
+    assert origin.camera_name == (camera.name if camera else None)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"speed": 3}, "unknown fields in what it learned from: speed"),
+        ({"fps": "fast"}, "fps of what it learned from is 'fast', not float"),
+        ({"held_out": 7}, "held_out of what it learned from is '7', not tuple"),
+        ({"held_out": [1, "two"]}, "held_out of what it learned from is 'two', not int"),
+        ({"camera": {"name": "front", "height": 4}}, "camera of what it learned from lacks width"),
+        ([1, 2], "data of the run is .*, not "),
+    ],
+)
+def test_a_wrong_origin_names_file_and_field(tmp_path, data, message):
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "world", "model": {}, "data": data}))
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'config.json'} is damaged: {message}") as refused:
+        read_origin(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"action_spec": None, "speed": 3}, "unknown fields in the world's config: speed"),
+        ({"dim": "wide"}, "dim of the world's config is 'wide', not int"),
+        ({"dim": 32.5}, "dim of the world's config is '32.5', not int"),
+        ({"dim": None}, "dim of the world's config is 'None', not int"),
+        ({"action_spec": "jump"}, "action_spec of the world's config is 'jump', not ActionSpec"),
+    ],
+)
+def test_wrong_fields_are_named(values, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        WorldConfig.from_json(values)
+
+
+def test_actions_with_fields_of_another_version_are_read():
+    spec = {**SPECS["continuous"].to_json(), "unit": "metres"}
+    assert from_json(WorldConfig, {"action_spec": spec}, "it").action_spec == SPECS["continuous"]
+    assert isinstance(WorldConfig.from_json({"action_spec": spec}).action_spec, ActionSpec)
+
+
+@pytest.mark.parametrize("kind", ["cloning", "segmenter", "policy"])
+def test_a_run_of_another_kind_is_refused(tmp_path, kind):
+    pixel_world().save(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "kind": kind}))
+    message = rf"run holds a {kind}; this needs a world \(see `oneiros train world --help`\)"
+    with pytest.raises(ValueError, match=message):
+        World.load(tmp_path / "run")

@@ -1,0 +1,53 @@
+"""Any run folder's model, whatever its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oneiros.run_folder import CONFIG, read_config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from oneiros.models.cloning import Cloning
+    from oneiros.models.policy import Policy
+    from oneiros.models.segmenter import Segmenter
+    from oneiros.models.tokenizer import Tokenizer
+    from oneiros.models.world import World
+
+
+def load(
+    folder: Path | str, *, device: torch.device | str = "cpu", codec: nn.Module | None = None, trainable: bool = False
+) -> Tokenizer | World | Segmenter | Policy | Cloning:
+    """The model of a run folder, in eval mode. codec: the caller's own, for a tokenizer that was built with one.
+    trainable: of a tokenizer or a world, with a codebook that learns.
+
+    Raises ValueError, in one line, for a folder that is no run, whose files are missing or damaged, and for a device
+    that is not there.
+    """
+    match read_config(folder).kind:  # each model is imported only where it is needed
+        case "tokenizer":
+            from oneiros.models.tokenizer import Tokenizer
+
+            return Tokenizer.load(folder, device=device, codec=codec, trainable=trainable)
+        case "world":
+            from oneiros.models.world import World
+
+            return World.load(folder, device=device, codec=codec, trainable=trainable)
+        case "segmenter":
+            from oneiros.models.segmenter import Segmenter
+
+            return Segmenter.load(folder, device=device)
+        case "policy":
+            from oneiros.models.policy import Policy
+
+            return Policy.load(folder, device=device, codec=codec)
+        case "cloning":
+            from oneiros.models.cloning import Cloning
+
+            return Cloning.load(folder, device=device)
+        case kind:
+            known = "tokenizer, world, segmenter, policy and cloning"
+            raise ValueError(f"{Path(folder) / CONFIG}: kind is {kind!r}; this version knows {known}")

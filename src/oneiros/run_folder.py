@@ -1,0 +1,268 @@
+"""Run folders: config.json and model.safetensors; a model made of others holds theirs in sub-folders.
+
+config.json has `kind` and `model`, the fields of the model's config; `recipe`, the settings of its training; and
+`data`, what it learned from. Weights are safetensors: loading a stranger's file runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from oneiros.disk import replacing
+from oneiros.records import Camera
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What config.json holds. data: see `read_origin`."""
+
+    kind: str
+    model: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return _told(asdict(self)) | {"model": dict(self.model)}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The episodes that a run learned from; what is not known is None or empty.
+
+    environment: which recorded them, such as doom:health_gathering. fps: rows a second. camera: as it recorded; its
+    height and width are 0 where a run of an older version tells only its name. depth_camera: how the depth that the
+    model takes is coded and seen. state_names: of the numbers of a robot's state. train, held_out: indices of episodes.
+    """
+
+    path: str | None = None
+    fingerprint: str | None = None
+    environment: str | None = None
+    fps: float | None = None
+    camera: Camera | None = None
+    depth_camera: Camera | None = None
+    state_names: tuple[str, ...] = ()
+    train: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
+
+    @property
+    def camera_name(self) -> str | None:
+        return self.camera.name if self.camera else None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for unknown fields and wrong types."""
+        return from_json(cls, _renewed(values), "what it learned from")
+
+    def to_json(self) -> dict[str, Any]:
+        return _told(asdict(self))
+
+
+@dataclass(frozen=True)
+class CloudOrigin:
+    """The clouds that a run learned from. train, held_out: their paths. features: of their points, beside heights.
+    grid: side of the cells, in metres."""
+
+    train: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    grid: float | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for unknown fields and wrong types."""
+        return from_json(cls, values, "what it learned from")
+
+    def to_json(self) -> dict[str, Any]:
+        return _told(asdict(self))
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, (), {})}
+
+
+def _renewed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an `Origin` from those of older runs: a camera's name alone, the size it had beside it, a policy's
+    episodes, and the size of the model's frames, which its tokenizer's config tells."""
+    new = {name: value for name, value in values.items() if name not in ("height", "width", "depth")}
+    height, width = new.pop("recorded", None) or (0, 0)
+    if isinstance(new.get("camera"), str):
+        new["camera"] = {"name": new["camera"], "height": height, "width": width}
+    if "episodes" in new:
+        new["train"] = new.pop("episodes")
+    return new
+
+
+def read_config(folder: Path | str, kind: str | None = None) -> RunConfig:
+    """config.json of a run folder. Raises ValueError where there is none, a damaged one, or one of another kind."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: it has no {CONFIG}")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(values).__name__}, not an object")
+    known = {each.name for each in fields(RunConfig)}
+    given = {name: value for name, value in values.items() if name in known and value is not None}
+    try:
+        config = from_json(RunConfig, given, "the run")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if kind not in (None, config.kind):
+        raise ValueError(f"{folder} holds a {config.kind}; this needs a {kind} (see `oneiros train {kind} --help`)")
+    return config
+
+
+def read_origin(folder: Path | str) -> Origin:
+    """The episodes that a run learned from. Raises ValueError as `read_config`, and for unknown or wrong fields."""
+    return _read_data(folder, Origin.from_json)
+
+
+def read_cloud_origin(folder: Path | str) -> CloudOrigin:
+    """The clouds that a run learned from; likewise."""
+    return _read_data(folder, CloudOrigin.from_json)
+
+
+def _read_data(folder: Path | str, read: Callable[[Mapping[str, Any]], T]) -> T:
+    data = read_config(folder).data
+    try:
+        return read(data)
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / CONFIG} is damaged: {error}") from None
+
+
+def save_model(
+    model: nn.Module,
+    folder: Path | str,
+    kind: str,
+    config: Mapping[str, Any],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    data: Origin | CloudOrigin | None = None,
+    skip: tuple[str, ...] = (),
+) -> None:
+    """Write a run folder that `load_model` reads back bitwise. skip: prefixes of tensors that are kept elsewhere.
+
+    Each file appears whole or not at all.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in _own_weights(model, skip).items()}
+    told = RunConfig(kind, config, recipe or {}, data.to_json() if data else {})
+    with replacing(folder / WEIGHTS) as aside:
+        save_file(weights, aside)
+    with replacing(folder / CONFIG) as aside:
+        aside.write_text(json.dumps(told.to_json(), indent=2))
+
+
+def load_model(
+    folder: Path | str,
+    config: RunConfig,
+    build: Callable[[Mapping[str, Any]], M],
+    *,
+    device: torch.device | str = "cpu",
+    skip: tuple[str, ...] = (),
+) -> M:
+    """The model of a run folder, in eval mode. build: makes it from `config.model`. skip: see `save_model`.
+
+    Raises ValueError, in one line, for a config that no model can be built from, for weights that are missing, damaged
+    or of another model, and for a device that is not there.
+    """
+    folder = Path(folder)
+    try:
+        model = build(config.model)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever a wrong value runs into
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{folder / CONFIG} describes no model that can be built: {reason}") from None
+    _load_weights(model, folder, skip)
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # what torch says of a device that it does not know or have
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {str(device)!r} cannot hold the model: {reason}") from None
+
+
+def _own_weights(model: nn.Module, skip: tuple[str, ...]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(skip)}
+
+
+def _load_weights(model: nn.Module, folder: Path, skip: tuple[str, ...]) -> None:
+    weights = _read_weights(folder)
+    expected = {name: tensor.shape for name, tensor in _own_weights(model, skip).items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG}: {wrong[0]} and {len(wrong) - 1} more tensors differ"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {WEIGHTS}: its training did not save a model yet")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+# -- dataclasses from JSON ---------------------------------------------------------------------------------------------
+
+
+def from_json(cls: type[T], values: Mapping[str, Any], what: str) -> T:
+    """A dataclass from what `dataclasses.asdict` makes of it, through JSON or not: lists become tuples again.
+
+    Raises ValueError, in one line that names the field of `what`, for unknown and missing fields and for wrong types.
+    """
+    known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"unknown fields in {what}: {', '.join(unknown)}")
+    needed = [name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{what} lacks {', '.join(missing)}")
+    hints = get_type_hints(cls)
+    return cls(**{name: _typed(value, hints[name], f"{name} of {what}") for name, value in values.items()})
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value as a field of this type takes it. Raises ValueError where it cannot."""
+    kind, options = get_origin(hint), get_args(hint)
+    accepted: Any = (int, float) if hint is float else kind or hint
+    if kind in (Union, UnionType):
+        return None if value is None else _typed(value, next(each for each in options if each is not NoneType), where)
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        own: Any = getattr(hint, "from_json", None)
+        return own(value) if own else from_json(hint, value, where)  # type: ignore[arg-type]
+    if kind is tuple and isinstance(value, list | tuple):
+        each = options[:1] * len(value) if options[-1] is Ellipsis else options
+        if len(each) == len(value):
+            return tuple(_typed(part, wanted, where) for part, wanted in zip(value, each, strict=True))
+    elif kind is Literal:
+        if value in options:
+            return value
+    elif isinstance(value, accepted):
+        return value
+    raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}")
+
+
+def _named(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
