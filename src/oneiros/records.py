@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    import numpy as np
+
 ActionKind = Literal["discrete", "keys", "continuous"]
+Array = TypeVar("Array", Tensor, "np.ndarray")
 
 
 class _Record:
@@ -35,14 +39,14 @@ class ActionSpec:
     """What the player (or robot) can do. One spec travels from env to dataset to model to player.
 
     kind: `discrete` (one of `names`), `keys` (any of `names` held together) or `continuous` (one number per name).
-    mean, std: for `continuous`, the statistics used to standardise values; empty means 0 and 1.
+    mean, std: for `continuous`, the statistics used to standardise values; empty means 0 and 1 (see `statistics`).
     low, high: for `continuous`, the env's bounds, empty where unknown.
 
     Arrays of actions, for T frames (T - 1 actions, each done between two frames):
         discrete    int64  (..., T-1)
         keys        bool   (..., T-1, A)   multi-hot
         continuous  float32 (..., T-1, A)  in the env's own units
-    With a frame stride of k, k continuous actions are concatenated: (..., T-1, k*A).
+    With a frame stride of k, k continuous actions are concatenated: (..., T-1, k*A) (see `join`).
     """
 
     kind: ActionKind
@@ -79,6 +83,79 @@ class ActionSpec:
     def matches(self, other: ActionSpec | None) -> bool:
         """Whether actions of one mean the same as actions of the other (statistics may differ)."""
         return other is not None and (self.kind, self.names) == (other.kind, other.names)
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each number of an action, 0 and 1 where they are unknown."""
+        return self.mean or (0.0,) * self.size, self.std or (1.0,) * self.size
+
+    def shape(self, per_step: int = 1) -> tuple[int, ...]:
+        """The dimensions of one action: (), (A,), or (k * A,) where a step joins k continuous ones."""
+        if self.kind == "discrete":
+            return ()
+        return (self.size * per_step,) if self.kind == "continuous" else (self.size,)
+
+    def standardise(self, actions: Tensor) -> Tensor:
+        """Continuous actions (..., k * A) in the env's units -> mean 0, standard deviation 1."""
+        mean, std = self._statistics_like(actions)
+        return (actions - mean) / std
+
+    def unstandardise(self, values: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        mean, std = self._statistics_like(values)
+        return values * std + mean
+
+    def _statistics_like(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each of the numbers (k * A,), on their device."""
+        repeats = values.shape[-1] // self.size
+        mean, std = (values.new_tensor(numbers).repeat(repeats) for numbers in self.statistics)
+        return mean, nonzero_std(mean, std)
+
+    def join(self, actions: Array, stride: int) -> Array:
+        """Actions (..., n * stride, ...) of each row -> (..., n, ...) of each step of `stride` rows.
+
+        Continuous ones are concatenated, keys held in any row are held, of discrete ones the last counts. Raises
+        ValueError where rows are left over.
+        """
+        if stride == 1:
+            return actions
+        place = actions.ndim - (1 if self.kind == "discrete" else 2)
+        count, rest = divmod(actions.shape[place], stride)
+        if rest:
+            raise ValueError(f"{actions.shape[place]} actions do not fill steps of {stride}")
+        lead, tail = actions.shape[:place], actions.shape[place + 1 :]
+        if self.kind == "continuous":
+            return actions.reshape(*lead, count, stride * tail[0])
+        grouped: Any = actions.reshape(*lead, count, stride, *tail)
+        return grouped.any(-2) if self.kind == "keys" else grouped[..., -1]
+
+    def spread(self, actions: Tensor, stride: int) -> Tensor:
+        """Actions (..., n, ...) of each step -> (..., n * stride, ...) of each row, which `join` brings back."""
+        if self.kind == "continuous":
+            return actions.unflatten(-1, (stride, -1)).flatten(-3, -2)
+        return actions.repeat_interleave(stride, -1 if self.kind == "discrete" else -2)
+
+    def check(self, actions: Tensor, *leading: int | str, per_step: int = 1) -> None:
+        """ValueError unless actions (*leading, ...) have this shape, are choices that exist, and finite numbers.
+
+        leading: the size of each dimension before an action's own; a letter stands for any size.
+        """
+        wanted = (*leading, *self.shape(per_step))
+        sizes = [size if isinstance(size, int) else found for size, found in zip(wanted, actions.shape, strict=False)]
+        if actions.ndim != len(wanted) or list(actions.shape) != sizes:
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}; {self.kind} actions ({', '.join(self.names)}) are {wanted}"
+            )
+        if self.kind == "discrete" and bool(((actions < 0) | (actions >= self.size)).any()):
+            raise ValueError(f"discrete actions are 0 to {self.size - 1}: {', '.join(self.names)}")
+        if self.kind == "continuous" and not bool(actions.isfinite().all()):
+            raise ValueError("actions hold values that are no numbers (NaN or infinite)")
+
+
+def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
+    """The standard deviations to divide by. What never changed in the data has no unit of its own: its deviation counts
+    as 1, so that another value, such as the zeros before an episode, is no explosion."""
+    return torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oneiros.data import arrays
-from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread, stride_actions
+from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread
 from oneiros.data.lerobot import Dataset
 from oneiros.data.video import DamagedVideoError
 from oneiros.records import ActionSpec, Clip, CodeClip
@@ -49,22 +49,6 @@ def test_spread_repeats_no_number(count, total):
     assert len(set(chosen)) == len(chosen) == min(count, total)
     assert (chosen[0], max(chosen)) == (0, chosen[-1])
     assert chosen[-1] == (total - 1 if count > 1 else 0)
-
-
-def test_actions_of_skipped_rows_are_combined():
-    discrete = stride_actions(np.arange(9), DISCRETE, 1, 3, 3)
-    assert discrete.tolist() == [3, 6]
-    held = np.array([[0, 0], [1, 0], [0, 0], [0, 0], [0, 1], [0, 0], [0, 0]], bool)
-    assert stride_actions(held, KEYS, 0, 3, 3).tolist() == [[True, False], [False, True]]
-    numbers = np.arange(14.0).reshape(7, 2)
-    assert stride_actions(numbers, CONTINUOUS, 0, 3, 3).tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
-
-
-@pytest.mark.parametrize("spec", [DISCRETE, KEYS, CONTINUOUS])
-def test_a_clip_of_one_frame_has_no_action(spec):
-    actions = np.zeros(5, int) if spec is DISCRETE else np.zeros((5, 2))
-    width = () if spec is DISCRETE else (4 if spec is CONTINUOUS else 2,)
-    assert stride_actions(actions, spec, 4, 1, 2).shape == (0, *width)
 
 
 @given(

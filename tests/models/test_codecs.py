@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig, combine_actions
+from oneiros.models.world import World, WorldConfig
 from oneiros.nn.codec import IdentityCodec
 from oneiros.records import Clip, Sampling
 from tests.models.worlds import SPECS, context, make_tokenizer, make_world, random_actions, random_codes
@@ -59,7 +59,7 @@ def test_a_step_dreams_the_latents_own_frames(kind, window):
     clip = Clip(frames, random_actions(kind, 2, 4), torch.ones(2, 5, dtype=torch.bool))
     state, history = world.init(clip), world.tokenizer.encode(frames)
     for seed in range(6):
-        action = combine_actions(random_actions(kind, 2, 2, seed), SPECS[kind], 2)[:, 0]
+        action = SPECS[kind].join(random_actions(kind, 2, 2, seed), 2)[:, 0]
         _, codes = world.step_codes(state.clone(), action, sampling=GREEDY)
         state, seen = world.step(state, action, sampling=GREEDY)
         history = torch.cat([history, codes[:, None]], 1)
@@ -87,24 +87,11 @@ def test_actions_chosen_by_the_head_of_a_video_world_are_told(kind):
     world = video_world(kind)
     _, frames = video(world, 1)
     dream = world.generate(frames[:, 0], "head", num_frames=4, sampling=GREEDY)
-    told = combine_actions(dream.actions, SPECS[kind], 2)
+    told = SPECS[kind].join(dream.actions, 2)
     state = world.init(Clip(frames, None, torch.ones(2, 1, dtype=torch.bool)))
     for index in range(2):
         state, seen = world.step(state, told[:, index], sampling=GREEDY)
         assert torch.equal(seen, dream.frames[:, 1 + 2 * index : 3 + 2 * index])
-
-
-def test_actions_between_latents():
-    discrete = torch.tensor([[0, 1, 2, 0]])
-    assert combine_actions(discrete, SPECS["discrete"], 2).tolist() == [[1, 0]]  # the last counts
-    keys = torch.tensor([[[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]]).bool()
-    united = torch.tensor([[[1, 0, 0, 1], [0, 1, 0, 0]]]).bool()
-    assert torch.equal(combine_actions(keys, SPECS["keys"], 2), united)
-    numbers = torch.arange(8.0).view(1, 4, 2)
-    assert combine_actions(numbers, SPECS["continuous"], 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
-    assert combine_actions(None, SPECS["keys"], 2) is None
-    with pytest.raises(ValueError, match="3 actions do not fill latents of 2 frames"):
-        combine_actions(discrete[:, :3], SPECS["discrete"], 2)
 
 
 def test_a_video_world_learns_from_latents_whose_frames_are_all_real():

@@ -6,26 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oneiros.nn.actions import ActionEmbedding, ActionHead, KeyDecoder, standardise, unstandardise
+from oneiros.nn.actions import ActionEmbedding, ActionHead, KeyDecoder
 from oneiros.records import ActionSpec
 
 DISCRETE = ActionSpec("discrete", ("stay", "left", "right"))
 KEYS = ActionSpec("keys", ("left", "right", "up", "fire"))
 CONTINUOUS = ActionSpec("continuous", ("x", "y"), mean=(1.0, -2.0), std=(2.0, 0.5))
-
-
-def test_standardise_repeats_the_statistics_over_a_frame_stride():
-    actions = torch.tensor([[3.0, -1.5, 1.0, -2.0, -1.0, -3.0]])  # three env actions of (x, y)
-    expected = torch.tensor([[1.0, 1.0, 0.0, 0.0, -1.0, -2.0]])
-    torch.testing.assert_close(standardise(actions, CONTINUOUS), expected)
-    torch.testing.assert_close(unstandardise(expected, CONTINUOUS), actions)
-
-
-def test_standardise_without_statistics_or_with_a_constant_dimension():
-    plain = ActionSpec("continuous", ("x",))
-    assert standardise(torch.tensor([[2.5]]), plain).tolist() == [[2.5]]
-    constant = ActionSpec("continuous", ("x",), mean=(3.0,), std=(0.0,))
-    assert standardise(torch.tensor([[3.0]]), constant).tolist() == [[0.0]]
 
 
 def test_conditions_are_start_then_the_action_that_led_into_each_frame():
@@ -62,7 +48,7 @@ def test_keys_are_a_sum_of_those_held_and_nothing_is_zero():
 def test_continuous_actions_enter_standardised():
     embedding = ActionEmbedding(spec=CONTINUOUS, dim=8, actions_per_step=2)
     actions = torch.randn(3, 4)
-    torch.testing.assert_close(embedding.vectors(actions), embedding.embed(standardise(actions, CONTINUOUS)))
+    torch.testing.assert_close(embedding.vectors(actions), embedding.embed(CONTINUOUS.standardise(actions)))
 
 
 def test_without_a_spec_there_is_only_null():
@@ -79,7 +65,7 @@ def test_heads_losses_are_those_of_each_row():
     torch.testing.assert_close(head.loss(features, actions), expected)
 
     head, values = ActionHead(spec=CONTINUOUS, dim=16, actions_per_step=2), torch.randn(5, 4) * 5
-    error = (head.head(features) - standardise(values, CONTINUOUS)).abs()
+    error = (head.head(features) - CONTINUOUS.standardise(values)).abs()
     huber = torch.where(error < 1, error.square() / 2, error - 0.5)
     torch.testing.assert_close(head.loss(features, values), huber.mean(-1))
 
@@ -90,7 +76,7 @@ def test_heads_predict_in_the_actions_own_form():
     head = ActionHead(spec=DISCRETE, dim=16)
     assert torch.equal(head.predict(features), head.head(features).argmax(-1))
     head = ActionHead(spec=CONTINUOUS, dim=16, actions_per_step=2)
-    torch.testing.assert_close(standardise(head.predict(features), CONTINUOUS), head.head(features))
+    torch.testing.assert_close(CONTINUOUS.standardise(head.predict(features)), head.head(features))
     predicted = ActionHead(spec=KEYS, dim=16).predict(features)
     assert (predicted.shape, predicted.dtype) == ((5, 4), torch.bool)
 

@@ -194,7 +194,7 @@ class _Game:
             raise ValueError(f"nothing to repeat yet; choose from {choices_text(self.spec)}")
         if self.spec.kind == "keys":
             return parse_action("none", self.spec)
-        return parse_action(f"{self.spec.names[0]}={(self.spec.mean or (0.0,))[0]}", self.spec)
+        return parse_action(f"{self.spec.names[0]}={self.spec.statistics[0][0]}", self.spec)
 
     def _do(self, wanted: list[Any]) -> bool:
         """Step through the actions; False once the episode is over."""

@@ -16,7 +16,7 @@ from oneiros.data.arrays import EpisodeArrays, load_frames, unpack_codes
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.records import ActionSpec, Clip, CodeClip
 
-__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread", "stride_actions"]
+__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread"]
 
 
 def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -32,19 +32,6 @@ def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, 
 def spread(count: int, total: int) -> list[int]:
     """At most `count` numbers spread evenly over range(total), both ends among them."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
-
-
-def stride_actions(actions: np.ndarray, spec: ActionSpec, start: int, num_frames: int, stride: int) -> np.ndarray:
-    """One action per row (T, ...) -> what was done between the frames of a clip, (num_frames - 1, ...).
-
-    Between two frames lie `stride` rows: continuous actions are concatenated, keys held in any of them are held,
-    of discrete ones the last counts.
-    """
-    rows = actions[start : start + (num_frames - 1) * stride]
-    steps = rows.reshape(num_frames - 1, stride, *actions.shape[1:])
-    if spec.kind == "discrete":
-        return steps[:, -1]
-    return np.any(steps, axis=1) if spec.kind == "keys" else steps.reshape(num_frames - 1, stride * actions.shape[1])
 
 
 class Clips:
@@ -107,7 +94,7 @@ class Clips:
         actions = None
         if self._spec is not None:
             assert episode.actions is not None
-            actions = stride_actions(episode.actions, self._spec, start, num_valid, stride)
+            actions = self._spec.join(episode.actions[start : start + (num_valid - 1) * stride], stride)
             actions = np.concatenate([actions, np.zeros((length - num_valid, *actions.shape[1:]), actions.dtype)])
         return content, actions, np.arange(length) < num_valid, episode.task
 

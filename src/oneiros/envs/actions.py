@@ -88,7 +88,7 @@ def _index(word: str, spec: ActionSpec) -> int:
 def _continuous(text: str, spec: ActionSpec) -> np.ndarray:
     words = text.split()
     if words and all("=" in word for word in words):
-        values = np.array(spec.mean or (0.0,) * spec.size, np.float32)
+        values = np.array(spec.statistics[0], np.float32)
         for word in words:
             name, _, number = word.partition("=")
             values[_index(name, spec)] = _number(number, spec)

@@ -189,7 +189,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         if spec is None:
             return None
         values = np.asarray(action)
-        expected = () if spec.kind == "discrete" else (spec.size,)
+        expected = spec.shape()
         if values.dtype.kind not in "biuf" or values.shape != expected or not np.isfinite(values).all():
             raise ValueError(f"action {action!r} does not fit; it must be finite and of shape {expected} ({spec.kind})")
         if spec.kind == "discrete" and not 0 <= values < spec.size:
@@ -207,9 +207,7 @@ def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
         return spaces.Discrete(spec.size)
     if spec.kind == "keys":
         return spaces.MultiBinary(spec.size)
-    mean, std = (
-        np.array(values, np.float32) for values in (spec.mean or (0.0,) * spec.size, spec.std or (1.0,) * spec.size)
-    )
+    mean, std = np.array(spec.statistics, np.float32)
     low = np.array(spec.low, np.float32) if spec.low else mean - _SPREAD * std
     high = np.array(spec.high, np.float32) if spec.high else mean + _SPREAD * std
     return spaces.Box(low, high, dtype=np.float32)

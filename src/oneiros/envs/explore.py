@@ -90,8 +90,7 @@ def _draw(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray | np.int64:
         return _draw_keys(spec, rng)
     if spec.low and spec.high:
         return rng.uniform(spec.low, spec.high).astype(np.float32)
-    mean, std = spec.mean or (0.0,) * spec.size, spec.std or (1.0,) * spec.size
-    return rng.normal(mean, std).astype(np.float32)
+    return rng.normal(*spec.statistics).astype(np.float32)
 
 
 def _draw_keys(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from oneiros.console import Track, silent
-from oneiros.data.clips import stride_actions
 from oneiros.data.frames import depth_to_model, to_model, to_uint8
 from oneiros.envs.actions import action_text
 from oneiros.envs.explore import StickyRandom
@@ -138,8 +137,8 @@ def tried_actions(spec: ActionSpec) -> list[np.ndarray]:
         return [np.array(index) for index in range(min(spec.size, _MOST_ACTIONS))]
     if spec.kind == "keys":
         return [np.zeros(spec.size, bool), *np.eye(spec.size, dtype=bool)[: _MOST_ACTIONS - 1]]
-    mean = np.array(spec.mean or (0.0,) * spec.size, np.float32)
-    steps = np.diag(np.array(spec.std or (1.0,) * spec.size, np.float32))[: _MOST_ACTIONS // 2]
+    mean, std = np.array(spec.statistics, np.float32)
+    steps = np.diag(std)[: _MOST_ACTIONS // 2]
     return [mean + sign * step for step in steps for sign in (-1, 1)]
 
 
@@ -184,7 +183,7 @@ def _start(
             raise ValueError("the env does not come back to the same start for the same seed and actions")
         outcomes.append(np.stack(branch.pictures[length + stride :: stride]))
     first = length - (config.context - 1) * stride
-    done = stride_actions(np.stack(walk.actions), spec, first, config.context, stride)
+    done = spec.join(np.stack(walk.actions)[first:length], stride)
     frames = torch.stack([_to_model(walk.observations[t], env) for t in range(first, length + 1, stride)])
     context = Clip(frames[None], torch.from_numpy(done)[None], torch.ones(1, config.context, dtype=torch.bool))
     return _Start(context, torch.from_numpy(np.stack(outcomes)))

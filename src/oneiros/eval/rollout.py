@@ -14,7 +14,6 @@ from torch import Tensor
 
 from oneiros.console import Advance
 from oneiros.data.frames import to_uint8
-from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def steps(
         raise ValueError(f"{num_frames} frames cannot be dreamed by a codec that makes {stride} at a time")
     script = None
     if spec is not None and actions is not None:
-        script = combine_actions(actions[:, :num_frames].to(device), spec, stride)
+        script = spec.join(actions[:, :num_frames].to(device), stride)
     generator = torch.Generator(device).manual_seed(seed)
     guessed = None
     for index in range(num_frames // stride):

@@ -19,7 +19,6 @@ from oneiros.eval.drift import DriftConfig, DriftFrames, measure_drift
 from oneiros.eval.networks import Networks, lpips, video_features
 from oneiros.eval.rollout import GREEDY, LIKELIEST, begin, context_of, roll
 from oneiros.eval.speed import measure_speed
-from oneiros.models.world import combine_actions
 from oneiros.records import Clip, Sampling
 
 if TYPE_CHECKING:
@@ -241,9 +240,7 @@ class _Results:
         guesses, actions = torch.cat(self.guesses), torch.cat(self.actions)
 
         def per_step(rows: slice) -> Tensor:
-            combined = combine_actions(actions[:, rows], spec, stride)
-            assert combined is not None
-            return combined
+            return spec.join(actions[:, rows], stride)
 
         true = per_step(slice(first, None))
         by_horizon = [metrics.action_scores(guesses[:, h], true[:, h], spec) for h in range(guesses.shape[1])]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from oneiros.models.carry import Carry, Rhythm
 from oneiros.models.policy import standard
 from oneiros.models.policy_config import check_statistics
-from oneiros.nn.action_numbers import check_actions, from_numbers, to_numbers
+from oneiros.nn.action_numbers import from_numbers, to_numbers
 from oneiros.nn.attention import check_counts
 from oneiros.nn.goals import Goals
 from oneiros.nn.image_encoder import ImageEncoder
@@ -119,7 +119,7 @@ class Cloning(nn.Module):
         """
         if batch.frames is None:
             raise ValueError("cloning learns from frames; the batch has none")
-        check_actions(batch.actions, self.config.action_spec)
+        self.config.action_spec.check(batch.actions, "B", "L")
         forgotten, noise = None, None
         if self.training:
             seeds = torch.arange(len(batch.goal), device=self.device) if batch.seeds is None else batch.seeds

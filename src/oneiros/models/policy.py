@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from oneiros.models.carry import Carry
 from oneiros.models.policy_config import PolicyConfig
-from oneiros.models.world import World, combine_actions
-from oneiros.nn.action_numbers import check_actions, from_numbers, to_numbers
+from oneiros.models.world import World
+from oneiros.nn.action_numbers import from_numbers, to_numbers
 from oneiros.nn.alignment import alignment_loss
 from oneiros.nn.diffusion import (
     SIGMA_DATA,
@@ -37,7 +37,7 @@ from oneiros.nn.per_sample import PerSample
 from oneiros.nn.point_encoder import PointEncoder
 from oneiros.nn.policy_head import PolicyHead
 from oneiros.nn.video_former import GeometryVideoFormer, VideoFormer2D, VideoFormer3D
-from oneiros.records import Clip, Loss, Observation, PolicyBatch
+from oneiros.records import Clip, Loss, Observation, PolicyBatch, nonzero_std
 from oneiros.run_folder import Origin, load_model, read_config, save_model
 
 WORLD = "world"  # where a run folder holds its policy's
@@ -121,7 +121,7 @@ class Policy(nn.Module):
         config, batch_size = self.config, len(batch.goal)
         if batch.features is None:
             raise ValueError("a policy learns from features of its world; the batch has none")
-        check_actions(batch.actions, config.action_spec)
+        config.action_spec.check(batch.actions, "B", "L")
         seeds = torch.arange(batch_size, device=self.device) if batch.seeds is None else batch.seeds
         random = PerSample(seeds)
         forgotten = random.less_than(config.goal_dropout) if self.training else None
@@ -301,10 +301,10 @@ class Policy(nn.Module):
         return self.world
 
     def _imagine(self, carry: Carry) -> tuple[Tensor, Tensor]:
-        spec, stride = self.config.action_spec, carry.rhythm.frame_stride
         frames = carry.observed().to(self.device)
         known = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-        actions = combine_actions(carry.actions, spec, stride) if carry.rhythm.span else None
+        rhythm, spec = carry.rhythm, self.config.action_spec
+        actions = spec.join(carry.actions, rhythm.frame_stride) if rhythm.span else None
         return self._world.imagine(Clip(frames, actions, known), self.config.imagined_frames, layer=self.config.layer)
 
 
@@ -383,5 +383,4 @@ class Pooled(nn.Module):
 
 def standard(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Values (..., C) in deviations from their mean; what never changed in the data has deviation 1."""
-    std = torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
-    return ((values.float() - mean) / std).clamp(-_FARTHEST, _FARTHEST)
+    return ((values.float() - mean) / nonzero_std(mean, std)).clamp(-_FARTHEST, _FARTHEST)

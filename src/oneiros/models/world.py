@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
 from oneiros.models.tokenizer import Tokenizer
-from oneiros.nn.actions import ActionEmbedding, ActionHead, standardise, unstandardise
+from oneiros.nn.actions import ActionEmbedding, ActionHead
 from oneiros.nn.detail import Detail
 from oneiros.nn.dynamics import Dynamics
 from oneiros.nn.per_sample import PerSample
@@ -225,10 +225,15 @@ class World(nn.Module):
         stride = self.tokenizer.temporal_stride
         return CodeClip(
             codes=self.tokenizer.encode(clip.frames),
-            actions=combine_actions(clip.actions, self.config.action_spec, stride),
+            actions=self._joined(clip.actions),
             valid=clip.valid[:, ::stride],
             seeds=clip.seeds,
         )
+
+    def _joined(self, actions: Tensor | None) -> Tensor | None:
+        """Actions between frames (B, n * s, ...) -> between latents (B, n, ...)."""
+        spec = self.config.action_spec
+        return actions if actions is None or spec is None else spec.join(actions, self.tokenizer.temporal_stride)
 
     def _noisy(self, actions: Tensor | None, random: PerSample | None) -> Tensor | None:
         spec = self.config.action_spec
@@ -241,7 +246,7 @@ class World(nn.Module):
         ):
             return actions
         noise = random.normal(actions[0].numel()).view_as(actions) * self.config.action_noise
-        return unstandardise(standardise(actions, spec) + noise.to(actions.dtype), spec)
+        return spec.unstandardise(spec.standardise(actions) + noise.to(actions.dtype))
 
     def _corrupted(self, codes: Tensor, random: PerSample | None) -> Tensor:
         """Codes with a random fraction, up to `corruption` and drawn per clip, replaced by random ones."""
@@ -257,16 +262,7 @@ class World(nn.Module):
         if actions is None or spec is None:
             return None
         per_step = self.config.frame_stride * self.tokenizer.temporal_stride
-        width = {"discrete": (), "keys": (spec.size,), "continuous": (spec.size * per_step,)}[spec.kind]
-        if tuple(actions.shape[1:]) != (count, *width):
-            raise ValueError(
-                f"actions have shape {(*actions.shape,)}; {spec.kind} actions of this world between "
-                f"{count + 1} frames are {('B', count, *width)}"
-            )
-        if spec.kind == "discrete" and bool(((actions < 0) | (actions >= spec.size)).any()):
-            raise ValueError(f"discrete actions of this world are 0 to {spec.size - 1}: {', '.join(spec.names)}")
-        if spec.kind == "continuous" and not bool(actions.isfinite().all()):
-            raise ValueError("actions hold values that are no numbers (NaN or infinite)")
+        spec.check(actions, "B", count, per_step=per_step)
         return actions
 
     # -- run folders ----------------------------------------------------------------------------------------------
@@ -551,7 +547,7 @@ class World(nn.Module):
         try:
             state = self.init(clip)
             done, frames = [], [clip.frames]
-            script = combine_actions(actions[:, :num_frames], self.config.action_spec, stride) if scripted else None
+            script = self._joined(actions[:, :num_frames]) if scripted else None
             for index in range(num_frames // stride):
                 action = script[:, index] if script is not None else None
                 if isinstance(actions, str):
@@ -561,7 +557,8 @@ class World(nn.Module):
                 frames.append(frame if stride > 1 else frame[:, None])
         finally:
             self.train(was_training)
-        chosen = spread_actions(torch.stack(done, 1), self.config.action_spec, stride) if done else None
+        spec = self.config.action_spec
+        chosen = spec.spread(torch.stack(done, 1), stride) if done and spec else None
         made = actions[:, :num_frames] if scripted else chosen
         used = None if made is None else made if clip.actions is None else torch.cat([clip.actions, made], 1)
         if used is not None and used.shape[1] < clip.frames.shape[1] + num_frames - 1:
@@ -573,26 +570,6 @@ class World(nn.Module):
 def _mean(values: Tensor) -> Tensor:
     """The mean, and 0 of nothing: a small part of a batch may hold padding alone."""
     return values.sum() / max(values.numel(), 1)
-
-
-def combine_actions(actions: Tensor | None, spec: ActionSpec | None, stride: int) -> Tensor | None:
-    """Actions (B, n * s, ...) between frames -> (B, n, ...) between latents: continuous ones are concatenated, keys
-    united, of discrete ones the last counts."""
-    if actions is None or spec is None or stride == 1:
-        return actions
-    if actions.shape[1] % stride:
-        raise ValueError(f"{actions.shape[1]} actions do not fill latents of {stride} frames")
-    grouped = actions.unflatten(1, (-1, stride))
-    if spec.kind == "continuous":
-        return grouped.flatten(2)
-    return grouped.any(2) if spec.kind == "keys" else grouped[:, :, -1]
-
-
-def spread_actions(actions: Tensor, spec: ActionSpec | None, stride: int) -> Tensor:
-    """Actions (B, n, ...) between latents -> (B, n * s, ...) between frames, which `combine_actions` brings back."""
-    if spec is not None and spec.kind == "continuous":
-        return actions.unflatten(2, (stride, -1)).flatten(1, 2)
-    return actions.repeat_interleave(stride, 1)
 
 
 def _as_clip(image: Tensor) -> Clip:

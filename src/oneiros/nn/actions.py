@@ -13,27 +13,6 @@ from oneiros.nn.norm import RMSNorm
 from oneiros.records import ActionSpec
 
 
-def standardise(actions: Tensor, spec: ActionSpec) -> Tensor:
-    """Continuous actions (..., k * A) in the env's units -> zero mean, unit deviation."""
-    mean, std = _statistics(actions, spec)
-    return (actions - mean) / std
-
-
-def unstandardise(values: Tensor, spec: ActionSpec) -> Tensor:
-    """The inverse of `standardise`."""
-    mean, std = _statistics(values, spec)
-    return values * std + mean
-
-
-def _statistics(values: Tensor, spec: ActionSpec) -> tuple[Tensor, Tensor]:
-    """Of each of the numbers (k * A,). What never changed in the data has no unit of its own: its deviation counts as
-    1, so that another value, such as the zeros before an episode, is no explosion."""
-    repeats = values.shape[-1] // spec.size
-    mean = values.new_tensor(spec.mean or (0.0,) * spec.size).repeat(repeats)
-    std = values.new_tensor(spec.std or (1.0,) * spec.size).repeat(repeats)
-    return mean, torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
-
-
 class ActionEmbedding(nn.Module):
     """The condition of each frame: the action that led into it, START before the first, NULL where unknown.
 
@@ -62,7 +41,7 @@ class ActionEmbedding(nn.Module):
             assert isinstance(self.embed, nn.Embedding)
             return actions.to(self.embed.weight.dtype) @ self.embed.weight
         if self.spec.kind == "continuous":
-            return self.embed(standardise(actions, self.spec))
+            return self.embed(self.spec.standardise(actions))
         return self.embed(actions)
 
     def forward(
@@ -96,7 +75,7 @@ class ActionHead(nn.Module):
     def loss(self, features: Tensor, actions: Tensor) -> Tensor:
         """features (M, D), actions (M, ...) -> loss of each row (M,)."""
         if self.spec.kind == "continuous":
-            target = standardise(actions, self.spec)
+            target = self.spec.standardise(actions)
             return F.huber_loss(self.head(features).float(), target, reduction="none").mean(-1)
         if self.spec.kind == "discrete":
             return F.cross_entropy(self.head(features).float(), actions, reduction="none")
@@ -108,7 +87,7 @@ class ActionHead(nn.Module):
     ) -> Tensor:
         """features (B, D) -> actions (B,) or (B, A), the likeliest or drawn at `temperature`."""
         if self.spec.kind == "continuous":
-            return unstandardise(self.head(features).float(), self.spec)
+            return self.spec.unstandardise(self.head(features).float())
         if self.spec.kind == "discrete":
             return _choose(self.head(features), generator, temperature)
         assert isinstance(self.head, KeyDecoder)

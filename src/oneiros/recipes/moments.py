@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from oneiros.data.clips import EpisodeArrays, stride_actions
+from oneiros.data.clips import EpisodeArrays
 from oneiros.data.lerobot import Dataset
 from oneiros.records import ActionSpec, PolicyBatch
 
@@ -118,7 +118,7 @@ def actions_between(actions: np.ndarray, spec: ActionSpec, row: int, count: int,
     before = (count - 1) * stride
     done = actions[max(row - before, 0) : row]
     nothing = np.zeros((before - len(done), *actions.shape[1:]), actions.dtype)
-    return stride_actions(np.concatenate([nothing, done]), spec, 0, count, stride)
+    return spec.join(np.concatenate([nothing, done]), stride)
 
 
 def mean_and_std(rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
