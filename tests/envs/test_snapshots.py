@@ -215,8 +215,18 @@ class TestReal:
         pytest.importorskip("vizdoom")
         from oneiros.envs.beside import Beside
 
-        with pytest.raises(ValueError, match="has the actions TURN_LEFT, TURN_RIGHT, MOVE_FORWARD; this world knows"):
+        with pytest.raises(
+            ValueError, match=r"has keys actions \(TURN_LEFT, TURN_RIGHT, MOVE_FORWARD\); this world knows"
+        ):
             Beside("doom:health_gathering", self.world(SPECS["keys"], fps=9))
+
+    def test_a_speed_that_cannot_be_met_is_refused(self):
+        pytest.importorskip("vizdoom")
+        from oneiros.envs.beside import Beside
+
+        keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
+        with pytest.raises(ValueError, match="runs at 35 steps a second; this world learned from 60"):
+            Beside("doom:health_gathering", self.world(keys, fps=30))
 
     def world(self, spec: ActionSpec, *, fps: float) -> World:
         tokenizer = Tokenizer(

@@ -48,7 +48,7 @@ def test_strides_and_strange_speeds(folder, tmp_path):
     assert torch.equal(clip.actions[0, 0], actions[:3].any(0))
     slow = load_world(folder / "run")
     object.__setattr__(slow.config, "fps", 5.0)
-    with pytest.raises(ValueError, match="runs at 10 fps; this world learned from 5 fps"):
+    with pytest.raises(ValueError, match="runs at 10 steps a second; this world learned from 5"):
         load_clips(slow, folder / "run", dataset, [7], length=4)
 
 

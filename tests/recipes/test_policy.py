@@ -135,9 +135,9 @@ def test_wrong_settings_are_one_clear_line(options, message, demonstrations, act
 @pytest.mark.parametrize(
     ("recorded", "options", "message"),
     [
-        ({"spec": None}, {}, "actions are none; the world in .* was trained on continuous"),
-        ({"spec": ActionSpec("continuous", ("x", "z"))}, {}, r"actions are continuous \(x, z\); the world in"),
-        ({"spec": ActionSpec("keys", ("left", "right"))}, {}, "actions are keys"),
+        ({"spec": None}, {}, "has no actions; the world in .* knows continuous"),
+        ({"spec": ActionSpec("continuous", ("x", "z"))}, {}, r"has continuous actions \(x, z\); the world in"),
+        ({"spec": ActionSpec("keys", ("left", "right"))}, {}, "has keys actions"),
         ({"spec": XY}, {"geometry_tokens": 4}, "has no depth camera, which --geometry-tokens needs"),
         ({"spec": XY, "depth": True}, {"alignment": True}, "has no labels camera, which --alignment needs"),
     ],

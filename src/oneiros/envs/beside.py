@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.frames import depth_to_model, to_model
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.make import make_env
@@ -22,7 +23,7 @@ class Beside(Replayed):
     """The environment `name` (as in `make_env`), as fast and as large as the world's frames.
 
     depth_camera: of the world's run, for worlds of colour and depth. Raises ValueError where its actions are not the
-    world's, ModuleNotFoundError where what it runs on is not installed.
+    world's or it cannot run as fast, ModuleNotFoundError where what it runs on is not installed.
     """
 
     def __init__(self, name: str, world: World, *, depth_camera: Camera | None = None) -> None:
@@ -36,10 +37,12 @@ class Beside(Replayed):
             env.close()
             env = make_env(name, frame_skip=skip, **options)
         super().__init__(env)
-        if config.action_spec is not None and not config.action_spec.matches(env.action_spec):
-            known, found = ", ".join(config.action_spec.names), ", ".join(env.action_spec.names)
+        try:
+            known = Controls("this world", config.action_spec, wanted)
+            check_agreement(Controls(name, env.action_spec, env.fps), known)
+        except ValueError:
             self.close()
-            raise ValueError(f"{name} has the actions {found}; this world knows {known}")
+            raise
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """As long as one step of the dream."""

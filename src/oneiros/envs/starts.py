@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.clips import Clips, EpisodeArrays, load_frames, split_episodes, spread
 from oneiros.data.frames import resize, to_model
 from oneiros.data.lerobot import Dataset
@@ -49,13 +50,9 @@ def find_starts(
 
 def check_dataset(world: World, dataset: Dataset) -> None:
     """ValueError when the dataset's actions, or its frames a second, are not the world's."""
-    known, found = world.config.action_spec, dataset.action_spec
-    if known is not None and not known.matches(found):
-        has = "no actions" if found is None else f"{found.kind} actions ({', '.join(found.names)})"
-        raise ValueError(f"{dataset.path} has {has}; this world knows {known.kind} actions ({', '.join(known.names)})")
     fps = world.config.fps * world.config.frame_stride
-    if abs(dataset.fps - fps) > 0.05 * fps:
-        raise ValueError(f"{dataset.path} runs at {dataset.fps:g} fps; this world learned from {fps:g} fps")
+    known = Controls("this world", world.config.action_spec, fps)
+    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), known)
 
 
 def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:

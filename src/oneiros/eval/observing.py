@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.depth import codes_to_depth, depth_to_codes
 from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
 from oneiros.data.video import as_stored
@@ -69,17 +70,14 @@ def open_env(name: str, sight: Sight) -> PixelEnv:
 
 
 def _check(name: str, env: PixelEnv, sight: Sight) -> None:
-    if not sight.action_spec.matches(env.action_spec):
-        known, found = (f"{spec.kind} {', '.join(spec.names)}" for spec in (sight.action_spec, env.action_spec))
-        raise ValueError(f"{name} has the actions {found}; the policy knows {known}")
-    if abs(env.fps - sight.fps) > 0.05 * sight.fps:
-        raise ValueError(f"{name} makes {env.fps:g} steps a second; the policy learned from {sight.fps:g}")
+    known = Controls("the policy", sight.action_spec, sight.fps)
+    check_agreement(Controls(name, env.action_spec, env.fps), known)
     if sight.state_size and len(env.state_names) != sight.state_size:
         has = f"{len(env.state_names)} ({', '.join(env.state_names)})" if env.state_names else "none"
         raise ValueError(f"{name} has {has} numbers of state; the policy was trained with {sight.state_size}")
-    known = [camera.name for camera in env.cameras if camera.kind == "rgb"]
-    if sight.camera is not None and sight.camera not in known:
-        raise ValueError(f"{name} has the cameras {', '.join(known)}; the policy was trained on {sight.camera}")
+    cameras = [camera.name for camera in env.cameras if camera.kind == "rgb"]
+    if sight.camera is not None and sight.camera not in cameras:
+        raise ValueError(f"{name} has the cameras {', '.join(cameras)}; the policy was trained on {sight.camera}")
 
 
 def colour_of(observation: Images, env: PixelEnv, sight: Sight) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.models.carry import Carry
 from oneiros.models.policy_config import PolicyConfig
 from oneiros.models.world import World
@@ -310,14 +311,10 @@ class Policy(nn.Module):
 
 def check_world(config: PolicyConfig, world: World) -> None:
     """ValueError, in one line, where a policy cannot act from this world."""
-    spec, width = world.config.action_spec, world.config.dim
+    width = world.config.dim
     if world.tokenizer.temporal_stride > 1:
         raise ValueError("this world's codec joins several frames; a policy needs one that works frame by frame")
-    if spec is not None and not config.action_spec.matches(spec):
-        raise ValueError(
-            f"the policy's actions are {config.action_spec.kind} {list(config.action_spec.names)}, its world's "
-            f"{spec.kind} {list(spec.names)}"
-        )
+    check_agreement(Controls("the policy", config.action_spec), Controls("its world", world.config.action_spec))
     grid, theirs = grid_of(config), world.tokenizer.grid
     if theirs != grid or width != len(config.feature_mean):
         raise ValueError(

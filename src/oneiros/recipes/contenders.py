@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.eval.observing import Sight, open_env
 from oneiros.eval.rollouts import begin_at, words_of
 from oneiros.models.policy import WORLD
@@ -32,8 +33,8 @@ def find_contenders(
     contenders: list[Contender] = []
     for path, (model, seen) in zip((run, *beside), opened, strict=True):
         _check_words(path, model.config.tasks, env, words)
-        if abs(seen.fps - sight.fps) > 0.05 * sight.fps:
-            raise ValueError(f"{path} acts {seen.fps:g} times a second, {run} {sight.fps:g} times")
+        ours, theirs = (Controls(str(p), s.action_spec, s.fps) for p, s in ((run, sight), (path, seen)))
+        check_agreement(theirs, ours)
         if seen != sight:
             open_env(env, seen).close()  # says where it does not fit
         key = _key(*settings, repr(seen), _weights(path))

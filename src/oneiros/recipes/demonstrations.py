@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.clips import EpisodeArrays
 from oneiros.data.lerobot import Dataset
 from oneiros.disk import alone
@@ -13,7 +14,7 @@ from oneiros.models.tokenizer import Tokenizer
 from oneiros.models.world import World
 from oneiros.recipes.codes import fingerprint_of, read_codes, write_codes
 from oneiros.recipes.episodes import Episodes, FrameSource
-from oneiros.records import ActionSpec, Camera
+from oneiros.records import Camera
 from oneiros.run_folder import Origin, read_origin
 
 
@@ -37,23 +38,10 @@ def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, 
         )
     if tokenizer.config.channels == 4 and not any(each.kind == "depth" for each in dataset.cameras):
         raise ValueError(f"{dataset.path}: has no depth camera; {where} was trained with depth")
-    _check_actions(dataset, world, where)
+    fps = world.config.fps * world.config.frame_stride
+    known = Controls(where, world.config.action_spec, fps)
+    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), known)
     return FrameSource(dataset, tokenizer.config, wanted, cache)
-
-
-def _check_actions(dataset: Dataset, world: World, where: str) -> None:
-    theirs, ours, stride = world.config.action_spec, dataset.action_spec, world.config.frame_stride
-    if theirs is not None and not theirs.matches(ours):
-        raise ValueError(f"{dataset.path}: actions are {_named(ours)}; {where} was trained on {_named(theirs)}")
-    if abs(world.config.fps * stride - dataset.fps) > 0.01 * dataset.fps:
-        raise ValueError(
-            f"{dataset.path}: has {dataset.fps:g} rows a second; {where} was trained on {world.config.fps * stride:g} "
-            f"(a frame every {stride} rows)"
-        )
-
-
-def _named(spec: ActionSpec | None) -> str:
-    return "none" if spec is None else f"{spec.kind} ({', '.join(spec.names)})"
 
 
 def read_episodes(source: FrameSource, world: World, caches: Sequence[Path]) -> list[EpisodeArrays]:
