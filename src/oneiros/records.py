@@ -1,4 +1,4 @@
-"""The data contract: what every part of Oneiros passes to the next, and the protocols they meet.
+"""The data contract: what every part of Oneiros passes to the next, and what the engine takes.
 
 Legend: B batch, T frames, C channels (3 RGB, 4 RGB + depth), H x W pixels, N codes per frame, A names of actions.
 For policies: O frames observed, T = O + frames imagined, D width of a world's features, S numbers of the robot's state,
@@ -7,12 +7,12 @@ L actions of a chunk, G width of a teacher's features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -311,37 +311,16 @@ class Sampling:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1, or None to keep all")
 
 
-class Trainable(Protocol):
-    """What the training engine accepts."""
+class Trainable(nn.Module):
+    """What the training engine takes: a module whose `forward(batch)` returns a `Loss`. The rest may stay as it is."""
 
-    def forward(self, batch: Any) -> Loss: ...
+    def loss_weight(self, batch: Any) -> Tensor | None:
+        """Over how many items the loss is a mean, by which the parts of a batch are weighed; None = valid frames."""
+        return None
 
+    def learning_rate_scale(self, name: str) -> float:
+        """What the learning rate of the parameter `name` is multiplied by."""
+        return 1.0
 
-@runtime_checkable
-class World(Protocol):
-    """Something that dreams. `step` consumes the state it is given; `state.clone()` branches."""
-
-    def init(self, clip: Clip) -> Any: ...
-
-    def step(
-        self,
-        state: Any,
-        action: Tensor | None,
-        *,
-        generator: torch.Generator | None = None,
-        sampling: Sampling = ...,
-    ) -> tuple[Any, Tensor]: ...
-
-
-class Policy(Protocol):
-    """Something that acts: `act` once for each step of its environments."""
-
-    def init(self, batch_size: int, *, seeds: Sequence[int] | None = None) -> Any: ...
-
-    def act(self, carry: Any, observation: Observation) -> tuple[Any, Tensor]: ...
-
-
-class Segmenter(Protocol):
-    """Something that labels points."""
-
-    def predict(self, points: Any) -> Tensor: ...
+    def after_step(self) -> None:
+        """Called once after every optimiser step in every process, which sums statistics over processes itself."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from oneiros.records import Loss
+from oneiros.records import Loss, Trainable
 from oneiros.train.fit import fit
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
@@ -151,8 +151,33 @@ def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path
 
 
 def test_a_model_without_parameters(tmp_path):
-    with pytest.raises(ValueError, match="Identity has no parameters to train"):
-        fit(nn.Identity(), toy.batches(CONFIG), out=tmp_path, config=CONFIG, save_model=toy.save_weights)
+    with pytest.raises(ValueError, match="Trainable has no parameters to train"):
+        fit(Trainable(), toy.batches(CONFIG), out=tmp_path, config=CONFIG, save_model=toy.save_weights)
+
+
+def test_a_model_that_only_has_forward_trains_by_the_valid_frames(tmp_path):
+    class Plain(Trainable):
+        """As `Toy`, without anything else that the engine may ask for."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(toy.DIM, toy.DIM)
+
+        def forward(self, batch):
+            errors = (self.layer(batch.inputs) - batch.targets).square().mean(-1)
+            return Loss((errors * batch.valid).sum() / batch.valid.sum(), {})
+
+    for name, accumulate in (("whole", 1), ("split", 2)):
+        config = replace(CONFIG, accumulate=accumulate)
+        fit(Plain(), toy.batches(config), out=tmp_path / name, config=config, save_model=toy.save_weights)
+    assert losses(tmp_path / "split") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_a_module_that_is_no_trainable_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Linear is no oneiros\.records\.Trainable; derive it from that"):
+        fit(nn.Linear(2, 2), toy.batches(CONFIG), out=tmp_path, config=CONFIG, save_model=toy.save_weights)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_run_folder_tells_the_machine(tmp_path):

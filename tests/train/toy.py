@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from oneiros.records import Loss
+from oneiros.records import Loss, Trainable
 from oneiros.train.config import FitConfig
 from oneiros.train.fit import FitResult, fit
 from oneiros.train.order import Order
@@ -35,7 +35,7 @@ class Batch:
         return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
-class Toy(nn.Module):
+class Toy(Trainable):
     """Regression whose loss is a mean over valid frames, with a buffer that only `after_step` changes."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from oneiros.nn.attention import check_counts
 from oneiros.nn.goals import Goals
 from oneiros.nn.image_encoder import ImageEncoder
 from oneiros.nn.per_sample import PerSample
-from oneiros.records import ActionSpec, Loss, Observation, PolicyBatch
+from oneiros.records import ActionSpec, Loss, Observation, PolicyBatch, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 
 
@@ -73,7 +73,7 @@ class CloningConfig:
         return {**asdict(self), "action_spec": self.action_spec.to_json()}
 
 
-class Cloning(nn.Module):
+class Cloning(Trainable):
     """`forward` trains; `init` and `act` act, with the face of a `Policy`."""
 
     kind: ClassVar = "cloning"

@@ -38,7 +38,7 @@ from oneiros.nn.per_sample import PerSample
 from oneiros.nn.point_encoder import PointEncoder
 from oneiros.nn.policy_head import PolicyHead
 from oneiros.nn.video_former import GeometryVideoFormer, VideoFormer2D, VideoFormer3D
-from oneiros.records import Clip, Loss, Observation, PolicyBatch, nonzero_std
+from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable, nonzero_std
 from oneiros.run_folder import Origin, load_model, read_config, save_model
 
 WORLD = "world"  # where a run folder holds its policy's
@@ -48,7 +48,7 @@ _SMALL_MISS = 0.1  # deviations of the actions: below, the guess's loss is quadr
 _FARTHEST = 8.0  # deviations: what lies farther from the mean counts as this far
 
 
-class Policy(nn.Module):
+class Policy(Trainable):
     """`forward` trains on cached features; `init` and `act` act, by `imagine`, `condition` and `denoise`."""
 
     kind: ClassVar = "policy"

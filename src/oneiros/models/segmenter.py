@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from oneiros.nn.point_unet import PointUNet, PointUNetConfig
 from oneiros.ops.receptive_fields import receptive_fields
-from oneiros.records import Loss, PointBatch
+from oneiros.records import Loss, PointBatch, Trainable
 from oneiros.run_folder import CloudOrigin, from_json, load_model, read_config, save_model
 
 
@@ -65,7 +65,7 @@ class SegmenterConfig:
         return asdict(self)
 
 
-class Segmenter(nn.Module):
+class Segmenter(Trainable):
     """`forward` trains on receptive fields; `probabilities` and `predict` label whole clouds of cells."""
 
     kind: ClassVar = "segmenter"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.nn.codec import CausalTemporalConv, ImageCodec
-from oneiros.records import Clip, Loss
+from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 
 
@@ -47,7 +47,7 @@ class TokenizerConfig:
         return from_json(cls, values, "the tokenizer's config")
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Trainable):
     """`encode` frames to codes, `decode` codes to frames. Only training needs the vector quantisation library."""
 
     kind: ClassVar = "tokenizer"

@@ -26,7 +26,7 @@ from oneiros.nn.dynamics import Dynamics
 from oneiros.nn.per_sample import PerSample
 from oneiros.nn.ring import Ring
 from oneiros.nn.sampling import draw, guide
-from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling
+from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 
 TOKENIZER = "tokenizer"  # where a run folder holds its world's
@@ -108,7 +108,7 @@ class WorldState:
         return replace(self, ring=self.ring.clone())
 
 
-class World(nn.Module):
+class World(Trainable):
     """`forward` trains; `init`, `step` and `generate` dream."""
 
     kind: ClassVar = "world"

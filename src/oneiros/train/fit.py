@@ -1,4 +1,4 @@
-"""The training engine: any module whose `forward` returns a `Loss`, on one CPU or many GPUs."""
+"""The training engine: any `Trainable`, on one CPU or many GPUs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import nn
 from oneiros.console import Bar, bars, say
 from oneiros.disk import check_room
 from oneiros.machine import environment
+from oneiros.records import Trainable
 from oneiros.train.config import FitConfig
 from oneiros.train.estimate import checkpoint_bytes, time_needed
 from oneiros.train.log import Averages, Metrics, read_metrics
@@ -43,7 +44,7 @@ class FitResult:
 
 
 def fit(
-    model: nn.Module,
+    model: Trainable,
     make_batch: MakeBatch,
     *,
     out: Path,
@@ -62,18 +63,17 @@ def fit(
     pictures: (model, step) -> numbers for the row of that step, if any; called with the averaged weights in place and
         the model in eval mode, to draw and measure what it has learned.
 
-    Optional methods of the model: `after_step()`, called once after every optimiser step in every process (one that
-    uses statistics of the batch sums them over processes itself); `learning_rate_scale(name) -> float`;
-    `loss_weight(batch) -> Tensor`, over how many items the loss is a mean, where that is not the valid frames.
-
     torch's global random numbers are set from (seed, step) before each step. Under torchrun all processes train one
     model with DDP; every machine must see the same `out`.
 
     Settings of the whole process are left alone: for speed, call `oneiros.machine.prepare` before.
 
-    Raises ValueError for a loss that is not finite or an `out` that does not fit `resume`; OSError when the disk takes
-    no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last checkpoint survives all of them.
+    Raises ValueError for a model that is no `Trainable`, a loss that is not finite or an `out` that does not fit
+    `resume`; OSError when the disk takes no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last
+    checkpoint survives all of them.
     """
+    if not isinstance(model, Trainable):
+        raise ValueError(f"{type(model).__name__} is no oneiros.records.Trainable; derive it from that, not nn.Module")
     state = opening_state(out, config, resume=resume)
     fabric = make_fabric(config.precision)
     stepper = Stepper(model, make_batch, config, fabric)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from oneiros.records import Trainable
 from oneiros.train.config import FitConfig
 
 
@@ -22,17 +23,17 @@ def learning_rate(step: int, config: FitConfig) -> float:
     return config.learning_rate * (config.final_lr_fraction + (1 - config.final_lr_fraction) * cosine)
 
 
-def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that need gradients.
+def make_optimizer(model: Trainable, config: FitConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that need gradients, each at the rate that the model scales it to.
 
-    Matrices are decayed, vectors are not. A model may scale the rate of single parameters by a method
-    `learning_rate_scale(name) -> float`.
+    Matrices are decayed, vectors are not.
     """
-    scale_of = getattr(model, "learning_rate_scale", lambda name: 1.0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[scale_of(name), config.weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+            groups[model.learning_rate_scale(name), config.weight_decay if parameter.ndim > 1 else 0.0].append(
+                parameter
+            )
     if not groups:
         raise ValueError(f"{type(model).__name__} has no parameters to train")
     return torch.optim.AdamW(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from oneiros.records import Loss
+from oneiros.records import Loss, Trainable
 from oneiros.train.config import FitConfig
 from oneiros.train.log import Speed
 from oneiros.train.optim import Ema, learning_rate, make_optimizer, rescale_and_clip, set_learning_rate
@@ -25,7 +25,7 @@ MakeBatch = Callable[[int, Sequence[int]], Any]
 class Stepper:
     """All that steps change: weights, their average, the optimiser and the number of steps done."""
 
-    def __init__(self, model: nn.Module, make_batch: MakeBatch, config: FitConfig, fabric: Fabric) -> None:
+    def __init__(self, model: Trainable, make_batch: MakeBatch, config: FitConfig, fabric: Fabric) -> None:
         self.model, self.make_batch, self.config, self.fabric = model, make_batch, config, fabric
         self.shards = config.shards(fabric.global_rank, fabric.world_size)
         self.step, self.speed = 0, Speed()
@@ -95,9 +95,8 @@ class Stepper:
         if valid is None:
             valid = torch.ones(num_samples, 1, dtype=torch.bool, device=self.fabric.device)
         frames = valid.sum().float()
-        loss_weight = getattr(self.model, "loss_weight", None)
-        items = loss_weight(batch).float() if loss_weight else frames
-        return items / valid.numel(), frames
+        items = self.model.loss_weight(batch)
+        return (frames if items is None else items.float()) / valid.numel(), frames
 
     def _sync_gradients(self, now: bool) -> AbstractContextManager[None]:
         if now or self.fabric.world_size == 1:
@@ -107,9 +106,7 @@ class Stepper:
     def _update(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        after_step = getattr(self.model, "after_step", None)
-        if after_step is not None:
-            after_step()
+        self.model.after_step()
         self.ema.update(self.step)
         self.step += 1
 
