@@ -2,18 +2,20 @@
 
 import numpy as np
 
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera
 
 LENGTH = 4
 
 
-class LuckyEnv:
+class LuckyEnv(PixelEnv):
     """Shows one grey and wants its brightness as the action. About every other start is lost from the beginning."""
 
     action_spec = ActionSpec("continuous", ("brightness",), low=(0.0,), high=(1.0,))
     cameras = (Camera("observation.images.front", 32, 32),)
     state_names = ("start", "step")
     fps = 10
+    has_expert = True
 
     def __init__(self, *, tasks=(), chance=0.5, speaks=True):
         self.tasks, self.chance, self.speaks, self.asked = tasks, chance, speaks, []
@@ -27,7 +29,7 @@ class LuckyEnv:
         self.starts.append((self.wanted, self.lucky))
         return self._observation(), {}
 
-    def step(self, action):
+    def step(self, action, observe=True):
         self.step_number += 1
         over = self.step_number == LENGTH
         info = {"success": bool(self.lucky and self.step_number == LENGTH - 1)} if self.speaks else {}

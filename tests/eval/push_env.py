@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera
 
 SIZE, NEAR, REACH = 16, 0.12, 0.1
@@ -60,7 +61,7 @@ gym.register("Push-v0", Push)
 gym.register("MutePush-v0", Mute)
 
 
-class Pushes:
+class Pushes(PixelEnv):
     """pictures: how many were drawn."""
 
     action_spec = ActionSpec("continuous", ("move",), low=(-1.0,), high=(1.0,))
@@ -68,6 +69,7 @@ class Pushes:
     fps = 10
     state_names = ("place",)
     tasks = tuple(GOALS)
+    has_expert = True
 
     def __init__(self):
         self.pictures, self.task, self.closed = 0, "", False

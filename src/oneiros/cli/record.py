@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from oneiros.envs.make import PixelEnv
+    from oneiros.envs.pixel_env import PixelEnv
     from oneiros.envs.record import Tally
     from oneiros.records import Camera
 
@@ -154,8 +154,8 @@ def _summary(command: Record, tally: Tally, env: PixelEnv) -> str:
     ]
     if tally.failures:
         lines.insert(1, f"{tally.failures} of {tally.episodes + tally.failures} attempts failed and were not saved")
-    if command.env.startswith(_ROBOT):
-        lines.append(f"camera   {'rays' if vars(env)['camera_kind'] == 'ray' else 'the renderer of MuJoCo'}")
+    if env.camera_kind is not None:
+        lines.append(f"camera   {'rays' if env.camera_kind == 'ray' else 'the renderer of MuJoCo'}")
     for camera in env.cameras:
         if camera.kind == "depth":
             lines.append(f"depth    {_depth_summary(command, camera)}")

@@ -29,13 +29,8 @@ class Beside(Replayed):
     def __init__(self, name: str, world: World, *, depth_camera: Camera | None = None) -> None:
         size, config = world.tokenizer.config, world.config
         self._stride, self._depth_camera = config.frame_stride * world.tokenizer.temporal_stride, depth_camera
-        options = {"height": size.height, "width": size.width, "depth": size.channels == 4}
-        env: Any = make_env(name, **options)
         wanted = config.fps * config.frame_stride
-        skip = max(1, round(env.frame_skip * env.fps / wanted))
-        if skip != env.frame_skip:
-            env.close()
-            env = make_env(name, frame_skip=skip, **options)
+        env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4, fps=wanted)
         super().__init__(env)
         try:
             known = Controls("this world", config.action_spec, wanted)

@@ -13,12 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import vizdoom as vd
 from gymnasium import spaces
 
 from oneiros.data.frames import resize, resize_nearest
+from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, make_cameras, observation_space
 from oneiros.records import ActionSpec, Camera
 
 UNITS_PER_METRE = 32.0
@@ -73,7 +73,7 @@ def scenario_names() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.cfg") if path.stem not in _NEEDS_SEVERAL_PLAYERS)
 
 
-class DoomEnv(gym.Env[Any, Any]):
+class DoomEnv(PixelEnv):
     """A scenario of ViZDoom, seen without weapon and status bar, `frame_skip` tics (of 1/35 s) a step.
 
     Actions are the scenario's buttons, bool (A,), any of them together; buttons that take a number are left out.
@@ -90,9 +90,6 @@ class DoomEnv(gym.Env[Any, Any]):
     Raises ValueError for a scenario that does not exist or sizes above 480x640.
     """
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
-    render_mode = "rgb_array"
-
     def __init__(
         self,
         scenario: str,
@@ -104,8 +101,7 @@ class DoomEnv(gym.Env[Any, Any]):
         depth: bool = False,
         labels: bool = False,
     ) -> None:
-        if frame_skip < 1:
-            raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 tic")
+        check_frame_skip(frame_skip, "tic")
         self._height, self._width = height, width
         self._rows, columns = _render_size(height, width)
         self.frame_skip = frame_skip
@@ -114,13 +110,11 @@ class DoomEnv(gym.Env[Any, Any]):
         self._game = _configure(scenario, _RENDER_SIZES[self._rows, columns], depth=depth, labels=labels)
         self.action_spec = ActionSpec("keys", tuple(button.name for button in self._game.get_available_buttons()))
         variables = [variable.name for variable in self._game.get_available_game_variables()][len(_POSE) :]
-        self.state_names: tuple[str, ...] = ("x", "y", "z", "yaw", *(name.lower() for name in variables))
+        self.state_names = ("x", "y", "z", "yaw", *(name.lower() for name in variables))
         self._start(scenario)
         self.cameras = self._cameras(depth=depth, labels=labels)
         self.action_space = spaces.MultiBinary(self.action_spec.size)
-        observed: dict[str, spaces.Space[Any]] = {camera.name: _space(camera) for camera in self.cameras}
-        observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
-        self.observation_space = spaces.Dict(observed)
+        self.observation_space = observation_space(self.cameras, self.state_names)
         self._observation: dict[str, np.ndarray] = {}
         super().reset(seed=seed)
 
@@ -134,7 +128,9 @@ class DoomEnv(gym.Env[Any, Any]):
             self._observation = self._observe()
         return self._observation, {}
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: Any, observe: bool = True
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         held = np.asarray(action, dtype=float)
         if held.shape != (self.action_spec.size,):
             raise ValueError(f"an action has {self.action_spec.size} keys, got shape {held.shape}")
@@ -166,21 +162,14 @@ class DoomEnv(gym.Env[Any, Any]):
 
     def _cameras(self, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
         fov = math.radians(self._game.get_game_variable(vd.GameVariable.CAMERA_FOV))
-        view = {
-            "height": self._height,
-            "width": self._width,
-            "fx": self._width / 2 / math.tan(fov / 2),
-            "fy": self._height / 2 / math.tan(fov / 2) * _SCREEN_ASPECT * _PIXEL_ASPECT,
-            "cx": (self._width - 1) / 2,
-            "cy": (self._height - 1) / 2,
-        }
-        cameras = [Camera("observation.images.front", **view)]
-        if depth:
-            near, far = _depth_limits(self._rows)
-            cameras.append(Camera("observation.depth.front", kind="depth", **view, depth_min=near, depth_max=far))
-        if labels:
-            cameras.append(Camera("observation.labels.front", kind="labels", **view, classes=LABELS))
-        return tuple(cameras)
+        half = self._width / 2 / math.tan(fov / 2), self._height / 2 / math.tan(fov / 2)
+        return make_cameras(
+            "front",
+            size=(self._height, self._width),
+            focal=(half[0], half[1] * _SCREEN_ASPECT * _PIXEL_ASPECT),
+            depth=_depth_limits(self._rows) if depth else None,
+            classes=LABELS if labels else (),
+        )
 
     def _observe(self) -> dict[str, np.ndarray]:
         state: Any = self._game.get_state()  # its buffers are None only where they were not asked for
@@ -207,8 +196,7 @@ def _depth_limits(rows: int) -> tuple[float, float]:
 
 def _render_size(height: int, width: int) -> tuple[int, int]:
     """The smallest screen that need not be enlarged: averaging several pixels into one keeps textures calm."""
-    if height < 1 or width < 1:
-        raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
+    check_size(height, width)
     for rows, columns in _RENDER_SIZES:
         if height <= rows and width <= columns:
             return rows, columns
@@ -240,15 +228,6 @@ def _configure(scenario: str, resolution: vd.ScreenResolution, *, depth: bool, l
     pose = [getattr(vd.GameVariable, name) for name in _POSE]
     game.set_available_game_variables([*pose, *game.get_available_game_variables()])
     return game
-
-
-def _space(camera: Camera) -> spaces.Box:
-    size = (camera.height, camera.width)
-    if camera.kind == "rgb":
-        return spaces.Box(0, 255, (*size, 3), np.uint8)
-    if camera.kind == "depth":
-        return spaces.Box(camera.depth_min, camera.depth_max, size, np.float32)
-    return spaces.Box(0, len(LABELS) - 1, size, np.uint16)
 
 
 def _classes(buffer: np.ndarray, labels: list[vd.Label]) -> np.ndarray:

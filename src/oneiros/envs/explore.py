@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec
 
@@ -54,7 +55,7 @@ class Expert:
     noise: standard deviation of what is added to every action, within the action's bounds.
     """
 
-    def __init__(self, env: Any, *, noise: float = 0.0) -> None:
+    def __init__(self, env: PixelEnv, *, noise: float = 0.0) -> None:
         self._advise, self._noise = env.expert_action, noise
 
     def __call__(self, observation: Mapping[str, np.ndarray], spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:

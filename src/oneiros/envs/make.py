@@ -2,36 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from functools import partial
 
-import numpy as np
-
-from oneiros.records import ActionSpec, Camera
-
-CameraKind = Literal["auto", "ray", "renderer"]
-
-
-class PixelEnv(Protocol):
-    """A `gymnasium.Env` that says what it shows and what can be done in it.
-
-    Observations are dicts: an image for each of `cameras` by its name, and "observation.state", float32 (S,), where
-    `state_names` has S > 0 names. fps: steps a second, rounded. Actions are arrays as `ActionSpec` describes them.
-    """
-
-    action_spec: ActionSpec
-    cameras: tuple[Camera, ...]
-    fps: int
-    state_names: tuple[str, ...]
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]: ...
-
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]: ...
-
-    def render(self) -> np.ndarray: ...
-
-    def close(self) -> None: ...
+from oneiros.envs.pixel_env import CameraKind, PixelEnv
 
 
 def make_env(
@@ -40,6 +13,7 @@ def make_env(
     height: int = 64,
     width: int = 64,
     frame_skip: int | None = None,
+    fps: float | None = None,
     seed: int | None = None,
     depth: bool = False,
     labels: bool = False,
@@ -49,12 +23,38 @@ def make_env(
     `gym:MODULE:ENV_ID` where a module of one's own registers it.
 
     height, width: pixels of the images. frame_skip: ViZDoom's tics (default 4), or the simulation's or Gymnasium's
-    steps (default 1), that one step lasts. depth, labels: more cameras, ViZDoom and Meta-World only. camera: what draws
-    Meta-World: `ray` needs no OpenGL, `renderer` is MuJoCo's own, `auto` takes that where MUJOCO_GL is set and works.
+    steps (default 1), that one step lasts. fps: instead, the steps a second that are wanted: the environment comes as
+    near as it can, and its own `fps` tells how near. depth, labels: more cameras, ViZDoom and Meta-World only. camera:
+    what draws Meta-World: `ray` needs no OpenGL, `renderer` is MuJoCo's own, `auto` takes that where MUJOCO_GL is set
+    and works.
 
     Raises ValueError for a name that does not exist, naming near ones, and for an environment that cannot be recorded;
     ModuleNotFoundError when what an environment runs on is not installed.
     """
+    if fps is not None and frame_skip is not None:
+        raise ValueError(f"frame_skip is {frame_skip} and fps {fps:g}; one of them decides the other")
+    opened = partial(_open, name, height=height, width=width, seed=seed, depth=depth, labels=labels, camera=camera)
+    env = opened(frame_skip=frame_skip)
+    if fps is None:
+        return env
+    skip = max(1, round(env.frame_skip * env.fps / fps))
+    if skip == env.frame_skip:
+        return env
+    env.close()
+    return opened(frame_skip=skip)
+
+
+def _open(
+    name: str,
+    *,
+    height: int,
+    width: int,
+    frame_skip: int | None,
+    seed: int | None,
+    depth: bool,
+    labels: bool,
+    camera: CameraKind,
+) -> PixelEnv:
     family, _, identity = name.partition(":")
     if camera != "auto" and family != "metaworld":
         raise ValueError(f"{name} draws itself; a camera ({camera}) can be chosen for metaworld:TASK only")

@@ -6,12 +6,18 @@ import warnings
 from functools import cache
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from oneiros.envs.make import CameraKind
 from oneiros.envs.metaworld_tasks import LABELS, instruction, label, task_names
+from oneiros.envs.pixel_env import (
+    CameraKind,
+    PixelEnv,
+    check_frame_skip,
+    check_size,
+    make_cameras,
+    observation_space,
+)
 from oneiros.envs.ray_camera import RayCamera, Shot, Sphere, load_mujoco
 from oneiros.envs.renderer_camera import RendererCamera, is_wanted, opengl_works
 from oneiros.records import ActionSpec, Camera
@@ -34,7 +40,7 @@ _SCENES_KEPT = 10  # in memory, of some 50 MB each; loading one takes 0.1 s
 _SMALLEST_GOAL = 0.015  # metres of radius, so that a goal of 5 mm still covers a pixel or two
 
 
-class MetaWorldEnv(gym.Env[Any, Any]):
+class MetaWorldEnv(PixelEnv):
     """One task of Meta-World or several in turns: `frame_skip` steps of its simulation (of 1/80 s) a step.
 
     Actions: continuous, move_x, move_y, move_z, grip in [-1, 1]; held for the whole step.
@@ -52,10 +58,9 @@ class MetaWorldEnv(gym.Env[Any, Any]):
     they take turns.
     """
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
-    render_mode = "rgb_array"
     action_spec = ActionSpec("continuous", ("move_x", "move_y", "move_z", "grip"), low=(-1.0,) * 4, high=(1.0,) * 4)
-    state_names: tuple[str, ...] = ("gripper_x", "gripper_y", "gripper_z", "gripper_opening")
+    state_names = ("gripper_x", "gripper_y", "gripper_z", "gripper_opening")
+    has_expert = True
 
     def __init__(
         self,
@@ -69,25 +74,27 @@ class MetaWorldEnv(gym.Env[Any, Any]):
         labels: bool = False,
         camera: CameraKind = "auto",
     ) -> None:
-        if frame_skip < 1:
-            raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 step of the simulation")
-        if height < 1 or width < 1:
-            raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
+        check_frame_skip(frame_skip, "step of the simulation")
+        check_size(height, width)
         self.tasks = task_names(spec)
         self.frame_skip = frame_skip
         self.fps = max(1, round(STEPS_PER_SECOND / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}
-        self.camera_kind: CameraKind = camera
+        self.camera_kind = camera
         if camera == "auto":
             self.camera_kind = "renderer" if is_wanted() and opengl_works() else "ray"
         self._size, self._next = (height, width), 0
         self._scenes: dict[str, tuple[Any, RayCamera | RendererCamera]] = {}
         self._enter(self.tasks[0])
-        self.cameras = _cameras(height, width, self._eye.focal, depth=depth, labels=labels)
+        self.cameras = make_cameras(
+            _VIEW,
+            size=(height, width),
+            focal=(self._eye.focal, self._eye.focal),
+            depth=_DEPTH if depth else None,
+            classes=LABELS if labels else (),
+        )
         self.action_space = spaces.Box(-1, 1, (4,), np.float32)
-        observed: dict[str, spaces.Space[Any]] = {camera.name: _space(camera) for camera in self.cameras}
-        observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
-        self.observation_space = spaces.Dict(observed)
+        self.observation_space = observation_space(self.cameras, self.state_names)
         self._images: dict[str, np.ndarray] = {}
         super().reset(seed=seed)
 
@@ -203,30 +210,3 @@ def _quiet_scene(task: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ALL_V3_ENVIRONMENTS[task]()
-
-
-def _cameras(height: int, width: int, focal: float, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
-    view = {
-        "height": height,
-        "width": width,
-        "fx": focal,
-        "fy": focal,
-        "cx": (width - 1) / 2,
-        "cy": (height - 1) / 2,
-    }
-    cameras = [Camera(f"observation.images.{_VIEW}", **view)]
-    if depth:
-        near, far = _DEPTH
-        cameras.append(Camera(f"observation.depth.{_VIEW}", kind="depth", **view, depth_min=near, depth_max=far))
-    if labels:
-        cameras.append(Camera(f"observation.labels.{_VIEW}", kind="labels", **view, classes=LABELS))
-    return tuple(cameras)
-
-
-def _space(camera: Camera) -> spaces.Box:
-    size = (camera.height, camera.width)
-    if camera.kind == "rgb":
-        return spaces.Box(0, 255, (*size, 3), np.uint8)
-    if camera.kind == "depth":
-        return spaces.Box(camera.depth_min, camera.depth_max, size, np.float32)
-    return spaces.Box(0, len(LABELS) - 1, size, np.uint16)

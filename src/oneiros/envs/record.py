@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from oneiros.data.writer import DatasetWriter
 from oneiros.envs.explore import Policy
-from oneiros.envs.make import PixelEnv
+from oneiros.envs.pixel_env import PixelEnv, succeeded
 
 ATTEMPTS = 20  # failures in a row after which an episode is given up
 
@@ -95,7 +95,7 @@ def _attempt(
     rng, policy = np.random.default_rng(keys), make_policy()
     observation = _reset(env, keys, writer.num_episodes)
     try:
-        with writer.episode(task=task or getattr(env, "task", "")) as episode:
+        with writer.episode(task=task or env.task) as episode:
             while not over and frames < max_steps:
                 action = policy(observation, env.action_spec, rng)
                 playing += time.perf_counter() - clock
@@ -118,18 +118,9 @@ def _attempt(
     return Tally(1, frames, playing, time.perf_counter() - started - playing)
 
 
-def succeeded(info: Mapping[str, Any]) -> bool | None:
-    """What a step says of success, or None where it says nothing."""
-    for name in ("success", "is_success"):
-        if name in info:
-            return bool(info[name])
-    return None
-
-
 def _reset(env: PixelEnv, keys: list[int], place: int) -> dict[str, np.ndarray]:
     """A fresh start for the episode at this place of the dataset."""
-    tasks = getattr(env, "tasks", ())
-    options = {"task": tasks[place % len(tasks)]} if tasks else None
+    options = {"task": env.tasks[place % len(env.tasks)]} if env.tasks else None
     return env.reset(seed=int(np.random.SeedSequence(keys).generate_state(1)[0]), options=options)[0]
 
 

@@ -14,6 +14,7 @@ from gymnasium import error, spaces
 from gymnasium.envs.registration import load_env_creator
 
 from oneiros.data.frames import resize
+from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, observation_space
 from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec, Camera
 
@@ -22,7 +23,7 @@ DEFAULT_FPS = 30
 _EXTRAS = {"gym_pusht": "pusht"}  # what else to install, by an environment's namespace
 
 
-class RenderedEnv(gym.Env[Any, Any]):
+class RenderedEnv(PixelEnv):
     """What `gymnasium.make(env_id)` renders, and its own observation as state where that is a vector of numbers.
 
     Actions: Discrete and MultiBinary spaces become `discrete` and `keys`, a Box becomes `continuous` (flattened).
@@ -32,16 +33,11 @@ class RenderedEnv(gym.Env[Any, Any]):
     of actions that is none of the three.
     """
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
-    render_mode = "rgb_array"
-
     def __init__(
         self, env_id: str, *, height: int = 64, width: int = 64, frame_skip: int = 1, seed: int | None = None
     ) -> None:
-        if frame_skip < 1:
-            raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 step of the environment")
-        if height < 1 or width < 1:
-            raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
+        check_frame_skip(frame_skip, "step of the environment")
+        check_size(height, width)
         self._env = _make(env_id)
         self._name, self._size, self.frame_skip = f"gym:{env_id}", (height, width), frame_skip
         self.action_spec = _action_spec(self._name, self._env)
@@ -50,12 +46,7 @@ class RenderedEnv(gym.Env[Any, Any]):
         self.metadata = {**self.metadata, "render_fps": self.fps}
         self.cameras = (Camera("observation.images.front", height, width),)
         self.state_names = _numbered("state", _vector_size(self._env.observation_space))
-        observed: dict[str, spaces.Space[Any]] = {
-            self.cameras[0].name: spaces.Box(0, 255, (height, width, 3), np.uint8)
-        }
-        if self.state_names:
-            observed["observation.state"] = spaces.Box(-np.inf, np.inf, (len(self.state_names),), np.float32)
-        self.observation_space = spaces.Dict(observed)
+        self.observation_space = observation_space(self.cameras, self.state_names)
         self._frame = self._observe(self._env.reset(seed=seed)[0])[self.cameras[0].name]
 
     def reset(
@@ -65,7 +56,9 @@ class RenderedEnv(gym.Env[Any, Any]):
         observation, info = self._env.reset(seed=seed, options=options)
         return self._observe(observation), info
 
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: Any, observe: bool = True
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         native, total = self._native(action), 0.0
         for _ in range(self.frame_skip):
             observation, reward, terminated, truncated, info = self._env.step(native)

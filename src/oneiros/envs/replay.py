@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.envs.make import PixelEnv
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera
 
 Past = tuple[int | None, dict[str, Any] | None, tuple[Any, ...]]  # seed, options, and what was done since

@@ -26,7 +26,7 @@ from oneiros.eval.rollout import begin, roll
 from oneiros.records import ActionSpec, Clip
 
 if TYPE_CHECKING:
-    from oneiros.envs.make import PixelEnv
+    from oneiros.envs.pixel_env import PixelEnv
     from oneiros.models.world import World
 
 _MOST_ACTIONS = 12

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.data.depth import codes_to_depth, depth_to_codes
 from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
 from oneiros.data.video import as_stored
-from oneiros.envs.make import PixelEnv, make_env
+from oneiros.envs.make import make_env
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera, Observation
 
 Images = Mapping[str, np.ndarray]
@@ -54,13 +54,8 @@ def open_env(name: str, sight: Sight) -> PixelEnv:
 
     Raises ValueError where it has other actions, no such camera, no state though one is needed, or cannot run as fast.
     """
-    options = {"height": sight.rendered[0], "width": sight.rendered[1], "depth": sight.depth}
-    env: Any = make_env(name, **options)
-    base = getattr(env, "frame_skip", 1) * env.fps
-    skip = max(1, round(base / sight.fps))
-    if skip != getattr(env, "frame_skip", skip):
-        env.close()
-        env = make_env(name, frame_skip=skip, **options)
+    height, width = sight.rendered
+    env = make_env(name, height=height, width=width, depth=sight.depth, fps=sight.fps)
     try:
         _check(name, env, sight)
     except ValueError:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from oneiros.data.frames import to_uint8
-from oneiros.envs.record import succeeded
+from oneiros.envs.pixel_env import PixelEnv, succeeded
 from oneiros.eval.observing import Images, colour_of
-from oneiros.eval.rollouts import Learned, begin_at, seed_of, step, words_of
+from oneiros.eval.rollouts import Learned, begin_at, seed_of, words_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Film:
 
 def film(
     actor: Learned,
-    env: Any,
+    env: PixelEnv,
     *,
     task: str | None,
     start: int,
@@ -62,7 +62,7 @@ def film(
         if decides:
             decisions.append(index)
             imagined.append(_imagined(actor))
-        observation, _, terminated, truncated, info = step(env, action, observe=True)
+        observation, _, terminated, truncated, info = env.step(action)
         seen.append(colour_of(observation, env, actor.sight))
         if (told := succeeded(info)) is not None:
             success = told or bool(success)
@@ -84,12 +84,11 @@ def film(
 
 def _imagined(actor: Learned) -> np.ndarray:
     """uint8 (F, H, W, 3)."""
-    frames = actor.model.imagined_frames(actor.carry) if hasattr(actor.model, "imagined_frames") else None
+    frames = actor.model.imagined_frames(actor.carry)
     if frames is None:
         return np.zeros((0, actor.sight.height, actor.sight.width, 3), np.uint8)
     return to_uint8(frames)[0].cpu().numpy()
 
 
 def _stride(model: Any) -> int:
-    world = getattr(model, "world", None)
-    return 1 if world is None else int(world.config.frame_stride)
+    return 1 if model.world is None else int(model.world.config.frame_stride)

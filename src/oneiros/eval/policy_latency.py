@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from oneiros.eval.rollouts import Learned, begin_at, seed_of, step, words_of
+from oneiros.envs.pixel_env import PixelEnv
+from oneiros.eval.rollouts import Learned, begin_at, seed_of, words_of
 from oneiros.machine import all_cores, cores
 from oneiros.models.carry import Carry
 from oneiros.records import Observation
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 def measure_latency(
     actor: Learned,
-    env: Any,
+    env: PixelEnv,
     *,
     task: str | None,
     decisions: int,
@@ -48,7 +49,7 @@ def measure_latency(
                     advance(int(count > _WARM_UP))
                 else:
                     action = actor.act([observation], [env])[0]
-                observation, _, terminated, truncated, _ = step(env, action, observe=actor.looks)
+                observation, _, terminated, truncated, _ = env.step(action, observe=actor.looks)
                 if terminated or truncated or count == decisions + _WARM_UP:
                     break
     return {

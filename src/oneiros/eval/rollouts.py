@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor
 
 from oneiros.envs.explore import StickyRandom
-from oneiros.envs.make import PixelEnv
-from oneiros.envs.record import succeeded
+from oneiros.envs.pixel_env import PixelEnv, succeeded
 from oneiros.eval.observing import Images, Sight, observe, state_of
 from oneiros.records import Observation
 
@@ -94,7 +92,7 @@ class Expert:
     def begin(self, seeds: Sequence[int], tasks: Sequence[str]) -> None:
         return None
 
-    def act(self, observations: Sequence[Images], envs: Sequence[Any]) -> Sequence[Any]:
+    def act(self, observations: Sequence[Images], envs: Sequence[PixelEnv]) -> Sequence[Any]:
         return [env.expert_action() for env in envs]
 
     def keep(self, places: Sequence[int]) -> None:
@@ -142,7 +140,7 @@ def play(
         actions = actor.act([seen[i] for i in running], [envs[i] for i in running])
         kept = []
         for place, (i, action) in enumerate(zip(running, actions, strict=True)):
-            seen[i], reward, terminated, truncated, info = step(envs[i], action, observe=actor.looks)
+            seen[i], reward, terminated, truncated, info = envs[i].step(action, observe=actor.looks)
             totals[i] += float(reward)
             steps[i] += 1
             if (told := succeeded(info)) is not None:
@@ -166,19 +164,12 @@ def begin_at(env: PixelEnv, task: str | None, start: int) -> Images:
 
 def words_of(env: PixelEnv, task: str | None) -> str:
     """What is to be done, in the words the recording was labelled with; empty where the environment says nothing."""
-    return str(getattr(env, "task", task or ""))
+    return env.task or task or ""
 
 
 def seed_of(seed: int, task: str | None, start: int) -> int:
     """Of an episode's own random numbers."""
     return int(np.random.SeedSequence([seed, zlib.crc32((task or "").encode()), start]).generate_state(1)[0])
-
-
-def step(env: Any, action: Any, *, observe: bool) -> tuple[Images, float, bool, bool, Mapping[str, Any]]:
-    """`env.step`, without rendering where the environment can do so and nobody looks."""
-    if not observe and "observe" in signature(env.step).parameters:
-        return env.step(action, observe=False)
-    return env.step(action)
 
 
 def _taken(observation: Observation, places: Sequence[int]) -> Observation:

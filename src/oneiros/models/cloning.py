@@ -77,6 +77,7 @@ class Cloning(Trainable):
     """`forward` trains; `init` and `act` act, with the face of a `Policy`."""
 
     kind: ClassVar = "cloning"
+    world: None = None  # it imagines nothing
 
     def __init__(self, config: CloningConfig) -> None:
         super().__init__()
@@ -182,6 +183,10 @@ class Cloning(Trainable):
             numbers = self._chunk(carry.observed().to(self.device), observation.state, goal)
             carry = replace(carry, chunk=from_numbers(numbers, self.config.action_spec))
         return carry.next_action()
+
+    def imagined_frames(self, carry: Carry) -> None:
+        """None: see `Policy.imagined_frames`."""
+        return None
 
     # -- run folders ----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.eval.observing import Sight, open_env
 from oneiros.eval.rollouts import begin_at, words_of
-from oneiros.models.policy import WORLD
+from oneiros.models.policy import WORLD, Policy
 from oneiros.models.world import TOKENIZER
 from oneiros.recipes.policy_workers import ACTING, Contender
 from oneiros.run_folder import WEIGHTS, read_config, read_origin
@@ -54,7 +55,7 @@ def _check_words(run: Path, known: Sequence[str], env: str, words: Sequence[str]
 def sight_of(run: Path, model: Any) -> Sight:
     """How the run's recording was seen, from what its config.json says of the data."""
     data, config = read_origin(run), model.config
-    world = getattr(model, "world", None)
+    world = model.world
     size = world.tokenizer.config if world is not None else config
     camera = data.camera
     fps = data.fps or (world.config.fps * world.config.frame_stride if world is not None else None)
@@ -70,7 +71,7 @@ def sight_of(run: Path, model: Any) -> Sight:
         action_spec=config.action_spec,
         camera=data.camera_name,
         depth_camera=data.depth_camera,
-        metres=getattr(config, "geometry_tokens", 0) > 0,
+        metres=isinstance(model, Policy) and model.config.geometry_tokens > 0,
         state_size=len(config.state_mean),
         words=config.tasks[0] if config.tasks else "",
     )
@@ -87,15 +88,15 @@ def _open(run: Path, *, beside: bool) -> tuple[Any, Sight]:
 
 def _look_at(env: str, sight: Sight) -> tuple[tuple[str | None, ...], list[str], bool]:
     """The environment's tasks, their instructions in words, and whether it has an expert. Opens it for a moment."""
-    opened: Any = open_env(env, sight)
+    opened = open_env(env, sight)
     try:
-        tasks: tuple[str | None, ...] = tuple(getattr(opened, "tasks", None) or (None,))
-        return tasks, [_words(opened, task) for task in tasks], hasattr(opened, "expert_action")
+        tasks: tuple[str | None, ...] = opened.tasks or (None,)
+        return tasks, [_words(opened, task) for task in tasks], opened.has_expert
     finally:
         opened.close()
 
 
-def _words(env: Any, task: str | None) -> str:
+def _words(env: PixelEnv, task: str | None) -> str:
     if task is not None:
         begin_at(env, task, 0)
     return words_of(env, task)
