@@ -70,13 +70,7 @@ def main() -> None:
 
 
 def _writer(env: MetaWorldEnv, folder: str) -> DatasetWriter:
-    return DatasetWriter(
-        Path(folder) / "data",
-        fps=env.fps,
-        cameras=env.cameras,
-        action_spec=env.action_spec,
-        state_names=env.state_names,
-    )
+    return DatasetWriter.of(env, Path(folder) / "data")
 
 
 def _report(seconds: dict[str, float], tally: Tally, title: str) -> None:

@@ -46,8 +46,7 @@ def to_the_middle(observation, spec, rng):
 
 gym.register("Ball-v0", lambda render_mode: Ball())
 env = make_env("gym:Ball-v0")
-layout = {"fps": env.fps, "cameras": env.cameras, "action_spec": env.action_spec, "state_names": env.state_names}
-with DatasetWriter(folder / "ball", **layout) as writer:
+with DatasetWriter.of(env, folder / "ball") as writer:
     for _ in range(4):
         record_episode(env, writer, lambda: to_the_middle, seed=0, max_steps=40, task="stay in the middle")
 

@@ -23,8 +23,7 @@ data, runs = folder / "demos", {name: folder / name for name in ("tokenizer", "w
 
 # Demonstrations: pictures and depth from a camera that casts rays, the gripper's place, and what the expert did.
 env = make_env("metaworld:button-press-v3", height=32, width=32, depth=True)
-layout = {"fps": env.fps, "cameras": env.cameras, "action_spec": env.action_spec, "state_names": env.state_names}
-with DatasetWriter(data, **layout) as writer:
+with DatasetWriter.of(env, data) as writer:
     for _ in range(4):
         record_episode(env, writer, lambda: Expert(env), seed=0, max_steps=200, task=None, keep="success")
 

@@ -1,5 +1,6 @@
 """The house rules: who may import whom, and what importing the package may cost."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,16 @@ def test_public_names_resolve(name):
 def test_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         oneiros.nonsense  # noqa: B018
+
+
+# Who is asked there is a stranger: a user's codec, an environment of Gymnasium's.
+ASKED_BY_GETATTR = {"models/tokenizer.py", "envs/rendered.py"}
+
+
+def test_models_and_environments_are_asked_by_their_protocols():
+    asks = re.compile(
+        r"(getattr|hasattr|vars)\(\s*(\w+\.)*(model|world|policy|codec|env|envs|opened|unwrapped|owner)\b"
+    )
+    source = ROOT / "src" / "oneiros"
+    found = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if asks.search(path.read_text())}
+    assert found == ASKED_BY_GETATTR

@@ -10,9 +10,7 @@ from tests.envs import echo_env
 
 
 def record(env, path, episodes, *, seed=0, max_steps=50):
-    with DatasetWriter(
-        path, fps=env.fps, cameras=env.cameras, action_spec=env.action_spec, state_names=env.state_names
-    ) as writer:
+    with DatasetWriter.of(env, path) as writer:
         tallies = [
             record_episode(env, writer, StickyRandom, seed=seed, max_steps=max_steps, task="t") for _ in range(episodes)
         ]

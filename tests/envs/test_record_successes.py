@@ -11,9 +11,7 @@ from tests.envs.lucky_env import LENGTH, LuckyEnv
 
 
 def record(env, path, episodes, *, keep="success", noise=0.0, seed=0, task=None, max_steps=50):
-    with DatasetWriter(
-        path, fps=env.fps, cameras=env.cameras, action_spec=env.action_spec, state_names=env.state_names
-    ) as writer:
+    with DatasetWriter.of(env, path) as writer:
         tallies = [
             record_episode(
                 *(env, writer, partial(Expert, env, noise=noise)),

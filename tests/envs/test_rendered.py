@@ -35,6 +35,26 @@ def test_bounds_state_and_speed_are_taken_from_the_environment():
     assert (observation["observation.state"][0], reward) == (3, 3.0)
 
 
+def test_a_speed_that_is_wanted_chooses_the_frame_skip():
+    env = make_env("gym:EchoBox-v0", fps=5)
+    assert (env.frame_skip, env.fps) == (2, 5)
+    same = make_env("gym:EchoBox-v0", fps=10)
+    assert (same.frame_skip, same.fps) == (1, 10)
+    nearest = make_env("gym:EchoBox-v0", fps=60)
+    assert (nearest.frame_skip, nearest.fps) == (1, 10)
+    with pytest.raises(ValueError, match="frame_skip is 2 and fps 5; one of them decides the other"):
+        make_env("gym:EchoBox-v0", fps=5, frame_skip=2)
+
+
+def test_what_an_environment_does_not_offer_has_a_default():
+    env = make_env("gym:EchoBox-v0")
+    assert (env.tasks, env.task, env.has_expert, env.camera_kind) == ((), "", False, None)
+    with pytest.raises(ValueError, match="RenderedEnv has no expert"):
+        env.expert_action()
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample(), observe=False)[0].keys() == env.observation_space.keys()
+
+
 def test_frame_skip_stops_where_the_episode_ends():
     env = make_env("gym:EchoKeys-v0", frame_skip=5)
     env.reset(seed=0)

@@ -108,14 +108,7 @@ def record(command: Record) -> None:
     tally = Tally()
     try:
         with (
-            DatasetWriter(
-                command.out,
-                fps=env.fps,
-                cameras=env.cameras,
-                action_spec=env.action_spec,
-                state_names=env.state_names,
-                robot_type=command.env,
-            ) as writer,
+            DatasetWriter.of(env, command.out, robot_type=command.env) as writer,
             bars() as track,
         ):
             advance = track("recording", command.episodes)

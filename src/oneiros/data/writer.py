@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av.error
 import numpy as np
@@ -54,6 +54,22 @@ from oneiros.records import ActionSpec, Camera
 EPISODES_PER_FILE = 100
 
 _PARTIAL = ".partial"
+
+
+class Recordable(Protocol):
+    """What can be recorded: an environment, or the stage of a player. fps is rounded to whole frames a second."""
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def cameras(self) -> Sequence[Camera]: ...
+
+    @property
+    def action_spec(self) -> ActionSpec | None: ...
+
+    @property
+    def state_names(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,18 @@ class DatasetWriter:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def of(cls, env: Recordable, path: Path | str, *, robot_type: str = "unknown") -> DatasetWriter:
+        """A writer of what `env` shows and what is done in it. robot_type: what it is called in the dataset."""
+        return cls(
+            path,
+            fps=max(1, round(env.fps)),
+            cameras=env.cameras,
+            action_spec=env.action_spec,
+            state_names=env.state_names,
+            robot_type=robot_type,
+        )
 
     def __enter__(self) -> DatasetWriter:
         return self

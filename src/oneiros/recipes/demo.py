@@ -49,15 +49,7 @@ def _record(settings: DemoSettings, data: Path) -> None:
         return
     env = make_env(settings.env)
     try:
-        writer = DatasetWriter(
-            data,
-            fps=env.fps,
-            cameras=env.cameras,
-            action_spec=env.action_spec,
-            state_names=env.state_names,
-            robot_type=settings.env,
-        )
-        with writer, bars() as track:
+        with DatasetWriter.of(env, data, robot_type=settings.env) as writer, bars() as track:
             advance = track("recording", settings.episodes - done)
             for _ in range(settings.episodes - done):
                 record_episode(env, writer, StickyRandom, seed=0, max_steps=150, task=f"explore {settings.env}")

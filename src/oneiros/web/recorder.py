@@ -33,13 +33,8 @@ class Recorder:
         from oneiros.data.writer import DatasetWriter
 
         with self._lock:
-            self._writer = self._writer or DatasetWriter(
-                self.path,
-                fps=max(1, round(self._stage.fps)),
-                cameras=self._stage.cameras,
-                action_spec=self._stage.action_spec,
-                robot_type=self._stage.source,
-            )
+            stage = self._stage
+            self._writer = self._writer or DatasetWriter.of(stage, self.path, robot_type=stage.source)
 
     def save(self, moments: Sequence[Moment]) -> None:
         """Append an episode: row t holds what was seen, and the action that led to the next."""

@@ -79,6 +79,11 @@ class Stage:
         object.__setattr__(self, "turns", Turns(shared=self.dreams))
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        """None: what is played is recorded in pictures and actions alone."""
+        return ()
+
+    @property
     def depth_camera(self) -> Camera | None:
         return next((camera for camera in self.cameras if camera.kind == "depth"), None)
 
