@@ -19,7 +19,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 from sklearn.ensemble import RandomForestClassifier
 
-from oneiros.eval.segmentation import Confusion, said
+from oneiros.points.evaluation.confusion import Confusion, said
 
 CLASSES = {"ground": (2,), "vegetation": (3, 4, 5), "building": (6,)}
 CELL = 0.5  # metres, of the raster in which lowest and highest points are looked up

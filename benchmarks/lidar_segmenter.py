@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 
 from oneiros import machine
-from oneiros.recipes.segmentation import evaluate_segmenter
-from oneiros.recipes.segmenter import SegmenterSettings, run
+from oneiros.points.evaluation.run import evaluate_segmenter
+from oneiros.points.training import SegmenterSettings, run
 from oneiros.run_folder import WEIGHTS
 from oneiros.train.log import read_metrics
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.envs.explore import Expert
-from oneiros.envs.metaworld import MetaWorldEnv
+from oneiros.envs.metaworld.env import MetaWorldEnv
 from oneiros.envs.record import Tally, record_episode
 
 

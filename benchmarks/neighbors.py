@@ -33,7 +33,7 @@ GAP = 20.0  # metres between copies of the lidar
 
 def lidar(paths: list[str], num: int) -> Tensor:
     """Float64 (num, 3), in the order of the files."""
-    from oneiros.data.clouds import open_cloud
+    from oneiros.data.clouds.formats import open_cloud
 
     tiles = np.concatenate([open_cloud(path).read().xyz for path in paths])
     step = np.array([np.ptp(tiles[:, 0]) + GAP, 0.0, 0.0])

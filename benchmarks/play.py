@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Clip
+from oneiros.world.model import World, WorldConfig
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 WARM_UP = 50
 

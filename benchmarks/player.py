@@ -35,7 +35,7 @@ WARM_UP = 20
 def player(run: str, folder: Path, options: list[str]) -> Iterator[tuple[subprocess.Popen[str], int, float]]:
     """The process, its port, and when the command was given."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "oneiros.cli", "play", run, "--port", "0", "--no-browser", "--out", str(folder)]
+    command = [sys.executable, "-m", "oneiros", "play", run, "--port", "0", "--no-browser", "--out", str(folder)]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -17,11 +17,11 @@ from typing import Any
 
 from oneiros import machine
 from oneiros.console import bars
-from oneiros.eval.policy_report import result_lines
-from oneiros.models.policy import Policy
-from oneiros.recipes import policy
-from oneiros.recipes.policy_evaluation import PolicyEvalConfig, evaluate_policy
-from oneiros.recipes.policy_settings import PolicySettings
+from oneiros.policy.evaluation.report import result_lines
+from oneiros.policy.evaluation.run import PolicyEvalConfig, evaluate_policy
+from oneiros.policy.model import Policy
+from oneiros.policy.settings import PolicySettings
+from oneiros.policy.training import policy
 from oneiros.train.state import STATE
 
 GEOMETRY_TOKENS = 16

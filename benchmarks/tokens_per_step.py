@@ -14,11 +14,10 @@ import shutil
 from pathlib import Path
 
 from oneiros import machine
-from oneiros.eval.drift import DriftConfig
-from oneiros.eval.run import evaluate_run
-from oneiros.eval.world import EvalConfig
-from oneiros.recipes import world
-from oneiros.recipes.settings import WorldSettings
+from oneiros.world.evaluation.config import DriftConfig, EvalConfig
+from oneiros.world.evaluation.run import evaluate_run
+from oneiros.world.settings import WorldSettings
+from oneiros.world.training import world
 
 CALIBRATION_STEPS = 40
 HORIZON = 4

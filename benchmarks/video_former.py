@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from oneiros.nn import VideoFormer3D
-from oneiros.nn.attention import PerceiverAttention, SelfAttention
+from oneiros.video_former import VideoFormer3D
+from oneiros.video_former.layers import PerceiverAttention, SelfAttention
 
 FRAMES, FEATURES, CONDITION_DIM, NUM_LATENTS = 16, 512, 2560, 224
 TASKS = ("forward", "forward, bf16 autocast", "forward + backward")

@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from oneiros.recipes import tokenizer, world
-from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+from oneiros.world.settings import TokenizerSettings, WorldSettings
+from oneiros.world.training import tokenizer, world
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 for name in ("tokenizer", "world"):

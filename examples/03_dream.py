@@ -14,7 +14,7 @@ from PIL import Image
 from oneiros import Sampling
 from oneiros.data.frames import to_uint8
 from oneiros.envs.actions import parse_script
-from oneiros.envs.starts import load_world, starts_from_run
+from oneiros.world.starts import load_world, starts_from_run
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 world = load_world(folder / "world")

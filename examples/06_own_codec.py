@@ -2,7 +2,7 @@
 
     python examples/06_own_codec.py [FOLDER]
 
-Needs the dataset of example 01. `oneiros.nn.codec` says what a codec is, and its optional attributes.
+Needs the dataset of example 01. `oneiros.world.nn.codec` says what a codec is, and its optional attributes.
 """
 
 import shutil
@@ -12,9 +12,9 @@ from pathlib import Path
 from torch import nn
 
 from oneiros import Dataset, Tokenizer, load
-from oneiros.data.clips import Clips, load_frames, split_episodes
-from oneiros.models.tokenizer import TokenizerConfig
+from oneiros.data.episodes.clips import Clips, load_frames, split_episodes
 from oneiros.train.fit import FitConfig, fit
+from oneiros.world.tokenizer import TokenizerConfig
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 out = folder / "patches"

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from oneiros.data.clouds import Cloud, open_cloud, write_cloud
-from oneiros.nn import KPConvX
+from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
 from oneiros.ops.neighbors import knn
-from oneiros.recipes import segmenter
-from oneiros.recipes.labelling import label_file, load_segmenter
+from oneiros.points import KPConvX
+from oneiros.points import training as segmenter
+from oneiros.points.labelling import label_file, load_segmenter
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples") / "points"
 folder.mkdir(parents=True, exist_ok=True)

@@ -12,11 +12,12 @@ from pathlib import Path
 from oneiros import DatasetWriter, load, make_env
 from oneiros.envs.explore import Expert
 from oneiros.envs.record import record_episode
-from oneiros.eval.observing import observe
-from oneiros.recipes import policy, tokenizer, world
-from oneiros.recipes.contenders import sight_of
-from oneiros.recipes.policy_settings import PolicySettings
-from oneiros.recipes.settings import TokenizerSettings, WorldSettings
+from oneiros.policy.evaluation.contenders import sight_of
+from oneiros.policy.evaluation.observing import observe
+from oneiros.policy.settings import PolicySettings
+from oneiros.policy.training import policy
+from oneiros.world.settings import TokenizerSettings, WorldSettings
+from oneiros.world.training import tokenizer, world
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples") / "button"
 data, runs = folder / "demos", {name: folder / name for name in ("tokenizer", "world", "policy")}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from oneiros.data.lerobot import Dataset
-from oneiros.data.writer import DatasetWriter
-from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
+from oneiros.world.model import World, WorldConfig
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.dot_world import SIZE, SPECS, real_episode
 
 CAMERA = Camera("observation.images.front", SIZE, SIZE)

@@ -1,7 +1,7 @@
 """A world whose truth is known: a white dot on black that moves as told, 16 x 16 pixels, walls wrapping around.
 
-It has the signatures of `oneiros.models.World`, so evaluation, the dream env and the commands can be tested without
-training. `lag=1` obeys the action before the last (the classic off-by-one), `obedient=False` ignores actions, `fade`
+It has the signatures of `oneiros.World`, so evaluation, the dream env and the commands can be tested without training.
+`lag=1` obeys the action before the last (the classic off-by-one), `obedient=False` ignores actions, `fade`
 darkens every dreamed frame a little (drift).
 """
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import oneiros
-from oneiros.envs.bundled import bundled_world
-from oneiros.envs.starts import depth_camera, load_world, starts_from_run
 from oneiros.loading import load
-from oneiros.models.world import World
-from oneiros.nn.codec import IdentityCodec
 from oneiros.run_folder import read_origin
-from tests.models.worlds import make_tokenizer
+from oneiros.world.bundle import bundled_world
+from oneiros.world.model import World
+from oneiros.world.nn.codec import IdentityCodec
+from oneiros.world.starts import depth_camera, load_world, starts_from_run
 from tests.test_run_folder import pixel_tokenizer, pixel_world, same_weights
+from tests.world.worlds import make_tokenizer
 
 
 def test_folders_that_are_no_runs_are_refused(tmp_path):
@@ -59,8 +59,8 @@ def test_a_tokenizer_is_loaded_without_other_models(tmp_path):
     script = f"import sys, oneiros; oneiros.load({str(tmp_path)!r}); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    models = [name for name in done.stdout.split() if name.startswith("oneiros.models.")]
-    assert models == ["oneiros.models.tokenizer"]
+    homes = {"world.model", "world.tokenizer", "points.segmenter", "policy.model", "policy.cloning"}
+    assert {f"oneiros.{home}" for home in homes} & {*done.stdout.split()} == {"oneiros.world.tokenizer"}
 
 
 def test_playing_imports_neither_quantiser_nor_training_engine(tmp_path):
@@ -71,7 +71,7 @@ import sys, torch
 torch.set_num_threads(1)
 from oneiros.loading import load
 world = load({str(tmp_path / "run")!r})
-state = world.init(__import__("oneiros.models.world", fromlist=["_as_clip"])._as_clip(torch.zeros(3, 16, 24)))
+state = world.init(__import__("oneiros.world.model", fromlist=["_as_clip"])._as_clip(torch.zeros(3, 16, 24)))
 state, frame = world.step(state, torch.tensor([1]))
 state, _ = world.predict_action(state)
 heavy = ["vector_quantize_pytorch", "lightning_fabric", "lightning", "einops", "matplotlib", "torchmetrics", "vizdoom"]

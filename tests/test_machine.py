@@ -86,7 +86,8 @@ def test_only_programs_prepare_the_process(tmp_path):
     assert settings_made(library) == 0
     assert (tmp_path / "state.pt").exists()
     verb = (
-        "from oneiros.cli import main\nimport oneiros.recipes.tokenizer as recipe\nfrom types import SimpleNamespace\n"
+        "from oneiros.cli import main\nfrom oneiros.world.training import tokenizer as recipe\n"
+        "from types import SimpleNamespace\n"
         "recipe.run = lambda settings: SimpleNamespace(step=1, loss=0.0, seconds=0.0)\n"
         "main(['train', 'tokenizer', 'data', '--out', 'run'])"
     )

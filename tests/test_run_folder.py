@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from oneiros.loading import load
-from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig
-from oneiros.nn.codec import IdentityCodec
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
 from oneiros.run_folder import CloudOrigin, Origin, from_json, read_cloud_origin, read_config, read_origin
-from tests.models.worlds import KINDS, SPECS, make_tokenizer, make_world, random_actions, random_codes, scramble
+from oneiros.world.model import World, WorldConfig
+from oneiros.world.nn.codec import IdentityCodec
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
+from tests.world.worlds import KINDS, SPECS, make_tokenizer, make_world, random_actions, random_codes, scramble
 
 SMALL = TokenizerConfig(height=16, width=24, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from oneiros.data.cells import Cells, make_cells
-from oneiros.data.clouds import Cloud, write_cloud
-from oneiros.models.segmenter import Segmenter, SegmenterConfig
-from oneiros.nn.point_unet import PRESETS
+from oneiros.data.clouds.formats import Cloud, write_cloud
+from oneiros.points.cells import Cells, make_cells
+from oneiros.points.nn.unet import PRESETS
+from oneiros.points.segmenter import Segmenter, SegmenterConfig
 from oneiros.records import PointBatch
 
 CORNER = np.array([770_500.0, 6_277_500.0, 100.0])  # as large as projected coordinates are

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import torch
+from oneiros.recipes.pictures import frame_rows, save_strips
 
 from oneiros import Dataset, Sampling
-from oneiros.envs.starts import held_out_episodes, load_clips, load_world
-from oneiros.eval.rollout import context_of
-from oneiros.recipes.pictures import frame_rows, save_strips
 from oneiros.records import Clip
+from oneiros.world.recorded import held_out_episodes, load_clips
+from oneiros.world.rollout import context_of
+from oneiros.world.starts import load_world
 
 GIVEN, DREAMED, SHOWN = 8, 10, 2
 CLIPS = [(2, 30), (7, 60), (12, 90), (15, 20)]  # held-out episode, and the row where its clip begins

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from oneiros.models.cloning import Cloning
-    from oneiros.models.policy import Policy
-    from oneiros.models.segmenter import Segmenter
-    from oneiros.models.tokenizer import Tokenizer
-    from oneiros.models.world import World
+    from oneiros.points.segmenter import Segmenter
+    from oneiros.policy.cloning import Cloning
+    from oneiros.policy.model import Policy
+    from oneiros.world.model import World
+    from oneiros.world.tokenizer import Tokenizer
 
 
 def load(
@@ -29,23 +29,23 @@ def load(
     """
     match read_config(folder).kind:  # each model is imported only where it is needed
         case "tokenizer":
-            from oneiros.models.tokenizer import Tokenizer
+            from oneiros.world.tokenizer import Tokenizer
 
             return Tokenizer.load(folder, device=device, codec=codec, trainable=trainable)
         case "world":
-            from oneiros.models.world import World
+            from oneiros.world.model import World
 
             return World.load(folder, device=device, codec=codec, trainable=trainable)
         case "segmenter":
-            from oneiros.models.segmenter import Segmenter
+            from oneiros.points.segmenter import Segmenter
 
             return Segmenter.load(folder, device=device)
         case "policy":
-            from oneiros.models.policy import Policy
+            from oneiros.policy.model import Policy
 
             return Policy.load(folder, device=device, codec=codec)
         case "cloning":
-            from oneiros.models.cloning import Cloning
+            from oneiros.policy.cloning import Cloning
 
             return Cloning.load(folder, device=device)
         case kind:

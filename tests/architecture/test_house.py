@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import oneiros
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEAVY = [
     "torch",
     "numpy",
@@ -62,7 +61,7 @@ def test_unknown_public_name_is_an_attribute_error():
 
 
 # Who is asked there is a stranger: a user's codec, an environment of Gymnasium's.
-ASKED_BY_GETATTR = {"models/tokenizer.py", "envs/rendered.py"}
+ASKED_BY_GETATTR = {"world/tokenizer.py", "envs/rendered.py"}
 
 
 def test_models_and_environments_are_asked_by_their_protocols():

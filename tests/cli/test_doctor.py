@@ -41,7 +41,7 @@ def test_what_is_missing_is_named_with_its_remedy(capsys, monkeypatch):
 )
 def test_what_draws_meta_world_is_told(monkeypatch, chosen, works, words):
     pytest.importorskip("metaworld")
-    from oneiros.envs import renderer_camera
+    from oneiros.envs.metaworld import renderer_camera
 
     monkeypatch.setattr(renderer_camera, "opengl_works", lambda: works)
     if chosen is None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from oneiros.cli import main
-from oneiros.data.lerobot import Dataset
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.pictures import DREAMED, GIVEN
 from oneiros.data.video import probe
 from tests.dot_runs import save_world, write_dataset

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from oneiros.cli import main
-from oneiros.data.lerobot import Dataset
+from oneiros.data.episodes.dataset import Dataset
 from tests.dot_runs import save_world, save_world_for, write_dataset
 
 QUICK = ["--clips", "4", "--context", "2", "--horizon", "2", "--drift", "0", "--speed-steps", "3"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from oneiros.cli import main
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec, Camera
 
 CAMERAS = (

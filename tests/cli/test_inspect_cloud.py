@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from oneiros.cli import main
-from oneiros.data.cloud_summary import summarise
-from oneiros.data.clouds import Cloud, open_cloud, write_cloud
+from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
+from oneiros.data.clouds.summary import summarise
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_json(cloud, capsys, tmp_path):
 def test_a_summary_is_the_same_in_pieces(cloud, monkeypatch):
     write_cloud("town.npy", cloud)
     whole = summarise(open_cloud("town.npy"))
-    monkeypatch.setattr("oneiros.data.cloud_summary.CHUNK", 999)
-    monkeypatch.setattr("oneiros.data.cloud_summary.SAMPLE", 1000)
+    monkeypatch.setattr("oneiros.data.clouds.summary.CHUNK", 999)
+    monkeypatch.setattr("oneiros.data.clouds.summary.SAMPLE", 1000)
     pieces = summarise(open_cloud("town.npy"))
     assert replace(pieces, low=0, high=0, sample=None) == replace(whole, low=0, high=0, sample=None)
     assert np.array_equal([pieces.low, pieces.high], [whole.low, whole.high])

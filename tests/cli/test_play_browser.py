@@ -16,7 +16,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets")
 
-from oneiros.data.lerobot import Dataset  # noqa: E402
+from oneiros.data.episodes.dataset import Dataset  # noqa: E402
 from tests.dot_runs import save_world, write_dataset  # noqa: E402
 
 TELL_MODULES = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oneiros.cli import main
-from oneiros.data.lerobot import Dataset
+from oneiros.data.episodes.dataset import Dataset
 
 
 def record(*arguments):
@@ -106,7 +106,7 @@ def test_another_environment_is_not_appended(tmp_path, capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_to(tmp_path, number, code):
     out = tmp_path / "data"
-    command = [sys.executable, "-m", "oneiros.cli", "record", "doom:basic", "--out", str(out)]
+    command = [sys.executable, "-m", "oneiros", "record", "doom:basic", "--out", str(out)]
     process = subprocess.Popen(
         [*command, "--episodes", "10000"],
         env={**os.environ, "TMPDIR": str(tmp_path)},

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from oneiros.cli import main
-from oneiros.data.clouds import open_cloud, write_cloud
-from oneiros.recipes import labelling
+from oneiros.data.clouds.formats import open_cloud, write_cloud
+from oneiros.points import labelling
 from tests.dot_runs import save_world
 from tests.towns import having, part_of, save_segmenter, segmenter_config, town, write_town
 

@@ -13,17 +13,17 @@ pytest.importorskip("uvicorn")
 from oneiros.cli.play import Play
 from oneiros.cli.play_browser import _stage
 from oneiros.data.depth import depth_to_codes
-from oneiros.data.lerobot import Dataset
-from oneiros.envs import bundled
-from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig
-from oneiros.recipes.episodes import FrameSource
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.source import FrameSource
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
 from oneiros.web.messages import HEADER, Reset, Step, Wants
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
-from tests.recipes.conftest import record
+from oneiros.world import bundle as bundled
+from oneiros.world.model import World, WorldConfig
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
+from tests.recorded import record
 
 KEYS = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
 DEPTH = Camera(
@@ -103,11 +103,11 @@ def test_a_real_environment():
 def test_training_tells_how_depth_is_coded_and_where_it_comes_from(tmp_path):
     data = Dataset.open(record(tmp_path / "data", depth=True))
     config = TokenizerConfig(height=16, width=16, channels=4, codebook_size=16, code_dim=8, codec_width=8)
-    origin = FrameSource(data, config, None, tmp_path / "cache").held_out().origin
+    origin = FrameSource(data, config.size, config.depth, None, tmp_path / "cache").held_out().origin
     camera = origin.depth_camera
     assert (camera.height, camera.depth_max, camera.kind) == (16, 10.0, "depth")
     assert origin.environment == "unknown"
-    flat = FrameSource(data, TokenizerConfig(height=16, width=16), None, tmp_path / "cache").held_out().origin
+    flat = FrameSource(data, (16, 16), False, None, tmp_path / "cache").held_out().origin
     assert flat.depth_camera is None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec, Camera
 
 BITS = 10

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from oneiros.data.lerobot import Dataset
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.make import make_env
 from oneiros.envs.record import Tally, record_episode

@@ -3,8 +3,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from oneiros.data.lerobot import Dataset
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.envs.explore import Expert
 from oneiros.envs.record import ATTEMPTS, Tally, record_episode
 from tests.envs.lucky_env import LENGTH, LuckyEnv

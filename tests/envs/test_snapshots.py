@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from oneiros.data.frames import depth_to_model, resize_nearest, resized
-from oneiros.envs.dream import Dream
 from oneiros.envs.replay import Replayed
-from oneiros.models.tokenizer import Tokenizer, TokenizerConfig
-from oneiros.models.world import World, WorldConfig
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.world.dream import Dream
+from oneiros.world.model import World, WorldConfig
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 SPECS = {
     "keys": ActionSpec("keys", ("left", "right", "up")),
@@ -192,7 +192,7 @@ class TestReal:
 
     def test_a_dream_begins_where_the_game_is(self):
         pytest.importorskip("vizdoom")
-        from oneiros.envs.beside import Beside
+        from oneiros.world.beside import Beside
 
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         world = self.world(keys, fps=35 / 4 / 2)
@@ -213,7 +213,7 @@ class TestReal:
 
     def test_other_actions_are_refused(self):
         pytest.importorskip("vizdoom")
-        from oneiros.envs.beside import Beside
+        from oneiros.world.beside import Beside
 
         with pytest.raises(
             ValueError, match=r"has keys actions \(TURN_LEFT, TURN_RIGHT, MOVE_FORWARD\); this world knows"
@@ -222,7 +222,7 @@ class TestReal:
 
     def test_a_speed_that_cannot_be_met_is_refused(self):
         pytest.importorskip("vizdoom")
-        from oneiros.envs.beside import Beside
+        from oneiros.world.beside import Beside
 
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         with pytest.raises(ValueError, match="runs at 35 steps a second; this world learned from 60"):

@@ -11,8 +11,8 @@ from pkgutil import resolve_name
 import pytest
 
 from oneiros.cli import VERBS
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 TRAINED = (["tokenizer"], ["world"], ["policy"], ["cloning"], ["segmenter"])
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -33,7 +33,7 @@ def commands(document: Path) -> list[list[str]]:
 
 @cache
 def help_of(*words: str) -> str:
-    command = [sys.executable, "-m", "oneiros.cli", *words, "--help"]
+    command = [sys.executable, "-m", "oneiros", *words, "--help"]
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 

@@ -1,11 +1,11 @@
 """Every example runs from a clean clone, one after the other, as a reader runs them."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
+
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 # What each prints and leaves, so that an example that does nothing fails.

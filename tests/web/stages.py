@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from oneiros.data.frames import to_model, to_uint8
-from oneiros.envs.dream import Dream
 from oneiros.envs.replay import Replayed
 from oneiros.records import Camera, Clip, Sampling
 from oneiros.web.stage import Stage
+from oneiros.world.dream import Dream
 from tests.dot_world import SIZE, SPECS, DotWorld, draw_dots, moves, real_episode
 
 STILL = Sampling(temperature=0.0)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from oneiros.data.lerobot import Dataset
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.records import Sampling
 from oneiros.web import messages
 from oneiros.web.messages import HEADER, Reset, Rewind, SetRecording, SetSampling, SetSide, Step, Wants

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from oneiros.data.cloud import Cloud
-    from oneiros.data.lerobot import Dataset
+    from oneiros.data.clouds.cloud import Cloud
+    from oneiros.data.episodes.dataset import Dataset
 
 _DESCRIPTION = """\
 Turn depth frames into clouds, coloured and labelled where colours and labels were recorded.
@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> None:
 def write_clouds(command: CloudsCommand) -> None:
     """Raises ValueError for a dataset without depth, intrinsics or such an episode."""
     from oneiros.console import bars
-    from oneiros.data.clouds import write_cloud
-    from oneiros.data.depth_clouds import has_pose
-    from oneiros.data.lerobot import Dataset
+    from oneiros.data.clouds.formats import write_cloud
+    from oneiros.data.clouds.from_depth import has_pose
+    from oneiros.data.episodes.dataset import Dataset
 
     if command.episodes is not None and command.episodes < 1:
         raise ValueError(f"--episodes is {command.episodes}; it must be at least 1")
@@ -72,8 +72,8 @@ def write_clouds(command: CloudsCommand) -> None:
 
 
 def _named_clouds(dataset: Dataset, episode: int, command: CloudsCommand) -> Iterator[tuple[str, Cloud]]:
-    from oneiros.data.cloud import concatenate
-    from oneiros.data.depth_clouds import clouds
+    from oneiros.data.clouds.cloud import concatenate
+    from oneiros.data.clouds.from_depth import clouds
 
     frames = clouds(dataset, episode, stride=command.stride, camera=command.camera)
     if command.together:

@@ -68,7 +68,7 @@ def _robot_camera() -> str:
     """What draws Meta-World here when `--camera auto` decides."""
     if missing("robot"):
         return "not installed"
-    from oneiros.envs.renderer_camera import REMEDY, is_wanted, opengl_works
+    from oneiros.envs.metaworld.renderer_camera import REMEDY, is_wanted, opengl_works
 
     if not is_wanted():
         return f"drawn by rays; for MuJoCo's renderer {REMEDY}"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from oneiros.models.world import World
     from oneiros.records import Clip
+    from oneiros.world.model import World
 
 DESCRIPTION = """Write a video of a dream.
 
@@ -70,9 +70,9 @@ def dream(command: DreamCommand) -> None:
     from oneiros.console import bars
     from oneiros.data.frames import to_uint8
     from oneiros.data.pictures import beside, check_ending, enlarge, save_frames
-    from oneiros.envs.starts import load_world
-    from oneiros.eval.rollout import begin, roll
     from oneiros.records import Sampling
+    from oneiros.world.rollout import begin, roll
+    from oneiros.world.starts import load_world
 
     check_ending(command.out)
     world = load_world(command.run, device=command.device)
@@ -96,7 +96,7 @@ def _beginning(command: DreamCommand, world: World) -> tuple[Clip, Tensor | None
     script = _script(command, world)
     if command.image is None and command.data is not None:
         return _episode(command, world, command.data, script)
-    from oneiros.envs.starts import find_starts
+    from oneiros.world.starts import find_starts
 
     context = find_starts(world, command.run, data=command.data, image=command.image)[0]
     origin = command.image or f"a start in {command.run}"
@@ -121,10 +121,10 @@ def _script(command: DreamCommand, world: World) -> Tensor | None:
 def _episode(
     command: DreamCommand, world: World, data: Path, script: Tensor | None
 ) -> tuple[Clip, Tensor | None, np.ndarray | None, str]:
+    from oneiros.data.episodes.dataset import Dataset
     from oneiros.data.frames import to_uint8
-    from oneiros.data.lerobot import Dataset
-    from oneiros.envs.starts import held_out_episodes, load_clips
-    from oneiros.eval.rollout import context_of
+    from oneiros.world.recorded import held_out_episodes, load_clips
+    from oneiros.world.rollout import context_of
 
     dataset = Dataset.open(data)
     held_out = held_out_episodes(command.run, dataset)
@@ -166,7 +166,7 @@ def _closeness(dreamed: np.ndarray, real: np.ndarray | None, given: np.ndarray) 
     """PSNR beside copying the last given frame, where there is something to compare with."""
     import torch
 
-    from oneiros.eval.metrics import psnr
+    from oneiros.world.metrics import psnr
 
     if real is None:
         return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 if TYPE_CHECKING:
-    from oneiros.eval.world import EvalConfig
+    from oneiros.world.evaluation.config import EvalConfig
 
 DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
 
@@ -110,9 +110,9 @@ def _evaluate_policy(command: Eval) -> None:
     from rich.console import Console
 
     from oneiros.console import bars
-    from oneiros.eval.files import METRICS, REPORT
-    from oneiros.eval.policy_report import result_lines, result_table
-    from oneiros.recipes.policy_evaluation import VIDEOS, PolicyEvalConfig, evaluate_policy
+    from oneiros.policy.evaluation.report import result_lines, result_table
+    from oneiros.policy.evaluation.run import VIDEOS, PolicyEvalConfig, evaluate_policy
+    from oneiros.report.files import METRICS, REPORT
 
     if command.env is None or command.data:
         given = f", not on {command.data[0]}" if command.data else ""
@@ -152,9 +152,9 @@ def _evaluate_segmenter(command: Eval) -> None:
     from rich.console import Console
 
     from oneiros.console import bars
-    from oneiros.eval.files import METRICS, REPORT
-    from oneiros.eval.segmentation import score_table
-    from oneiros.recipes.segmentation import evaluate_segmenter
+    from oneiros.points.evaluation.confusion import score_table
+    from oneiros.points.evaluation.run import evaluate_segmenter
+    from oneiros.report.files import METRICS, REPORT
 
     out = command.out or command.run / "eval"
     with bars() as track:
@@ -165,9 +165,9 @@ def _evaluate_segmenter(command: Eval) -> None:
 
 def _evaluate_world(command: Eval) -> None:
     from oneiros.console import bars
-    from oneiros.eval.files import METRICS, REPORT
-    from oneiros.eval.networks import Networks, find_function
-    from oneiros.eval.run import evaluate_run
+    from oneiros.report.files import METRICS, REPORT
+    from oneiros.world.evaluation.networks import Networks, find_function
+    from oneiros.world.evaluation.run import evaluate_run
 
     if len(command.data) != 1:
         raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
@@ -190,9 +190,8 @@ def _evaluate_world(command: Eval) -> None:
 
 
 def _config(command: Eval) -> EvalConfig:
-    from oneiros.eval.drift import DriftConfig
-    from oneiros.eval.world import EvalConfig
     from oneiros.records import Sampling
+    from oneiros.world.evaluation.config import DriftConfig, EvalConfig
 
     return EvalConfig(
         clips=command.clips,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from oneiros.data.checks import Check
-    from oneiros.data.lerobot import Dataset
+    from oneiros.data.episodes.dataset import Dataset
 
 _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _inspect_dataset(command: Inspect) -> None:
-    from oneiros.data.checks import run_checks
-    from oneiros.data.lerobot import Dataset
+    from oneiros.data.episodes.checks import run_checks
+    from oneiros.data.episodes.dataset import Dataset
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the warning says is among the problems
@@ -165,7 +165,7 @@ def _lengths(dataset: Dataset) -> Table:
 
 
 def _write_sheet(dataset: Dataset, path: Path) -> None:
-    from oneiros.data.contact_sheet import contact_sheet
+    from oneiros.data.episodes.contact_sheet import contact_sheet
 
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(dataset).save(path)

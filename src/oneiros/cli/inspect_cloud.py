@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from oneiros.data.checks import Check
-    from oneiros.data.cloud import CloudFile
-    from oneiros.data.cloud_summary import CloudSummary
+    from oneiros.data.clouds.cloud import CloudFile
+    from oneiros.data.clouds.summary import CloudSummary
 
 
 def inspect_cloud(path: Path, *, as_json: bool, out: Path | None, strict: bool) -> None:
@@ -24,9 +24,9 @@ def inspect_cloud(path: Path, *, as_json: bool, out: Path | None, strict: bool) 
     out: where the picture goes; by default NAME-cloud.png in the current folder, and none with JSON.
     ValueError when something is wrong that would stop training, with `strict` when anything is; then without picture.
     """
-    from oneiros.data.cloud_checks import run_checks
-    from oneiros.data.cloud_summary import summarise
-    from oneiros.data.clouds import open_cloud
+    from oneiros.data.clouds.checks import run_checks
+    from oneiros.data.clouds.formats import open_cloud
+    from oneiros.data.clouds.summary import summarise
 
     file = open_cloud(path)
     summary = summarise(file)
@@ -116,7 +116,7 @@ def _counts(title: str, counts: Mapping[int, int], names: Mapping[int, str]) -> 
 
 
 def _write_picture(file: CloudFile, summary: CloudSummary, path: Path) -> None:
-    from oneiros.data.cloud_picture import cloud_picture
+    from oneiros.data.clouds.picture import cloud_picture
 
     extent = " x ".join(f"{size:,.1f}" for size in summary.high - summary.low)
     subtitle = f"{file.num_points:,} points, {extent} {file.unit or 'units'}"

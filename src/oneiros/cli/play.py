@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from oneiros.envs.dream import Dream
     from oneiros.records import ActionSpec
+    from oneiros.world.dream import Dream
 
 DESCRIPTION = """Step into a dream.
 
@@ -119,9 +119,9 @@ def is_environment(run: str | None) -> TypeGuard[str]:
 
 def open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
-    from oneiros.envs.bundled import bundled_world
-    from oneiros.envs.dream import Dream
     from oneiros.records import Sampling
+    from oneiros.world.bundle import bundled_world
+    from oneiros.world.dream import Dream
 
     return Dream.from_run(
         command.run or bundled_world(),

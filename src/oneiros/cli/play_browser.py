@@ -13,9 +13,9 @@ from oneiros.cli.play import Play, is_environment, open_dream
 from oneiros.web.server import Limits, serve
 
 if TYPE_CHECKING:
-    from oneiros.envs.dream import Dream
     from oneiros.records import Camera
     from oneiros.web.stage import Stage
+    from oneiros.world.dream import Dream
 
 _COLOUR = "observation.images.front"
 
@@ -64,11 +64,11 @@ def _environment(command: Play, name: str) -> Stage:
 
 def _dream(command: Play) -> Stage:
     from oneiros.data.frames import to_uint8
-    from oneiros.envs.beside import Beside
-    from oneiros.envs.bundled import bundled_world
-    from oneiros.envs.dream import Dream
     from oneiros.run_folder import read_origin
     from oneiros.web.stage import Stage
+    from oneiros.world.beside import Beside
+    from oneiros.world.bundle import bundled_world
+    from oneiros.world.dream import Dream
 
     first = open_dream(command)
     world, starts, camera = first.world, first.starts, first.depth_camera

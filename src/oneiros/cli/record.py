@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> None:
 def record(command: Record) -> None:
     """Raises ValueError for bad input and OSError for a full disk; episodes already complete stay readable."""
     from oneiros.console import bars
-    from oneiros.data.writer import DatasetWriter
+    from oneiros.data.episodes.writer import DatasetWriter
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env
     from oneiros.envs.record import Tally, record_episode

@@ -51,7 +51,7 @@ def segment(command: Segment) -> None:
     targets = _targets(command)
 
     from oneiros.console import bars
-    from oneiros.recipes.labelling import label_file, load_segmenter
+    from oneiros.points.labelling import label_file, load_segmenter
 
     model = load_segmenter(command.model, device=command.device)
     with bars() as track:
@@ -63,7 +63,7 @@ def segment(command: Segment) -> None:
 
 def _targets(command: Segment) -> dict[Path, Path]:
     """The copy of each cloud; checked before anything is loaded."""
-    from oneiros.data.cloud_labels import check_paths
+    from oneiros.data.clouds.relabel import check_paths
 
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")

@@ -8,8 +8,9 @@ from typing import Annotated
 import tyro
 
 from oneiros import machine
-from oneiros.recipes.policy_settings import CloningSettings, PolicySettings
-from oneiros.recipes.settings import SegmenterSettings, TokenizerSettings, WorldSettings
+from oneiros.points.settings import SegmenterSettings
+from oneiros.policy.settings import CloningSettings, PolicySettings
+from oneiros.world.settings import TokenizerSettings, WorldSettings
 
 _DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; or a segmenter of clouds.
 
@@ -21,7 +22,7 @@ _DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that
   oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
 
 Ctrl-C saves; --resume goes on bit for bit, after a kill too. Episodes held out (the last tenth) are never trained on.
-Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros.cli train world ...
+Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros train world ...
 """
 
 Command = (
@@ -43,23 +44,23 @@ def main(arguments: list[str]) -> None:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
     if isinstance(settings, TokenizerSettings):
-        from oneiros.recipes.tokenizer import run as train
+        from oneiros.world.training.tokenizer import run as train
 
         follow = f"oneiros train world {settings.data} --tokenizer {settings.out} --out WORLD"
     elif isinstance(settings, SegmenterSettings):
-        from oneiros.recipes.segmenter import run as train
+        from oneiros.points.training import run as train
 
         follow = f"oneiros segment CLOUD --model {settings.out} --out LABELLED"
     elif isinstance(settings, PolicySettings):
-        from oneiros.recipes.policy import run as train
+        from oneiros.policy.training.policy import run as train
 
         follow = f"oneiros eval {settings.out} --env metaworld:TASK"
     elif isinstance(settings, CloningSettings):
-        from oneiros.recipes.cloning import run as train
+        from oneiros.policy.training.cloning import run as train
 
         follow = f"oneiros eval {settings.out} --env metaworld:TASK"
     else:
-        from oneiros.recipes.world import run as train
+        from oneiros.world.training.world import run as train
 
         follow = f"oneiros play {settings.out} --terminal"
     machine.prepare()

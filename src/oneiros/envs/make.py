@@ -64,7 +64,7 @@ def _open(
         skip = 4 if frame_skip is None else frame_skip
         return DoomEnv(identity, height=height, width=width, frame_skip=skip, seed=seed, depth=depth, labels=labels)
     if family == "metaworld" and identity:
-        from oneiros.envs.metaworld import MetaWorldEnv
+        from oneiros.envs.metaworld.env import MetaWorldEnv
 
         skip = 1 if frame_skip is None else frame_skip
         return MetaWorldEnv(

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from oneiros.data.writer import DatasetWriter
+from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.envs.explore import Policy
 from oneiros.envs.pixel_env import PixelEnv, succeeded
 

@@ -13,7 +13,7 @@ from oneiros.web.history import Moment
 from oneiros.web.stage import Stage
 
 if TYPE_CHECKING:
-    from oneiros.data.writer import DatasetWriter
+    from oneiros.data.episodes.writer import DatasetWriter
 
 
 class Recorder:
@@ -30,7 +30,7 @@ class Recorder:
 
     def prepare(self) -> None:
         """Open the folder. Raises ValueError where it holds something else, OSError where it cannot be written."""
-        from oneiros.data.writer import DatasetWriter
+        from oneiros.data.episodes.writer import DatasetWriter
 
         with self._lock:
             stage = self._stage

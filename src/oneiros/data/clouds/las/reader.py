@@ -1,0 +1,102 @@
+"""Reading LAS and LAZ (1.2 to 1.4, any point format, extra dimensions, COPC)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+from laspy.vlrs.known import ClassificationLookupVlr
+
+from oneiros.data.clouds.classes import ASPRS
+from oneiros.data.clouds.cloud import Cloud, CloudFile
+from oneiros.data.clouds.las.crs import read_crs
+from oneiros.data.clouds.las.head import check_head
+
+lazrs: Any = import_module("lazrs")  # compiled, without types
+
+
+class LasFile(CloudFile):
+    """A LAS or LAZ file; ValueError when it is none, or ends before its points do."""
+
+    def __init__(self, path: Path) -> None:
+        with opened(path) as reader:
+            header = reader.header
+            self.path, self.num_points = path, header.point_count
+            self._bounds = np.array(header.mins, np.float64), np.array(header.maxs, np.float64)
+            names = header.point_format.dimension_names
+            self.attribute_names = tuple(name for name in names if name not in ("X", "Y", "Z"))
+            packed = "LAZ" if header.are_points_compressed else "LAS"
+            self.format = f"{packed} {header.version}, point format {header.point_format.id}"
+            self.crs, self.unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
+            self.class_names = _class_names(header)
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._bounds
+
+    def _stream(self, sizes: Iterable[int], names: Collection[str]) -> Iterator[Cloud]:
+        with opened(self.path) as reader:
+            for size in sizes:
+                points = read_points(reader, size, self.path)
+                xyz = np.stack([np.asarray(points[name], np.float64) for name in ("x", "y", "z")], axis=1)
+                yield Cloud(
+                    xyz, {name: np.array(points[name]) for name in names}, self.crs, self.path, self.class_names
+                )
+
+
+def _class_names(header: laspy.LasHeader) -> Mapping[int, str]:
+    """The file's own names, else those of the standard."""
+    own = next((record.lookups for record in header.vlrs if isinstance(record, ClassificationLookupVlr)), {})
+    return {number: name.strip() for number, name in own.items() if name.strip()} or ASPRS
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[laspy.LasReader]:
+    """laspy's reader. ValueError when the file is no LAS or LAZ, or ends before its points do."""
+    check_head(path)
+    with understanding(path):
+        reader = laspy.open(path)
+    with reader:
+        header, size = reader.header, path.stat().st_size
+        needed = header.offset_to_point_data + header.point_count * header.point_format.size
+        if not header.are_points_compressed and size < needed:
+            raise ValueError(
+                f"{path}: is cut off: {header.point_count:,} points need {needed:,} bytes, the file has {size:,}"
+            )
+        yield reader
+
+
+def read_points(reader: laspy.LasReader, size: int, path: Path) -> laspy.ScaleAwarePointRecord:
+    """The next `size` points. ValueError when the file ends before."""
+    with understanding(path):
+        points = reader.read_points(size)
+    if len(points) != size:
+        raise ValueError(
+            f"{path}: is cut off: {reader.header.point_count:,} points are promised, not so many are there"
+        )
+    return points
+
+
+@contextmanager
+def understanding(path: Path) -> Iterator[None]:
+    """Turn whatever laspy and lazrs stumble over in a damaged file into one line that names it."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error
+
+
+@contextmanager
+def compressing() -> Iterator[None]:
+    """Turn what lazrs says of a file that cannot be written, such as on a full disk, into an OSError."""
+    try:
+        yield
+    except lazrs.LazrsError as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,71 @@
+"""Clouds in npy files: rows of named fields, or plain numbers of which the first three are x, y, z."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from oneiros.data.clouds.cloud import Cloud
+from oneiros.data.clouds.relabel import Block, rewriting
+from oneiros.data.clouds.table import XYZ, TableFile, as_table, new_values, replaced
+
+
+class NpyFile(TableFile):
+    """An npy file, mapped: a structured array (N,), or numbers (N, C >= 3) whose further columns are column_3, ..."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = _open(path)
+        self.format = "npy"
+        super().__init__(path, len(self._table), self._table.dtype)
+
+    def rows(self, sizes: Iterable[int]) -> Iterator[np.ndarray]:
+        start = 0
+        for size in sizes:
+            yield self._table[start : start + size]
+            start += size
+
+
+def write_npy_labels(source: Path, out: Path, blocks: Iterable[Block], names: Sequence[str]) -> None:
+    """Copy `source` to `out` with other classes, and a float32 field for each of `names`."""
+    file = NpyFile(source)
+    none = new_values(file.dtype, np.empty(0, int), np.empty((0, len(names))), names, source)
+    dtype = replaced(np.empty(0, file.dtype), none).dtype
+    with rewriting(out) as target:
+        _write_header(target, dtype, file.num_points)
+        start = 0
+        for labels, chances in blocks:
+            rows = file._table[start : start + len(labels)]
+            target.write(replaced(rows, new_values(file.dtype, labels, chances, names, source)).tobytes())
+            start += len(labels)
+
+
+def write_npy(path: Path, cloud: Cloud) -> None:
+    """A structured array: x, y, z in float64 and every attribute."""
+    table = as_table(cloud)
+    with rewriting(path) as file:
+        _write_header(file, table.dtype, len(table))
+        file.write(table.tobytes())
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as npy: damaged or cut off ({error})") from error
+    if table.dtype.names is not None and table.ndim == 1:
+        return table
+    if table.dtype.kind not in "fiu" or table.ndim != 2 or table.shape[1] < 3:
+        raise ValueError(
+            f"{path}: is an array of {table.dtype} and shape {table.shape}; a cloud is (N, 3 or more) numbers "
+            "or (N,) rows with fields x, y, z"
+        )
+    names = [*XYZ, *(f"column_{index}" for index in range(3, table.shape[1]))]
+    return np.ascontiguousarray(table).view([(name, table.dtype) for name in names]).reshape(-1)
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, num_rows: int) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (num_rows,)})

@@ -1,0 +1,81 @@
+"""What writing labels into a cloud has in common for all formats: checking them, and putting the file in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from oneiros.data.clouds.cloud import CHUNK
+from oneiros.disk import replacing
+
+Parts = np.ndarray | Iterable[np.ndarray]
+# labels (n,) and their probabilities float32 (n, C), C = 0 where none are written
+Block = tuple[np.ndarray, np.ndarray]
+
+
+def blocks(labels: Parts, probabilities: Parts | None, *, num_points: int, num_classes: int) -> Iterator[Block]:
+    """The labels with their probabilities, in pieces as they come.
+
+    ValueError when they are not one whole number per point, or probabilities not `num_classes` numbers.
+    """
+    done = 0
+    chances = repeat(None) if probabilities is None else _parts(probabilities)
+    for some, chance in zip(_parts(labels), chances, strict=probabilities is not None):
+        if some.ndim != 1 or some.dtype.kind not in "iu":
+            raise ValueError(f"labels have shape {some.shape} and type {some.dtype}; they must be (n,) whole numbers")
+        chance = np.empty((len(some), 0), np.float32) if chance is None else chance
+        if chance.shape != (len(some), num_classes):
+            raise ValueError(
+                f"probabilities have shape {chance.shape}; they must be {(len(some), num_classes)}: "
+                "a row for each label and a column for each of the class names"
+            )
+        done += len(some)
+        if done > num_points:
+            break
+        yield some, chance.astype(np.float32)
+    if done != num_points:
+        raise ValueError(
+            f"there are {'at least ' * (done > num_points)}{done:,} labels for {num_points:,} points; "
+            "there must be one for each"
+        )
+
+
+def _parts(values: Parts) -> Iterator[np.ndarray]:
+    if hasattr(values, "__array__"):  # an array, or a tensor
+        whole = np.asarray(values)
+        return (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+    return map(np.asarray, values)
+
+
+def check_range(labels: np.ndarray, highest: int, why: str) -> None:
+    """ValueError when a label is not in [0, highest]."""
+    wrong = (labels < 0) | (labels > highest)
+    if wrong.any():
+        raise ValueError(f"a label is {labels[wrong][0]}; {why} from 0 to {highest}")
+
+
+def check_paths(source: Path, out: Path) -> None:
+    """ValueError unless `out` is another file than `source`, of the same format."""
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"{out}: is the source itself, which is never written to; choose another name")
+    ending = source.suffix.lower()
+    if out.suffix.lower() != ending or out.name.lower().endswith(".copc.laz"):
+        shown = " (COPC cannot be written)" if out.name.lower().endswith(".copc.laz") else ""
+        raise ValueError(
+            f"{out}: labels are written in the format of {source.name}: the name must end in {ending}{shown}"
+        )
+
+
+@contextmanager
+def rewriting(path: Path) -> Iterator[BinaryIO]:
+    """An open file that replaces `path` when the block ends well. OSError, in one line, where it cannot be written."""
+    try:
+        with replacing(path) as aside, aside.open("w+b") as file:
+            yield file
+    except OSError as error:
+        raise OSError(f"{path}: could not be written ({error.strerror or error})") from error

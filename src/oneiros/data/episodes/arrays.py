@@ -1,0 +1,122 @@
+"""Episodes decoded once into arrays of the size a model wants, kept on disk for the next run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from oneiros.console import bars
+from oneiros.data.episodes.dataset import Dataset, Episode
+from oneiros.data.frames import resize, resize_nearest
+from oneiros.data.video import DamagedVideoError
+from oneiros.disk import replacing
+from oneiros.records import Camera
+
+
+@dataclass(frozen=True)
+class EpisodeArrays:
+    """One episode, a row per time step.
+
+    content: uint8 frames (T, H, W, 3), the same with depth (T, H, W, 5: red, green, blue, then low and high byte
+        of the 12-bit depth code), or whole-number codes (T, N).
+    actions: as `Dataset.actions` gives them, or None.
+    """
+
+    content: np.ndarray
+    actions: np.ndarray | None
+    task: str
+    index: int
+
+
+def load_frames(
+    dataset: Dataset,
+    episodes: Sequence[int],
+    *,
+    height: int,
+    width: int,
+    camera: str | None = None,
+    depth: bool = False,
+    cache: Path | None = None,
+) -> list[EpisodeArrays]:
+    """Decode episodes (by the dataset's numbers) with their actions, resized and cropped to height x width.
+
+    cache: a folder where decoded episodes are kept and found again, one file each; what comes back is then mapped from
+        disk, not held in memory. It may be shared by datasets, sizes and processes.
+    Episodes whose video cannot be decoded are left out, with one warning that lists them; ValueError when none is left.
+    Wrong actions, and videos that disagree with the metadata, are a ValueError naming file and episode.
+    """
+    cameras = [dataset.camera(camera), *([dataset.camera(None, "depth")] if depth else [])]
+    folder = None if cache is None else cache / _key(dataset, cameras, height, width)
+    by_index = {episode.index: episode for episode in dataset.episodes}
+    wanted = [by_index[index] for index in episodes]
+    actions = {episode.index: dataset.actions(episode.index) for episode in wanted}
+    contents: dict[int, np.ndarray] = {}
+    damaged: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bars(transient=True) as track:
+        futures = [
+            (episode, pool.submit(_cached, dataset, episode, cameras, height, width, folder)) for episode in wanted
+        ]
+        advance = track("decoding episodes", len(futures))
+        try:
+            for episode, future in futures:
+                try:
+                    contents[episode.index] = future.result()
+                except DamagedVideoError as error:
+                    damaged.append(f"episode {episode.index} ({error})")
+                advance(1)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    if damaged:
+        message = f"{dataset.path}: {len(damaged)} of {len(wanted)} episodes cannot be decoded: {', '.join(damaged)}"
+        if not contents:
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=2)
+    return [
+        EpisodeArrays(contents[episode.index], actions[episode.index], episode.task, episode.index)
+        for episode in wanted
+        if episode.index in contents
+    ]
+
+
+def _key(dataset: Dataset, cameras: Sequence[Camera], height: int, width: int) -> str:
+    return "-".join([dataset.fingerprint(), f"{height}x{width}", *(camera.name for camera in cameras)])
+
+
+def _cached(
+    dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int, folder: Path | None
+) -> np.ndarray:
+    if folder is None:
+        return _decode(dataset, episode, cameras, height, width)
+    path = folder / f"episode_{episode.index:06d}.npy"
+    if not path.exists():
+        content = _decode(dataset, episode, cameras, height, width)
+        with replacing(path, "decoded frames") as aside:  # two processes may be decoding the same episode
+            np.save(aside, content)
+    return np.load(path, mmap_mode="r")
+
+
+def _decode(dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int) -> np.ndarray:
+    """uint8 (T, height, width, 3), or 5 with a depth camera as the second."""
+    content = np.empty((episode.length, height, width, 3 if len(cameras) == 1 else 5), np.uint8)
+    for row, frame in enumerate(dataset.stream(episode.index, cameras[0])):
+        content[row, ..., :3] = resize(frame[None], height, width)[0]
+    for camera in cameras[1:]:
+        for row, codes in enumerate(dataset.stream(episode.index, camera)):
+            content[row, ..., 3:] = pack_codes(resize_nearest(codes[None], height, width)[0])
+    return content
+
+
+def pack_codes(codes: np.ndarray) -> np.ndarray:
+    """uint16 (...) -> uint8 (..., 2): the low byte, then the high one."""
+    return np.stack([codes & 0xFF, codes >> 8], axis=-1).astype(np.uint8)
+
+
+def unpack_codes(packed: np.ndarray) -> np.ndarray:
+    """uint8 (..., 2) -> uint16 (...)."""
+    return packed[..., 0] | (packed[..., 1].astype(np.uint16) << 8)

@@ -1,0 +1,108 @@
+"""Clips for training: which episodes, which rows, in which batch.
+
+A clip of T frames at stride k takes rows start, start + k, ... and never leaves its episode. Every row that leaves room
+for a whole clip is a start, so all phases of the stride are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneiros.data.episodes.arrays import EpisodeArrays, load_frames, unpack_codes
+from oneiros.data.frames import codes_to_model, to_model
+from oneiros.records import ActionSpec, Clip, CodeClip
+
+__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread"]
+
+
+def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Episodes to train on and episodes held out: the last tenth, at least one."""
+    if len(indices) < 2:
+        raise ValueError(
+            f"the dataset has {len(indices)} readable episode; it takes one to train on and one to hold out"
+        )
+    held_out = max(1, len(indices) // 10)
+    return tuple(indices[:-held_out]), tuple(indices[-held_out:])
+
+
+def spread(count: int, total: int) -> list[int]:
+    """At most `count` numbers spread evenly over range(total), both ends among them."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+class Clips:
+    """All clips of some episodes, numbered from 0.
+
+    length: frames in a clip. stride: rows from one frame to the next.
+    An episode too short for a clip gives one, padded with its last frame and marked so in `valid`.
+    ValueError when every episode is too short.
+    """
+
+    def __init__(
+        self, episodes: Sequence[EpisodeArrays], spec: ActionSpec | None, *, length: int, stride: int = 1
+    ) -> None:
+        self._episodes, self._spec, self._length, self._stride = tuple(episodes), spec, length, stride
+        span = (length - 1) * stride + 1
+        longest = max((len(episode.content) for episode in episodes), default=0)
+        if longest < span:
+            raise ValueError(
+                f"every episode is shorter than a clip: {length} frames at stride {stride} need {span} rows, "
+                f"the longest of {len(episodes)} episodes has {longest}; shorten the clip or the stride"
+            )
+        starts = [max(1, len(episode.content) - span + 1) for episode in episodes]
+        self._ends = np.cumsum(starts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def where(self, clip: int) -> tuple[int, int]:
+        """The dataset's number of the clip's episode, and the row it starts at."""
+        place, start = self._find(clip)
+        return self._episodes[place].index, start
+
+    def batch(self, indices: Sequence[int], seeds: Sequence[int] | Tensor | None = None) -> Clip | CodeClip:
+        """These clips as one batch: a Clip of frames in [-1, 1], or a CodeClip where the episodes hold codes."""
+        parts = [self._clip(*self._find(int(index))) for index in indices]
+        contents, actions, valid, tasks = zip(*parts, strict=True)
+        content = np.stack(contents)
+        rest = {
+            "actions": None if self._spec is None else torch.from_numpy(np.stack(actions)),
+            "valid": torch.from_numpy(np.stack(valid)),
+            "task": tasks,
+            "seeds": None if seeds is None else torch.as_tensor(seeds, dtype=torch.int64),
+        }
+        if content.ndim == 3:
+            return CodeClip(codes=torch.from_numpy(content.astype(np.int64)), **rest)
+        return Clip(frames=frames_of(content), **rest)
+
+    def _find(self, clip: int) -> tuple[int, int]:
+        if not 0 <= clip < len(self):
+            raise IndexError(f"clip {clip} of {len(self)}")
+        place = int(np.searchsorted(self._ends, clip, side="right"))
+        return place, clip - (int(self._ends[place - 1]) if place else 0)
+
+    def _clip(self, place: int, start: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, str]:
+        episode, length, stride = self._episodes[place], self._length, self._stride
+        content = episode.content[start : start + (length - 1) * stride + 1 : stride]
+        num_valid = len(content)
+        if num_valid < length:
+            content = np.concatenate([content, np.repeat(content[-1:], length - num_valid, axis=0)])
+        actions = None
+        if self._spec is not None:
+            assert episode.actions is not None
+            actions = self._spec.join(episode.actions[start : start + (num_valid - 1) * stride], stride)
+            actions = np.concatenate([actions, np.zeros((length - num_valid, *actions.shape[1:]), actions.dtype)])
+        return content, actions, np.arange(length) < num_valid, episode.task
+
+
+def frames_of(content: np.ndarray) -> Tensor:
+    """uint8 contents of `EpisodeArrays` (B, T, H, W, 3 or 5) -> float (B, T, 3 or 4, H, W) in [-1, 1]."""
+    colour = to_model(np.ascontiguousarray(content[..., :3]))
+    if content.shape[-1] == 3:
+        return colour
+    depth = codes_to_model(unpack_codes(content[..., 3:]))
+    return torch.cat([colour, depth.unsqueeze(-3)], dim=-3)

@@ -1,0 +1,58 @@
+"""Which episodes of a dataset cannot be read, as far as that shows without decoding."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from oneiros.data.episodes.metadata import Layout
+from oneiros.data.video import count_whole_frames, is_complete
+
+
+def find_damage(layout: Layout) -> dict[int, str]:
+    """By number of episode, what keeps it from being read."""
+    look = cache(_rows_and_flaw)
+    damage: dict[int, str] = {}
+    for files in layout.episodes:
+        needed = {files.data: 1, **{video.path: video.first_frame + files.length for video in files.videos.values()}}
+        for path, rows in needed.items():
+            readable, flaw = look(path)
+            if rows > readable:
+                damage.setdefault(files.index, f"{path.relative_to(layout.root)} {flaw}")
+    return damage
+
+
+def _rows_and_flaw(path: Path) -> tuple[float, str]:
+    """How many rows of a file can be read, and why no more."""
+    if not path.is_file():
+        return 0, "is missing"
+    if path.suffix == ".parquet":  # all or nothing: the index stands at the end
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4))
+            return (math.inf, "") if file.read(4) == b"PAR1" else (0, "is cut off")
+    if path.suffix != ".mp4" or is_complete(path):
+        return math.inf, ""
+    return count_whole_frames(path), "is cut off"
+
+
+def report(summary: str, damage: dict[int, str], *, strict: bool) -> None:
+    """One warning that lists every damaged episode; strict: one error."""
+    first = next(iter(damage.values()))
+    message = f"{summary}: {_ranges(damage)} ({first}{', ...' if len(damage) > 1 else ''})"
+    if strict:
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=3)
+
+
+def _ranges(indices: Iterable[int]) -> str:
+    """3, 4, 5, 9 -> "3-5, 9"."""
+    runs: list[list[int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,254 @@
+"""Reading a LeRobot dataset (v2.x and v3.0): episodes of frames, depth, labels, actions and states.
+
+Row t of an episode holds the observation at t and the action taken at t, so the last row's action leads nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oneiros.data.depth import codes_to_depth
+from oneiros.data.episodes.damage import find_damage, report
+from oneiros.data.episodes.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
+from oneiros.data.episodes.metadata import INFO, EpisodeFiles, Layout, read_layout, understanding
+from oneiros.data.episodes.statistics import Statistics, of_column
+from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
+from oneiros.records import ActionSpec, Camera
+
+_NEEDED = ("max", "mean", "std")  # of the statistics of actions
+
+
+@dataclass(frozen=True)
+class Episode:
+    """index: the dataset's own number for it. length: rows (frames). task: what was to be done, in words."""
+
+    index: int
+    length: int
+    task: str
+
+
+class Dataset:
+    """A LeRobot dataset opened for reading; `Dataset.open(path)`.
+
+    episodes: the readable ones. problems: one line for each that is not.
+    action_spec: None when no actions were recorded. state_names: empty when no states were.
+    """
+
+    path: Path
+    fps: int
+    episodes: tuple[Episode, ...]
+    cameras: tuple[Camera, ...]
+    action_spec: ActionSpec | None
+    state_names: tuple[str, ...]
+    problems: list[str]
+
+    def __init__(self, layout: Layout, damage: dict[int, str]) -> None:
+        self._layout = layout
+        self._files = {files.index: files for files in layout.episodes if files.index not in damage}
+        self._columns: dict[str, tuple[Path, np.ndarray, pa.Array]] = {}
+        features = layout.info["features"]
+        self.path, self.fps = layout.root, layout.info["fps"]
+        self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
+        self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
+        statistics = self._action_statistics() if ACTION in features else {}
+        with understanding(layout.root, INFO):
+            self.cameras = read_cameras(features)
+            self.state_names = _names_of(features[STATE]) if STATE in features else ()
+            self.action_spec = read_action_spec(features[ACTION], statistics) if ACTION in features else None
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The content of meta/info.json."""
+        return self._layout.info
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What the metadata's own totals should be, episodes that cannot be read included."""
+        episodes = self._layout.episodes
+        return {"total_episodes": len(episodes), "total_frames": sum(files.length for files in episodes)}
+
+    @classmethod
+    def open(cls, path: Path | str, *, strict: bool = False) -> Dataset:
+        """Open a dataset folder; only metadata is read.
+
+        Episodes whose files are missing or cut off are left out, with one warning that lists them.
+        strict: a ValueError instead. ValueError as well when the folder is no dataset or nothing in it is readable.
+        """
+        layout = read_layout(Path(path))
+        if not layout.episodes:
+            raise ValueError(f"{path}: has no episodes yet")
+        damage = find_damage(layout)
+        if damage:
+            report(f"{path}: {len(damage)} of {len(layout.episodes)} episodes cannot be read", damage, strict=strict)
+        if len(damage) == len(layout.episodes):
+            raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged")
+        return cls(layout, damage)
+
+    def fingerprint(self) -> str:
+        """A cheap hash of the content: the metadata and every file's name and size, not where the folder lies."""
+        digest = hashlib.sha256((self.path / INFO).read_bytes())
+        files = [file for part in ("meta", "data", "videos") for file in (self.path / part).rglob("*.*")]
+        for file in sorted(file for file in files if file.is_file()):
+            digest.update(f"{file.relative_to(self.path)} {file.stat().st_size}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def camera(self, name: str | None = None, kind: str = "rgb") -> Camera:
+        """The camera of that name, or the first one of that kind."""
+        for camera in self.cameras:
+            if camera.kind == kind and name in (None, camera.name):
+                return camera
+        known = ", ".join(camera.name for camera in self.cameras if camera.kind == kind) or "none"
+        stills = [key for key, feature in self.info["features"].items() if feature["dtype"] == "image"]
+        why = f" ({', '.join(stills)}: stored as single images; only video is read)" if stills else ""
+        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}; it has {known}{why}")
+
+    def frames(
+        self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Rows start to stop (all) as uint8 (T, H, W, 3)."""
+        return self._read(episode_index, self.camera(camera), start, stop)
+
+    def depth(
+        self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Rows start to stop (all) as float32 (T, H, W) in metres."""
+        found = self.camera(camera, "depth")
+        return codes_to_depth(self._read(episode_index, found, start, stop), found)
+
+    def labels(
+        self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Rows start to stop (all) as uint16 (T, H, W)."""
+        return self._read(episode_index, self.camera(camera, "labels"), start, stop)
+
+    def stream(
+        self, episode_index: int, camera: Camera, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """The same one frame at a time, as stored: uint8 (H, W, 3), or uint16 (H, W) codes for depth and labels."""
+        files = self._find(episode_index)
+        stop = files.length if stop is None else stop
+        if not 0 <= start <= stop <= files.length:
+            raise ValueError(
+                f"{self.path}: episode {episode_index} has rows 0 to {files.length - 1}, not {start}:{stop}"
+            )
+        video = files.videos[camera.name]
+        self._check_video(video.path, camera)
+        first = video.first_frame
+        yield from decode(video.path, first + start, first + stop, fps=self.fps, codes=camera.kind != "rgb")
+
+    def actions(self, episode_index: int) -> np.ndarray | None:
+        """One action per row: int64 (T,), bool (T, A) keys or float32 (T, A); None when none were recorded.
+
+        ValueError, naming row and dimension, when an action is no number.
+        """
+        spec = self.action_spec
+        if spec is None:
+            return None
+        values = self.column(episode_index, ACTION)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            row, dimension = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(
+                f"{self._find(episode_index).data}: episode {episode_index}, row {row}: action "
+                f"{spec.names[dimension] if spec.kind != 'discrete' else ACTION} is {values[row, dimension]}"
+            )
+        if spec.kind == "discrete":
+            return values[:, 0].astype(np.int64)
+        return values > 0.5 if spec.kind == "keys" else values.astype(np.float32)
+
+    def states(self, episode_index: int) -> np.ndarray | None:
+        """The robot's own state per row, float32 (T, S); None when none were recorded."""
+        return self.column(episode_index, STATE).astype(np.float32) if self.state_names else None
+
+    def column(self, episode_index: int, name: str) -> np.ndarray:
+        """A column of the data files, (T, n); missing values are NaN."""
+        files = self._find(episode_index)
+        numbers, column = self._whole_column(files.data, name)
+        rows = np.flatnonzero(numbers == episode_index)
+        if len(rows) != files.length:
+            raise ValueError(
+                f"{files.data}: episode {episode_index} has {len(rows)} rows; the metadata says {files.length}"
+            )
+        return _to_numpy(column.take(pa.array(rows)), files)
+
+    def _whole_column(self, path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
+        """A file's episode numbers and one of its columns. The last file is kept: many episodes share it."""
+        if self._columns.get(name, (None,))[0] != path:
+            try:
+                table = pq.read_table(path, columns=["episode_index", name], use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: cannot be read ({error})") from error
+            if missing := {"episode_index", name} - set(table.column_names):
+                raise ValueError(f"{path}: has no column {', '.join(missing)}")
+            self._columns[name] = (path, table["episode_index"].to_numpy(), table[name].combine_chunks())
+        return self._columns[name][1:]
+
+    def check_video(self, episode_index: int, camera: Camera) -> None:
+        """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
+        files = self._find(episode_index)
+        video = files.videos[camera.name]
+        info = self._check_video(video.path, camera)
+        if info.num_frames and info.num_frames < video.first_frame + files.length:
+            raise DamagedVideoError(
+                f"{video.path}: has {info.num_frames} frames; episode {episode_index} needs "
+                f"{video.first_frame + files.length}"
+            )
+
+    def _check_video(self, path: Path, camera: Camera) -> VideoInfo:
+        info = probe(path)
+        if (info.height, info.width) != (camera.height, camera.width):
+            raise ValueError(
+                f"{path}: frames are {info.height} x {info.width}; "
+                f"{INFO} says {camera.height} x {camera.width} (height x width) for {camera.name}"
+            )
+        if abs(info.fps - self.fps) > 0.01 * self.fps:
+            raise ValueError(f"{path}: runs at {info.fps:g} fps; {INFO} says {self.fps}")
+        return info
+
+    def _find(self, episode_index: int) -> EpisodeFiles:
+        if episode_index not in self._files:
+            raise ValueError(f"{self.path}: has no readable episode {episode_index}")
+        return self._files[episode_index]
+
+    def _read(self, episode_index: int, camera: Camera, start: int, stop: int | None) -> np.ndarray:
+        stop = self._find(episode_index).length if stop is None else stop
+        shape = (stop - start, camera.height, camera.width)
+        rgb = camera.kind == "rgb"
+        frames = np.empty((*shape, 3) if rgb else shape, np.uint8 if rgb else np.uint16)
+        for index, frame in enumerate(self.stream(episode_index, camera, start=start, stop=stop)):
+            frames[index] = frame
+        return frames
+
+    def _action_statistics(self) -> Statistics:
+        """The dataset's own, else counted over the rows that are numbers."""
+        known, size = self._layout.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
+        if all(known.get(name, np.empty(0)).size == size and np.isfinite(known[name]).all() for name in _NEEDED):
+            return known
+        values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])
+        numbers = values[np.isfinite(values).all(axis=1)]
+        if not len(numbers):
+            raise ValueError(f"{self.path}: no action is a number")
+        return of_column(numbers)
+
+
+def _to_numpy(column: pa.Array, files: EpisodeFiles) -> np.ndarray:
+    width = 1
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
+        values = column.flatten()
+        if column.null_count or not len(column) or len(values) % len(column):
+            raise ValueError(f"{files.data}: episode {files.index} has rows of different lengths")
+        column, width = values, len(values) // len(column)
+    return column.to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def _names_of(feature: dict) -> tuple[str, ...]:
+    size = int(np.prod(feature["shape"]))
+    names = flat_names(feature)
+    return names if len(names) == size else tuple(f"state_{i}" for i in range(size))

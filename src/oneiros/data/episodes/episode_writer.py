@@ -1,0 +1,170 @@
+"""One episode being recorded: checked row by row, its frames encoded as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import av.error
+import numpy as np
+
+from oneiros.data.depth import MAX_CODE, codes_to_depth, depth_to_codes
+from oneiros.data.episodes.features import ACTION, STATE
+from oneiros.data.episodes.format import RecordingFormat
+from oneiros.data.episodes.statistics import ImageStatistics, Statistics
+from oneiros.data.video import VideoEncoder
+from oneiros.records import ActionSpec, Camera
+
+
+class EpisodeWriter:
+    """Takes the rows of one episode; made by `DatasetWriter.episode`.
+
+    name: how error messages call it. folder: where its videos grow.
+    """
+
+    def __init__(self, fmt: RecordingFormat, folder: Path, name: str) -> None:
+        self._format, self._folder, self._name = fmt, folder, name
+        self._actions: list[np.ndarray] = []
+        self._states: list[np.ndarray] = []
+        self._encoders: dict[str, VideoEncoder] = {}
+        self._statistics = {camera.name: _image_statistics(camera) for camera in fmt.cameras}
+        self._ended = False
+        self.num_rows = 0
+
+    def add(
+        self,
+        *,
+        images: Mapping[str, np.ndarray],
+        action: int | np.ndarray | Sequence[float] | None = None,
+        state: np.ndarray | Sequence[float] | None = None,
+    ) -> None:
+        """Append a row: what was seen, and what was done then.
+
+        images: by camera name: rgb uint8 (H, W, 3), depth float (H, W) in metres, labels whole numbers (H, W) < 4096.
+        action: an index, A keys held (0 or 1), or A numbers; None in the last row, where nothing is done any more.
+        state: S numbers, where the dataset has states.
+
+        Raises ValueError naming the row when a value does not fit, OSError when the disk is full.
+        """
+        if self._ended:
+            raise self._error("has no action, so the episode ended there; no row can follow", self.num_rows - 1)
+        frames = self._check_images(images)
+        if self._format.action_spec is not None:
+            self._actions.append(self._check_action(self._format.action_spec, action))
+            self._ended = action is None
+        if self._format.state_names:
+            self._states.append(self._check_state(state))
+        try:
+            for name, frame in frames.items():
+                self._encoder(name).add(frame)
+                self._statistics[name].add(frame)
+        except (av.error.FFmpegError, OSError) as error:
+            raise save_error(self._name, error) from error
+        self.num_rows += 1
+
+    def finish(self) -> None:
+        """Complete the video files."""
+        for encoder in self._encoders.values():
+            encoder.close()
+        self._encoders = {}
+
+    def abandon(self) -> None:
+        """Let go of whatever is still open."""
+        for encoder in self._encoders.values():
+            encoder.abandon()
+        self._encoders = {}
+
+    def video(self, camera: Camera) -> Path:
+        return self._folder / f"{camera.name}.mp4"
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Actions and states, a row for each frame."""
+        columns = {ACTION: self._actions, STATE: self._states}
+        return {name: np.stack(values) for name, values in columns.items() if values}
+
+    def image_statistics(self) -> dict[str, Statistics]:
+        """By camera: colours in [0, 1], depth in millimetres, labels as they are."""
+        return {camera.name: self._statistics[camera.name].result(_meaning(camera)) for camera in self._format.cameras}
+
+    def _encoder(self, name: str) -> VideoEncoder:
+        if name not in self._encoders:
+            camera = next(camera for camera in self._format.cameras if camera.name == name)
+            self._encoders[name] = VideoEncoder(
+                self.video(camera),
+                height=camera.height,
+                width=camera.width,
+                fps=self._format.fps,
+                codes=camera.kind != "rgb",
+            )
+        return self._encoders[name]
+
+    def _check_images(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        expected = [camera.name for camera in self._format.cameras]
+        if set(images) != set(expected):
+            raise self._error(f"has images {sorted(images)}; it needs {sorted(expected)}")
+        return {
+            camera.name: self._check_image(camera, np.asarray(images[camera.name])) for camera in self._format.cameras
+        }
+
+    def _check_image(self, camera: Camera, image: np.ndarray) -> np.ndarray:
+        """The frame as it is stored."""
+        size = (camera.height, camera.width)
+        wanted, fits = {
+            "rgb": (f"uint8 {(*size, 3)}", image.dtype == np.uint8 and image.shape == (*size, 3)),
+            "depth": (f"float {size} in metres", image.dtype.kind == "f" and image.shape == size),
+            "labels": (f"whole numbers {size}", image.dtype.kind in "iu" and image.shape == size),
+        }[camera.kind]
+        if not fits:
+            raise self._error(f"{camera.name} is {image.dtype} {image.shape}; it must be {wanted}")
+        if camera.kind == "labels" and (image.min() < 0 or image.max() > MAX_CODE):
+            raise self._error(f"{camera.name} has labels {image.min()} to {image.max()}; they must be 0 to {MAX_CODE}")
+        if camera.kind == "depth":
+            return depth_to_codes(image, camera)
+        return image if camera.kind == "rgb" else image.astype(np.uint16)
+
+    def _check_action(self, spec: ActionSpec, action: int | np.ndarray | Sequence[float] | None) -> np.ndarray:
+        if spec.kind == "discrete":
+            value = np.asarray(0 if action is None else action)
+            if value.size != 1 or value.dtype.kind not in "iu" or not 0 <= value.item() < spec.size:
+                raise self._error(f"action is {action}; it must be 0 to {spec.size - 1} ({', '.join(spec.names)})")
+            return value.reshape(1).astype(np.int64)
+        value = np.zeros(spec.size) if action is None else np.asarray(action)
+        return self._vector("action", value, spec.names, keys=spec.kind == "keys")
+
+    def _check_state(self, state: np.ndarray | Sequence[float] | None) -> np.ndarray:
+        return self._vector("state", np.asarray([] if state is None else state), self._format.state_names)
+
+    def _vector(self, what: str, value: np.ndarray, names: Sequence[str], *, keys: bool = False) -> np.ndarray:
+        if value.shape != (len(names),):
+            raise self._error(f"{what} has shape {value.shape}; it must be ({len(names)},): {', '.join(names)}")
+        value = value.astype(np.float32)
+        bad = ~np.isin(value, (0, 1)) if keys else ~np.isfinite(value)
+        if bad.any():
+            wrong = int(bad.argmax())
+            right = "0 or 1" if keys else "a finite number"
+            raise self._error(f"{what} {names[wrong]} is {value[wrong]}; it must be {right}")
+        return value
+
+    def _error(self, text: str, row: int | None = None) -> ValueError:
+        return ValueError(f"{self._name}, row {self.num_rows if row is None else row}: {text}")
+
+
+def save_error(name: str, error: Exception) -> OSError:
+    """One line for whatever the disk or the encoder said."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return OSError(f"{name} could not be saved ({reason}); every episode before it is complete and readable")
+
+
+def _image_statistics(camera: Camera) -> ImageStatistics:
+    rgb = camera.kind == "rgb"
+    return ImageStatistics(
+        height=camera.height, width=camera.width, channels=3 if rgb else 1, num_values=256 if rgb else MAX_CODE + 1
+    )
+
+
+def _meaning(camera: Camera) -> np.ndarray:
+    """What each stored value stands for in the statistics."""
+    if camera.kind == "rgb":
+        return np.arange(256) / 255
+    codes = np.arange(MAX_CODE + 1)
+    return codes_to_depth(codes, camera).astype(np.float64) * 1000 if camera.kind == "depth" else codes.astype(float)

@@ -1,0 +1,78 @@
+"""What a recording holds, and whether it fits a dataset that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oneiros.data.episodes.features import ACTION, STATE, build_features, read_cameras
+from oneiros.data.episodes.metadata import DATA, VIDEO
+from oneiros.records import ActionSpec, Camera
+
+CHUNKS_SIZE = 1000
+DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
+
+
+@dataclass(frozen=True)
+class RecordingFormat:
+    """What every row of a dataset holds."""
+
+    fps: int
+    cameras: tuple[Camera, ...]
+    action_spec: ActionSpec | None
+    state_names: tuple[str, ...]
+
+
+def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
+    return {
+        "codebase_version": "v3.0",
+        "robot_type": robot_type,
+        **totals(0, 0, 0),
+        "chunks_size": CHUNKS_SIZE,
+        "data_files_size_in_mb": DATA_FILE_MB,
+        "video_files_size_in_mb": VIDEO_FILE_MB,
+        "fps": fmt.fps,
+        "data_path": DATA,
+        "video_path": VIDEO if fmt.cameras else None,
+        "features": build_features(
+            fps=fmt.fps, cameras=fmt.cameras, action_spec=fmt.action_spec, state_names=fmt.state_names
+        ),
+    }
+
+
+def totals(num_episodes: int, num_frames: int, num_tasks: int) -> dict[str, Any]:
+    return {
+        "total_episodes": num_episodes,
+        "total_frames": num_frames,
+        "total_tasks": num_tasks,
+        "splits": {"train": f"0:{num_episodes}"},
+    }
+
+
+def check_agreement(
+    path: Path, fmt: RecordingFormat, theirs: Mapping[str, Any], ours: Mapping[str, Any], fps: int
+) -> None:
+    """ValueError when rows of this format do not fit the dataset at `path`."""
+    if fps != fmt.fps:
+        raise ValueError(f"{path}: was recorded at {fps} fps, this recording runs at {fmt.fps}")
+    if theirs.keys() != ours.keys():
+        different = ", ".join(sorted(theirs.keys() ^ ours.keys()))
+        raise ValueError(f"{path}: has other columns or cameras than this recording (only one has {different})")
+    known = {camera.name: camera for camera in read_cameras(theirs)}
+    for camera in fmt.cameras:
+        if camera != known[camera.name]:
+            raise ValueError(f"{path}: was recorded with {known[camera.name]}, this recording has {camera}")
+    if fmt.action_spec is not None:
+        saved = (theirs[ACTION].get("info") or {}).get("action_spec")
+        if saved is None:
+            raise ValueError(f"{path}: was not recorded by Oneiros; record into a new folder")
+        spec = ActionSpec.from_json(saved)
+        if not fmt.action_spec.matches(spec):
+            raise ValueError(
+                f"{path}: has {spec.kind} actions ({', '.join(spec.names)}), "
+                f"this recording {fmt.action_spec.kind} ones ({', '.join(fmt.action_spec.names)})"
+            )
+    if fmt.state_names and theirs[STATE]["shape"] != [len(fmt.state_names)]:
+        raise ValueError(f"{path}: has states of shape {theirs[STATE]['shape']}, this recording {len(fmt.state_names)}")

@@ -1,0 +1,193 @@
+"""Where a LeRobot dataset keeps what: info, episodes, files and statistics, for v2.x (a file per episode) and v3.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oneiros.data.episodes.statistics import Statistics, combine
+
+INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
+EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+@dataclass(frozen=True)
+class VideoSlice:
+    """An episode's frames of one camera: frame t of the episode is frame `first_frame` + t of the file."""
+
+    path: Path
+    first_frame: int
+
+
+@dataclass(frozen=True)
+class EpisodeFiles:
+    """Where one episode lives. index: the dataset's own number for it."""
+
+    index: int
+    length: int
+    task: str
+    data: Path
+    videos: Mapping[str, VideoSlice]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dataset's metadata. statistics: by feature, as far as the dataset has them."""
+
+    root: Path
+    info: Mapping[str, Any]
+    episodes: tuple[EpisodeFiles, ...]
+    statistics: Mapping[str, Statistics]
+
+
+def read_layout(root: Path) -> Layout:
+    """Read the metadata of a dataset of either version. ValueError when the folder is none."""
+    info = read_info(root)
+    with understanding(root, "meta"):
+        keys = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
+        if keys and not info.get("video_path"):
+            raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
+        if info["codebase_version"].startswith("v3"):
+            return Layout(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
+        return Layout(root, info, tuple(_episodes_v2(root, info, keys)), _statistics_v2(root))
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """meta/info.json, checked for what every reader needs."""
+    path = root / INFO
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    if not path.is_file():
+        raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
+    with understanding(root, INFO):
+        info = dict(_read_json(path))
+        for key in ("codebase_version", "fps", "features", "data_path"):
+            if key not in info:
+                raise ValueError(f"{path}: has no {key!r}")
+        if not info["codebase_version"].startswith(("v2", "v3")):
+            raise ValueError(f"{path}: is of version {info['codebase_version']}; v2.0, v2.1 and v3.0 can be read")
+        if info["fps"] != int(info["fps"]) or info["fps"] <= 0:
+            raise ValueError(f"{path}: fps is {info['fps']}; it must be a whole number above 0")
+        for name, feature in info["features"].items():
+            shape = feature.get("shape")
+            if "dtype" not in feature or not shape or any(type(size) is not int or size < 1 for size in shape):
+                raise ValueError(f"{path}: feature {name} needs a dtype and a shape of whole numbers above 0")
+        return {**info, "fps": int(info["fps"])}
+
+
+@contextmanager
+def understanding(root: Path, name: str) -> Iterator[None]:
+    """Anything may stand in a stranger's file: what trips the code that reads it becomes one line naming the file."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and str(root) in str(error):
+            raise  # says already what is wrong, and where
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{root / name}: is not what LeRobot writes ({what})") from error
+
+
+def _episodes_v3(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
+    for row in read_episode_rows(root):
+        data = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+        yield EpisodeFiles(
+            index=int(row["episode_index"]),
+            length=int(row["length"]),
+            task="; ".join(row["tasks"] or ()),
+            data=root / info["data_path"].format(**data),
+            videos={key: _slice_v3(root, info, key, row) for key in keys},
+        )
+
+
+def _slice_v3(root: Path, info: Mapping[str, Any], key: str, row: Mapping[str, Any]) -> VideoSlice:
+    place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
+    path = root / info["video_path"].format(video_key=key, **place)
+    return VideoSlice(path, round(row[f"videos/{key}/from_timestamp"] * info["fps"]))
+
+
+def read_episode_rows(root: Path) -> list[dict[str, Any]]:
+    """The rows of meta/episodes of a v3.0 dataset without their statistics, in order of episode."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+        try:
+            names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
+            rows += pq.read_table(path, columns=names).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: cannot be read ({error})") from error
+    return sorted(rows, key=lambda row: row["episode_index"])
+
+
+def read_tasks(root: Path) -> list[str]:
+    """The tasks of a v3.0 dataset; a task's place in the list is its task_index."""
+    path = root / TASKS
+    if not path.is_file():
+        return []
+    rows = pq.read_table(path).to_pylist()
+    return [row["task"] for row in sorted(rows, key=lambda row: row["task_index"])]
+
+
+def _statistics_v3(root: Path) -> dict[str, Statistics]:
+    path = root / STATS
+    return _as_statistics(_read_json(path)) if path.is_file() else {}
+
+
+def _episodes_v2(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
+    chunks_size = info.get("chunks_size", 1000)
+    for row in _read_json_lines(root / "meta/episodes.jsonl"):
+        index = int(row["episode_index"])
+        place = {"episode_chunk": index // chunks_size, "episode_index": index}
+        yield EpisodeFiles(
+            index=index,
+            length=int(row["length"]),
+            task="; ".join(row.get("tasks") or ()),
+            data=root / info["data_path"].format(**place),
+            videos={key: VideoSlice(root / info["video_path"].format(video_key=key, **place), 0) for key in keys},
+        )
+
+
+def _statistics_v2(root: Path) -> dict[str, Statistics]:
+    """v2.1 keeps them per episode, v2.0 for the whole dataset."""
+    path = root / "meta/episodes_stats.jsonl"
+    if not path.is_file():
+        return _statistics_v3(root)
+    parts = [_as_statistics(row["stats"]) for row in _read_json_lines(path)]
+    names = parts[0] if parts else ()
+    return {name: combine([part[name] for part in parts if name in part]) for name in names}
+
+
+def _as_statistics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Statistics]:
+    """JSON -> arrays. Features without a count (v2.0) get 1: they are never combined with others."""
+    return {
+        name: {
+            "count": np.array([1]),
+            **{key: np.atleast_1d(np.asarray(value, float)) for key, value in feature.items()},
+        }
+        for name, feature in values.items()
+    }
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is no valid JSON ({error})") from error
+
+
+def _read_json_lines(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: is missing")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"{path}: is no valid JSON ({error})") from error

@@ -1,0 +1,112 @@
+"""A dataset as training sees it: frames of the model's size, split into episodes to train on and episodes held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oneiros.console import say
+from oneiros.data.episodes.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.frames import resized
+from oneiros.disk import alone, check_room
+from oneiros.records import ActionSpec
+from oneiros.run_folder import Origin
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """train, held_out: of frames or of codes. origin: where they come from and which are which."""
+
+    train: list[EpisodeArrays]
+    held_out: list[EpisodeArrays]
+    action_spec: ActionSpec | None
+    fps: float
+    origin: Origin
+
+    def clips(self, *, length: int, stride: int = 1) -> Clips:
+        return Clips(self.train, self.action_spec, length=length, stride=stride)
+
+    def held_out_clips(self, *, length: int, stride: int = 1) -> Clips:
+        """Whole clips only, shorter than asked for where the held-out episodes are."""
+        rows = max(len(episode.content) for episode in self.held_out)
+        length = min(length, 1 + (rows - 1) // stride)
+        whole = [episode for episode in self.held_out if len(episode.content) > (length - 1) * stride]
+        return Clips(whole, self.action_spec, length=length, stride=stride)
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Episodes of a dataset as frames of (height, width) pixels, decoded once and kept in `cache`.
+
+    depth: as a fourth channel. camera: None = the first.
+    """
+
+    dataset: Dataset
+    size: tuple[int, int]
+    depth: bool
+    camera: str | None
+    cache: Path
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the frames do."""
+        return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}"
+
+    def episodes(self) -> Episodes:
+        """All of them. Raises ValueError where too few can be decoded."""
+        indices = [episode.index for episode in self.dataset.episodes]
+        loaded = self._load(indices)
+        train, held_out = split_episodes(indices)
+        return self._episodes(
+            [episode for episode in loaded if episode.index in train],
+            [episode for episode in loaded if episode.index in held_out],
+        )
+
+    def held_out(self) -> Episodes:
+        """Only those that training never sees."""
+        _, held_out = split_episodes([episode.index for episode in self.dataset.episodes])
+        return self._episodes([], self._load(held_out))
+
+    def _load(self, wanted: Sequence[int]) -> list[EpisodeArrays]:
+        return decoded_frames(
+            self.dataset, wanted, size=self.size, camera=self.camera, depth=self.depth, cache=self.cache
+        )
+
+    def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
+        origin = Origin(
+            path=str(self.dataset.path),
+            fingerprint=self.dataset.fingerprint(),
+            environment=self.dataset.info.get("robot_type"),
+            fps=self.dataset.fps,
+            camera=self.dataset.camera(self.camera),
+            depth_camera=resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None,
+            train=tuple(episode.index for episode in train),
+            held_out=tuple(episode.index for episode in held_out),
+        )
+        if not held_out:
+            raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
+        return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
+
+
+def decoded_frames(
+    dataset: Dataset,
+    wanted: Sequence[int],
+    *,
+    size: tuple[int, int],
+    camera: str | None,
+    depth: bool,
+    cache: Path,
+) -> list[EpisodeArrays]:
+    """Episodes of frames (height, width = size), decoded once and kept in frames/ of `cache`.
+
+    Says what room they take. Raises OSError where there is too little of it.
+    """
+    height, width = size
+    rows = sum(episode.length for episode in dataset.episodes if episode.index in wanted)
+    folder = cache / "frames"
+    with alone(folder):
+        needed = rows * height * width * (5 if depth else 3)
+        say(check_room(folder, needed, f"{rows:,} decoded frames take", there=True))
+        return load_frames(dataset, wanted, height=height, width=width, camera=camera, depth=depth, cache=folder)

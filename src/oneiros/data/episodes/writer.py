@@ -1,0 +1,326 @@
+"""Recording a LeRobot dataset (v3.0), episode by episode, so that nothing complete is ever lost.
+
+Frames are encoded as they come. Everything a finished episode changes is first written whole under `.partial`, then
+renamed into place, the table of episodes near the end: a killed recorder or a full disk costs the episode under way and
+no other. Files only ever grow at their end, so what the table says of earlier episodes stays true at every moment.
+
+Episodes share files, as LeRobot wants it. The files of one number (data, videos, table of episodes) hold the same
+episodes. They are rewritten for each, so a new number is begun now and then, and by every session of recording.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import av.error
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oneiros.data.episodes.episode_writer import EpisodeWriter, save_error
+from oneiros.data.episodes.format import (
+    CHUNKS_SIZE,
+    DATA_FILE_MB,
+    VIDEO_FILE_MB,
+    RecordingFormat,
+    check_agreement,
+    new_info,
+    totals,
+)
+from oneiros.data.episodes.metadata import (
+    DATA,
+    EPISODES,
+    INFO,
+    STATS,
+    TASKS,
+    VIDEO,
+    read_episode_rows,
+    read_info,
+    read_layout,
+    read_tasks,
+)
+from oneiros.data.episodes.statistics import Statistics, combine, of_column
+from oneiros.data.episodes.tables import (
+    data_schema,
+    data_table,
+    plain,
+    write_data,
+    write_episodes,
+    write_json,
+    write_tasks,
+)
+from oneiros.data.video import join
+from oneiros.disk import Batch
+from oneiros.records import ActionSpec, Camera
+
+EPISODES_PER_FILE = 100
+
+_PARTIAL = ".partial"
+
+
+class Recordable(Protocol):
+    """What can be recorded: an environment, or the stage of a player. fps is rounded to whole frames a second."""
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def cameras(self) -> Sequence[Camera]: ...
+
+    @property
+    def action_spec(self) -> ActionSpec | None: ...
+
+    @property
+    def state_names(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The files of one number, still growing: an episode's rows of data and its row in the table of episodes."""
+
+    number: int
+    tables: tuple[pa.Table, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def place(self) -> dict[str, int]:
+        return {"chunk_index": self.number // CHUNKS_SIZE, "file_index": self.number % CHUNKS_SIZE}
+
+    @property
+    def num_frames(self) -> int:
+        return sum(table.num_rows for table in self.tables)
+
+
+class DatasetWriter:
+    """Writes a new dataset folder, or appends to one after checking that fps, cameras, actions and states agree.
+
+        with DatasetWriter(path, fps=35, cameras=cameras, action_spec=spec) as writer:
+            with writer.episode(task="find the exit") as episode:
+                episode.add(images={"observation.images.front": frame}, action=2)
+
+    Raises ValueError when the folder is something else, or a dataset of something else, and OSError when the disk is
+    full or another recorder is at work in the folder.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fps: int,
+        cameras: Sequence[Camera],
+        action_spec: ActionSpec | None,
+        state_names: Sequence[str] = (),
+        robot_type: str = "unknown",
+    ) -> None:
+        if int(fps) != fps or fps < 1:
+            raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
+        self.path = Path(path)
+        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names))
+        self._info = new_info(self.format, robot_type)
+        self._schema = data_schema(self._info["features"])
+        self._tasks: list[str] = []
+        self._statistics: dict[str, Statistics] = {}
+        self._part = _Part(0)
+        self._lock = _lock(self.path)
+        try:
+            if (self.path / INFO).exists():
+                self._continue()
+            else:
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def of(cls, env: Recordable, path: Path | str, *, robot_type: str = "unknown") -> DatasetWriter:
+        """A writer of what `env` shows and what is done in it. robot_type: what it is called in the dataset."""
+        return cls(
+            path,
+            fps=max(1, round(env.fps)),
+            cameras=env.cameras,
+            action_spec=env.action_spec,
+            state_names=env.state_names,
+            robot_type=robot_type,
+        )
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def num_episodes(self) -> int:
+        """Complete episodes in the dataset, those of earlier sessions included."""
+        return self._info["total_episodes"]
+
+    def close(self) -> None:
+        """Let go of the folder. Every finished episode is on disk already."""
+        if not self._lock.closed:
+            shutil.rmtree(self.path / _PARTIAL, ignore_errors=True)
+            self._lock.close()
+
+    @contextmanager
+    def episode(self, *, task: str) -> Iterator[EpisodeWriter]:
+        """Record one episode: leaving the block saves it, an exception inside drops it and nothing else."""
+        name = f"{self.path}: episode {self.num_episodes}"
+        folder = self.path / _PARTIAL / "episode"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        episode = EpisodeWriter(self.format, folder, name)
+        try:
+            yield episode
+            if episode.num_rows == 0:
+                raise ValueError(f"{name} has no frames; add at least one")
+            try:
+                self._save(episode, task)
+            except (av.error.FFmpegError, OSError) as error:
+                raise save_error(name, error) from error
+        finally:
+            episode.abandon()
+
+    def _begin(self) -> None:
+        strangers = sorted(path.name for path in self.path.iterdir() if path.name != _PARTIAL)
+        if strangers:
+            raise ValueError(f"{self.path}: is no LeRobot dataset but holds {strangers[0]}; name a new or empty folder")
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        try:
+            write_json(batch.new(INFO), self._info)
+            batch.publish()
+        except OSError as error:
+            raise save_error(f"{self.path}: a new dataset", error) from error
+
+    def _continue(self) -> None:
+        """Take up an existing dataset where it ends."""
+        info = read_info(self.path)
+        if not info["codebase_version"].startswith("v3"):
+            raise ValueError(f"{self.path}: is a {info['codebase_version']} dataset; only v3.0 can be appended to")
+        check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
+        rows = read_episode_rows(self.path)
+        self._tasks, self._statistics = read_tasks(self.path), dict(read_layout(self.path).statistics)
+        num_frames = rows[-1]["dataset_to_index"] if rows else 0
+        self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
+        self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
+        if rows:
+            self._drop_unfinished(self.path / info["data_path"].format(**_data_place(rows[-1])), num_frames)
+
+    def _drop_unfinished(self, data: Path, num_frames: int) -> None:
+        """Undo what a recorder left that was killed in the middle of renaming: rows no episode claims."""
+        file = pq.ParquetFile(data)
+        tables = [file.read_row_group(i) for i in range(file.num_row_groups)]
+        kept = [table for table in tables if table.num_rows == 0 or table["index"][0].as_py() < num_frames]
+        if len(kept) < len(tables):
+            batch = Batch(self.path, self.path / _PARTIAL / "batch")
+            write_data(batch.new(str(data.relative_to(self.path))), kept)
+            batch.publish()
+
+    def _save(self, episode: EpisodeWriter, task: str) -> None:
+        """Write all that changes aside, put it in place, and only then believe it."""
+        episode.finish()
+        tasks = self._tasks if task in self._tasks else [*self._tasks, task]
+        table = self._table(episode, tasks.index(task))
+        statistics = {name: of_column(_values(table, name)) for name in table.column_names}
+        statistics |= episode.image_statistics()
+        part = self._part if self._has_room(episode) else _Part(self._part.number + 1)
+        row = self._row(part, table.num_rows, task, statistics)
+        grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row))
+        together = {
+            name: combine([self._statistics[name], new]) if name in self._statistics else new
+            for name, new in statistics.items()
+        }
+        info = {**self._info, **totals(self.num_episodes + 1, row["dataset_to_index"], len(tasks))}
+
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        for camera in self.format.cameras:
+            name = VIDEO.format(video_key=camera.name, **part.place)
+            join([*([self.path / name] if part.rows else []), episode.video(camera)], batch.new(name))
+        write_data(batch.new(DATA.format(**part.place)), grown.tables)
+        write_tasks(batch.new(TASKS), tasks)
+        write_episodes(batch.new(EPISODES.format(**part.place)), grown.rows)
+        write_json(batch.new(STATS), {name: plain(values) for name, values in together.items()})
+        write_json(batch.new(INFO), info)
+        try:
+            batch.publish()
+        except BaseException:
+            self._continue()  # some files may be in place, some not; what is on disk decides
+            raise
+        self._part, self._tasks, self._statistics, self._info = grown, tasks, together, info
+
+    def _has_room(self, episode: EpisodeWriter) -> bool:
+        """Whether the files in progress can take this episode too."""
+        if not self._part.rows:
+            return True
+        videos = [
+            (self.path / VIDEO.format(video_key=camera.name, **self._part.place)).stat().st_size
+            + episode.video(camera).stat().st_size
+            for camera in self.format.cameras
+        ]
+        return (
+            len(self._part.rows) < EPISODES_PER_FILE
+            and sum(table.nbytes for table in self._part.tables) < DATA_FILE_MB * 2**20
+            and max(videos, default=0) <= VIDEO_FILE_MB * 2**20
+        )
+
+    def _table(self, episode: EpisodeWriter, task_index: int) -> pa.Table:
+        """The episode's rows of data."""
+        rows = np.arange(episode.num_rows)
+        columns = {
+            "timestamp": (rows / self.format.fps).astype(np.float32),
+            "frame_index": rows,
+            "episode_index": np.full_like(rows, self.num_episodes),
+            "index": rows + self._info["total_frames"],
+            "task_index": np.full_like(rows, task_index),
+        }
+        return data_table(self._schema, {**columns, **episode.columns()})
+
+    def _row(self, part: _Part, length: int, task: str, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        """The episode's row in the table of episodes. Times are start / fps from whole frames: sums would drift."""
+        start, fps = part.num_frames, self.format.fps
+        row: dict[str, Any] = {"episode_index": self.num_episodes, "tasks": [task], "length": length}
+        row |= {f"data/{name}": value for name, value in part.place.items()}
+        row["dataset_from_index"] = self._info["total_frames"]
+        row["dataset_to_index"] = self._info["total_frames"] + length
+        for camera in self.format.cameras:
+            row |= {f"videos/{camera.name}/{name}": value for name, value in part.place.items()}
+            row[f"videos/{camera.name}/from_timestamp"] = start / fps
+            row[f"videos/{camera.name}/to_timestamp"] = (start + length) / fps
+        for feature, values in statistics.items():
+            row |= {f"stats/{feature}/{name}": value for name, value in plain(values).items()}
+        return row | {f"meta/episodes/{name}": value for name, value in part.place.items()}
+
+
+def _last_number(row: Mapping[str, Any], chunks_size: int) -> int:
+    """The highest file number an episode uses, in whatever kind of file."""
+    chunks = [name for name in row if name.endswith("chunk_index")]
+    return max(row[name] * chunks_size + row[name.replace("chunk_index", "file_index")] for name in chunks)
+
+
+def _data_place(row: Mapping[str, Any]) -> dict[str, int]:
+    return {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+
+
+def _values(table: pa.Table, name: str) -> np.ndarray:
+    column = table.column(name).combine_chunks()
+    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    return flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+
+
+def _lock(path: Path) -> Any:
+    """Keep two recorders out of one folder. The lock ends with the process that holds it, however that ends."""
+    folder = path / _PARTIAL
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OSError(f"{path}: another recorder is writing there") from error
+    return file

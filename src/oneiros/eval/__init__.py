@@ -1,1 +1,0 @@
-"""Measurements, and the reports that show them."""

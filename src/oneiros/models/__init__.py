@@ -1,1 +1,0 @@
-"""Systems: a frozen config, `forward(batch) -> Loss`, and the verbs of use."""

@@ -1,0 +1,1 @@
+"""How well a segmenter labels clouds whose classes are known."""

@@ -1,0 +1,99 @@
+"""Receptive fields drawn from clouds, turned, stretched and jittered by chance: what a segmenter trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
+from oneiros.points.cells import HEIGHT_CHANNELS, NOT_LEARNED, Cells
+from oneiros.records import PointBatch
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """stretch: each axis is scaled by up to this fraction more or less. flip: x mirrored half of the time. turn: about
+    the vertical, by any angle. jitter: standard deviation added to coordinates, in cells of the grid. dim: intensity
+    and colours are scaled by up to this fraction."""
+
+    stretch: float = 0.1
+    flip: bool = True
+    turn: bool = True
+    jitter: float = 0.05
+    dim: float = 0.1
+
+
+class Fields:
+    """Vertical cylinders around cells, drawn so that every class stands in the middle equally often."""
+
+    def __init__(
+        self,
+        clouds: Sequence[Cells],
+        *,
+        num_classes: int,
+        radius: float,
+        grid: float,
+        max_points: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        """Raises ValueError where no cell carries a label."""
+        self.clouds, self.radius, self.grid, self.max_points = clouds, radius, grid, max_points
+        self.augmentation = augmentation or Augmentation()
+        self.trees = [KDTree(cells.xyz[:, :2].numpy()) for cells in clouds]
+        labels = np.concatenate([_labels(cells) for cells in clouds])
+        self.starts = np.cumsum([0, *(len(cells) for cells in clouds)])
+        self.members = [np.flatnonzero(labels == number) for number in range(num_classes)]
+        self.present = [number for number, members in enumerate(self.members) if len(members)]
+        if not self.present:
+            raise ValueError("no cell of the training clouds carries a class to learn")
+
+    def __len__(self) -> int:
+        """How many cells may stand in the middle."""
+        return int(self.starts[-1])
+
+    def batch(self, seeds: Sequence[int]) -> PointBatch:
+        """One field for each seed, which alone decides it."""
+        fields = [self._draw(np.random.default_rng(seed)) for seed in seeds]
+        xyz, features, labels = (torch.cat(parts) for parts in zip(*fields, strict=True))
+        offsets = torch.tensor([0, *(len(field[0]) for field in fields)]).cumsum(0)
+        return PointBatch(xyz, features, labels, offsets)
+
+    def _draw(self, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        number = random.choice(self.members[random.choice(self.present)])
+        which = int(np.searchsorted(self.starts, number, side="right")) - 1
+        cells = self.clouds[which]
+        centre = cells.xyz[number - self.starts[which], :2].numpy()
+        centre = centre + random.uniform(-0.5, 0.5, 2) * self.radius
+        found = np.sort(self.trees[which].query_ball_point(centre, self.radius))
+        if len(found) > self.max_points:
+            found = np.sort(random.choice(found, self.max_points, replace=False))
+        rows = torch.from_numpy(found)
+        assert cells.labels is not None
+        return *self._changed(cells, rows, centre, random), cells.labels[rows]
+
+    def _changed(
+        self, cells: Cells, rows: torch.Tensor, centre: np.ndarray, random: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        told = self.augmentation
+        xyz, features = cells.xyz[rows].numpy().astype(np.float64), cells.features[rows].clone()
+        xyz[:, :2] -= centre
+        scale = 1 + random.uniform(-told.stretch, told.stretch, 3)
+        if told.flip and random.random() < 0.5:
+            scale[0] = -scale[0]
+        angle = random.uniform(0, 2 * np.pi) if told.turn else 0.0
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        xyz = xyz * scale
+        xyz[:, :2] = xyz[:, :2] @ turn.T
+        xyz += random.normal(0, told.jitter * self.grid, xyz.shape)
+        features[:, :HEIGHT_CHANNELS] *= scale[2]
+        features[:, HEIGHT_CHANNELS:] *= 1 + random.uniform(-told.dim, told.dim)
+        return torch.from_numpy(xyz.astype(np.float32)), features
+
+
+def _labels(cells: Cells) -> np.ndarray:
+    if cells.labels is None:
+        return np.full(len(cells), NOT_LEARNED)
+    return cells.labels.numpy()

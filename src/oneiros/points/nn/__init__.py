@@ -1,0 +1,1 @@
+"""Kernel point convolution with kernel attention, and networks of it."""

@@ -1,0 +1,264 @@
+"""From classified clouds to a trained segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from oneiros.console import say
+from oneiros.data.clouds.checks import require_metres
+from oneiros.data.clouds.classes import MAX_CODE, Grouping, parse_classes
+from oneiros.data.clouds.formats import Cloud, open_cloud
+from oneiros.ops.neighbors import knn
+from oneiros.points.cells import NOT_LEARNED, Cells, features_of, make_cells, num_channels
+from oneiros.points.evaluation.confusion import Confusion
+from oneiros.points.evaluation.pictures import class_colours, triptych
+from oneiros.points.fields import Fields
+from oneiros.points.labelling import label_cells
+from oneiros.points.nn.unet import PRESETS as NETWORKS
+from oneiros.points.segmenter import Segmenter, SegmenterConfig
+from oneiros.points.settings import SEGMENTER_PRESETS as PRESETS
+from oneiros.points.settings import SegmenterSettings
+from oneiros.run_folder import CloudOrigin, read_config
+from oneiros.train.fit import FitResult, fit
+from oneiros.train.order import Order
+from oneiros.train.state import opening_state
+from oneiros.train.warm_start import copy_weights
+
+__all__ = ["PRESETS", "SegmenterSettings", "run"]
+
+_FIELD_CELLS = 30  # radius of a receptive field
+_SPACING_SAMPLE = 20_000  # points whose distance to their neighbour is looked at
+_WIDE = 1200  # pixels: small pictures are enlarged towards this width
+_HELD_OUT_SHARE = 0.2  # of a single cloud's length
+_RARE = 0.05  # classes below this share of the cells weigh no more than if they had it
+
+
+def run(settings: SegmenterSettings) -> FitResult:
+    """Train a segmenter on classified clouds, some of them held out, into the run folder `settings.out`.
+
+    Raises ValueError or OSError, in one line, for what is wrong with a cloud, the settings or the run folder.
+    """
+    settings = settings.completed()
+    preset = PRESETS[settings.preset]
+    config = settings.fit_config(preset)
+    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+
+    torch.manual_seed(settings.seed)
+    data = _read(settings)
+    model = _make_model(settings, data)
+    fields = Fields(
+        data.train,
+        num_classes=model.num_classes,
+        radius=model.config.radius,
+        grid=model.config.network.grid,
+        max_points=model.config.max_points,
+    )
+    order = Order(len(fields), batch_size=config.batch_size, seed=config.seed)
+
+    def make_batch(step: int, samples: Sequence[int]) -> Any:
+        return fields.batch(order.seeds(step, samples).tolist())
+
+    def save_model(model: nn.Module, folder: Path) -> None:
+        assert isinstance(model, Segmenter)
+        model.save(folder, recipe=settings.to_json(), data=data.origin)
+
+    def pictures(model: nn.Module, step: int) -> dict[str, float]:
+        assert isinstance(model, Segmenter)
+        return _draw(model, data.held_out, settings.out / "pictures" / f"step_{step:06d}.png")
+
+    return fit(
+        model,
+        make_batch,
+        out=settings.out,
+        config=config,
+        save_model=save_model,
+        pictures=pictures,
+        resume=settings.resume,
+        title="segmenter",
+    )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Cells to learn from and cells to measure on. writes: each class's commonest code. origin: for config.json."""
+
+    train: list[Cells]
+    held_out: list[Cells]
+    grouping: Grouping
+    writes: tuple[int, ...]
+    features: tuple[str, ...]
+    grid: float
+    origin: CloudOrigin
+
+
+def _read(settings: SegmenterSettings) -> _Data:
+    for name in ("grid", "radius"):
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"--{name} is {value}; it must be above 0")
+    grouping = parse_classes(settings.classes, settings.names)
+    paths = settings.clouds
+    held_out = _held_out(paths, settings.held_out)
+    clouds = [_open(path) for path in paths]
+    counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
+    writes = _commonest_codes(grouping, counts)
+    labels = [grouping.labels(_classification(cloud)) for cloud in clouds]
+    features, grid = _features(clouds), settings.grid or _usual_grid(clouds)
+    cells = [make_cells(cloud, grid, features, each) for cloud, each in zip(clouds, labels, strict=True)]
+    train = [each for each, path in zip(cells, paths, strict=True) if path not in held_out]
+    measured = [each for each, path in zip(cells, paths, strict=True) if path in held_out]
+    if not measured:
+        train, measured = _cut(cells[0])
+        if not len(measured[0]):
+            raise ValueError(f"{paths[0]}: is too small to hold a part out; name another cloud to measure on")
+    origin = CloudOrigin(
+        train=tuple(str(path) for path in paths if path not in held_out),
+        held_out=tuple(str(path) for path in held_out),
+        features=features,
+        grid=grid,
+    )
+    sizes = f"{sum(map(len, train)):,} cells of {grid:g} to learn from, {sum(map(len, measured)):,} held out"
+    say(f"{sizes}; beside heights: {', '.join(features) or 'nothing'}")
+    return _Data(train, measured, grouping, writes, features, grid, origin)
+
+
+def _held_out(clouds: Sequence[Path], wanted: Sequence[Path]) -> tuple[Path, ...]:
+    """Those of the clouds that are wanted, else the last; none where there is but one, which is cut."""
+    if not clouds:
+        raise ValueError("name at least one classified cloud to learn from")
+    places = [path.resolve() for path in clouds]
+    if twice := [path for path in clouds if places.count(path.resolve()) > 1]:
+        raise ValueError(f"{twice[0]}: is given twice; what is learned from cannot be measured on")
+    if unknown := [path for path in wanted if path.resolve() not in places]:
+        raise ValueError(f"--held-out {unknown[0]} is none of the clouds given")
+    if not wanted:
+        return tuple(clouds[1:][-1:])
+    chosen = {path.resolve() for path in wanted}
+    if len(chosen) == len(clouds):
+        raise ValueError("--held-out names every cloud; leave some to learn from")
+    return tuple(path for path, place in zip(clouds, places, strict=True) if place in chosen)
+
+
+def _open(path: Path) -> Cloud:
+    file = open_cloud(path)
+    if not file.num_points:
+        raise ValueError(f"{path}: holds no points")
+    require_metres(file)
+    return file.read()
+
+
+def _classification(cloud: Cloud) -> np.ndarray:
+    codes = cloud.classification
+    if codes is None:
+        raise ValueError(f"{cloud.path}: has no classification to learn from")
+    if (highest := codes.max(initial=0)) > MAX_CODE:
+        raise ValueError(f"{cloud.path}: classification code {highest}; codes go from 0 to {MAX_CODE}")
+    return codes
+
+
+def _commonest_codes(grouping: Grouping, counts: np.ndarray) -> tuple[int, ...]:
+    """Of each class. Every class must occur somewhere; a cloud without one of them is fine."""
+    found = []
+    for name, codes in zip(grouping.names, grouping.codes, strict=True):
+        code = max(codes, key=lambda code: counts[code])
+        if not counts[code]:
+            raise ValueError(f"--classes: no point of the clouds is of class {name} ({', '.join(map(str, codes))})")
+        found.append(code)
+    return tuple(found)
+
+
+def _features(clouds: Sequence[Cloud]) -> tuple[str, ...]:
+    """What every cloud offers, in the order of the first."""
+    offered = [features_of(cloud) for cloud in clouds]
+    return tuple(name for name in offered[0] if all(name in each for each in offered))
+
+
+def _usual_grid(clouds: Sequence[Cloud]) -> float:
+    """Two and a half times the median distance between neighbours, to one digit."""
+    random, distances = np.random.default_rng(0), []
+    for cloud in clouds:
+        xyz = torch.from_numpy(cloud.xyz - cloud.xyz.min(0))
+        chosen = random.choice(len(xyz), min(len(xyz), _SPACING_SAMPLE), replace=False)
+        distances.append(knn(xyz, xyz[chosen], 2)[1][:, 1].median().item())
+    wanted = 2.5 * float(np.median(distances))
+    if not 0 < wanted < np.inf:
+        raise ValueError("the clouds' points lie on top of each other; say with --grid how large a cell is to be")
+    return float(f"{wanted:.0e}")
+
+
+def _cut(cells: Cells) -> tuple[list[Cells], list[Cells]]:
+    """A cloud's first part along its longer side, and the rest. Blocks, because neighbours tell each other's class."""
+    axis = int(cells.xyz[:, :2].amax(0).sub(cells.xyz[:, :2].amin(0)).argmax())
+    place = cells.xyz[:, axis]
+    border = place.quantile(1 - _HELD_OUT_SHARE) if len(cells) <= 2**24 else place.median()
+    return [_part(cells, place <= border)], [_part(cells, place > border)]
+
+
+def _part(cells: Cells, rows: torch.Tensor) -> Cells:
+    assert cells.labels is not None
+    return replace(cells, xyz=cells.xyz[rows], features=cells.features[rows], labels=cells.labels[rows])
+
+
+def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
+    if settings.resume:
+        return Segmenter(SegmenterConfig.from_json(read_config(settings.out, Segmenter.kind).model))
+    start = Segmenter.load(settings.warm_start) if settings.warm_start else None
+    preset = PRESETS[settings.preset].model
+    network = start.config.network if start else NETWORKS[preset["network"]]
+    features = torch.cat([cells.features for cells in data.train])
+    labels = torch.cat([_known(cells) for cells in data.train])
+    counts = torch.bincount(labels[labels >= 0], minlength=len(data.grouping.names)).float()
+    config = SegmenterConfig(
+        names=data.grouping.names,
+        codes=data.grouping.codes,
+        writes=data.writes,
+        features=data.features,
+        mean=tuple(features.mean(0).tolist()),
+        std=tuple(features.std(0, correction=0).clamp_min(1e-3).tolist()),
+        class_weights=_class_weights(counts),
+        radius=settings.radius or _FIELD_CELLS * data.grid,
+        max_points=preset["max_points"],
+        label_smoothing=preset.get("label_smoothing", 0.0),
+        network=replace(
+            network, in_dim=num_channels(data.features), num_classes=len(data.grouping.names), grid=data.grid
+        ),
+    )
+    model = Segmenter(config)
+    if start:
+        copy_weights(model, start)
+    return model
+
+
+def _known(cells: Cells) -> torch.Tensor:
+    return torch.full((len(cells),), NOT_LEARNED) if cells.labels is None else cells.labels
+
+
+def _class_weights(counts: torch.Tensor) -> tuple[float, ...]:
+    """Inverse square roots of the classes' shares, such that a point weighs 1 on average."""
+    shares = (counts / counts.sum()).clamp_min(_RARE)
+    weights = shares.rsqrt()
+    return tuple((weights / (weights * counts).sum() * counts.sum()).tolist())
+
+
+def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, float]:
+    """Label the held-out cells; measure, and draw the first cloud from above: truth, prediction, errors."""
+    confusion, pictures = Confusion(model.num_classes), []
+    for cells in held_out:
+        predicted, truth = label_cells(model, cells).argmax(1), _known(cells)
+        confusion.add(truth, predicted)
+        if not pictures:
+            colours = class_colours(model.config.names)
+            pictures.append(triptych(cells.xyz.numpy(), truth.numpy(), predicted.numpy(), colours))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(pictures[0])
+    times = max(1, _WIDE // picture.width)
+    picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST).save(path)
+    return {"held_out/miou": confusion.miou, "held_out/accuracy": confusion.accuracy}

@@ -1,0 +1,1 @@
+"""Policies: what a world imagines, condensed by a Video Former, becomes actions."""

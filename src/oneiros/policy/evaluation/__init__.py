@@ -1,0 +1,1 @@
+"""How often a policy reaches its goal, beside the expert and other runs."""

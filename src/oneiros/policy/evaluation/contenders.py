@@ -1,0 +1,122 @@
+"""Who takes part in an evaluation: the policy, runs beside it, the environment's expert, and chance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from oneiros.agreement import Controls, check_agreement
+from oneiros.envs.pixel_env import PixelEnv
+from oneiros.policy.evaluation.observing import Sight, open_env
+from oneiros.policy.evaluation.rollouts import begin_at, words_of
+from oneiros.policy.evaluation.workers import ACTING, Contender
+from oneiros.policy.model import WORLD, Policy
+from oneiros.run_folder import WEIGHTS, read_config, read_origin
+from oneiros.world.model import TOKENIZER
+
+
+def find_contenders(
+    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int
+) -> tuple[tuple[Contender, ...], tuple[str | None, ...]]:
+    """Everyone who plays, the policy of `run` first, and the environment's tasks; (None,) where it has no several.
+
+    Raises ValueError for a run that is no policy, an environment that does not fit one of them, a task that one was
+    never taught, and runs of different speeds.
+    """
+    opened = [_open(path, beside=number > 0) for number, path in enumerate((run, *beside))]
+    sight = opened[0][1]
+    tasks, words, has_expert = _look_at(env, sight)
+    family = env if tasks == (None,) else env.partition(":")[0]  # tasks are told in every row
+    settings = (family, max_steps, seed, sight.fps)
+    contenders: list[Contender] = []
+    for path, (model, seen) in zip((run, *beside), opened, strict=True):
+        _check_words(path, model.config.tasks, env, words)
+        ours, theirs = (Controls(str(p), s.action_spec, s.fps) for p, s in ((run, sight), (path, seen)))
+        check_agreement(theirs, ours)
+        if seen != sight:
+            open_env(env, seen).close()  # says where it does not fit
+        key = _key(*settings, repr(seen), _weights(path))
+        contenders.append(Contender(_name(path, contenders), model.kind, path, seen, key))
+    for kind in ("expert", "random") if has_expert else ("random",):
+        contenders.append(Contender(kind, kind, None, sight, _key(*settings, kind)))
+    return tuple(contenders), tasks
+
+
+def _check_words(run: Path, known: Sequence[str], env: str, words: Sequence[str]) -> None:
+    if strangers := [word for word in words if word and word not in known]:
+        raise ValueError(f"{run} was never taught {strangers[0]!r}; it knows {', '.join(known)}")
+    if not all(words) and len(known) > 1:
+        raise ValueError(f"{env} does not say what is to be done, and {run} knows several: {', '.join(known)}")
+
+
+def sight_of(run: Path, model: Any) -> Sight:
+    """How the run's recording was seen, from what its config.json says of the data."""
+    data, config = read_origin(run), model.config
+    world = model.world
+    size = world.tokenizer.config if world is not None else config
+    camera = data.camera
+    fps = data.fps or (world.config.fps * world.config.frame_stride if world is not None else None)
+    if fps is None:
+        raise ValueError(f"{run} does not tell how fast its recording ran (data.fps in config.json)")
+    rendered = (camera.height, camera.width) if camera and camera.height else (size.height, size.width)
+    return Sight(
+        height=size.height,
+        width=size.width,
+        channels=size.channels,
+        rendered=rendered,
+        fps=float(fps),
+        action_spec=config.action_spec,
+        camera=data.camera_name,
+        depth_camera=data.depth_camera,
+        metres=isinstance(model, Policy) and model.config.geometry_tokens > 0,
+        state_size=len(config.state_mean),
+        words=config.tasks[0] if config.tasks else "",
+    )
+
+
+def _open(run: Path, *, beside: bool) -> tuple[Any, Sight]:
+    kind = read_config(run).kind
+    if kind not in ACTING:
+        where = f"--beside {run}" if beside else str(run)
+        raise ValueError(f"{where} holds a {kind}; what acts is a policy or a cloning (oneiros train policy --help)")
+    model: Any = ACTING[kind].load(run)
+    return model, sight_of(run, model)
+
+
+def _look_at(env: str, sight: Sight) -> tuple[tuple[str | None, ...], list[str], bool]:
+    """The environment's tasks, their instructions in words, and whether it has an expert. Opens it for a moment."""
+    opened = open_env(env, sight)
+    try:
+        tasks: tuple[str | None, ...] = opened.tasks or (None,)
+        return tasks, [_words(opened, task) for task in tasks], opened.has_expert
+    finally:
+        opened.close()
+
+
+def _words(env: PixelEnv, task: str | None) -> str:
+    if task is not None:
+        begin_at(env, task, 0)
+    return words_of(env, task)
+
+
+def _name(path: Path, others: Sequence[Contender]) -> str:
+    name = path.resolve().name
+    return str(path) if any(other.name == name for other in others) or name in ("expert", "random") else name
+
+
+def _weights(run: Path) -> str:
+    """A hash of what decides how a run acts: weights and configuration of its model, its world and tokenizer."""
+    digest = hashlib.sha256()
+    for folder in (run, run / WORLD, run / WORLD / TOKENIZER):
+        if folder.is_dir():
+            digest.update(json.dumps(read_config(folder).model, sort_keys=True).encode())
+            with (folder / WEIGHTS).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

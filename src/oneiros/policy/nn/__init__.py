@@ -1,0 +1,1 @@
+"""Layers of policies and of behaviour cloning."""

@@ -1,0 +1,151 @@
+"""What `oneiros train policy` and `oneiros train cloning` can be told, and their presets. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from oneiros.train.settings import Preset, Settings
+
+Former = Literal["none", "2d", "3d", "geometry"]
+Goal = Literal["table", "language"]
+
+POLICY_PRESETS = {
+    "tiny": Preset(
+        model={
+            "dim": 64,
+            "former_depth": 1,
+            "latents_per_frame": 2,
+            "heads": 2,
+            "encoder_depth": 1,
+            "decoder_depth": 2,
+        },
+        fit={"steps": 200, "batch_size": 16, "learning_rate": 2e-3, "save_every": 100, "picture_every": 100},
+    ),
+    "small": Preset(
+        model={
+            "dim": 192,
+            "former_depth": 2,
+            "latents_per_frame": 4,
+            "heads": 6,
+            "encoder_depth": 2,
+            "decoder_depth": 3,
+            "noise_draws": 2,
+        },
+        fit={
+            "steps": 4000,
+            "batch_size": 48,
+            "learning_rate": 1e-3,
+            "final_lr_fraction": 0.02,
+            "weight_decay": 0.05,
+            "ema_decay": 0.995,
+            "save_every": 500,
+            "picture_every": 500,
+        },
+    ),
+    "base": Preset(  # Video Prediction Policy (arXiv 2412.14803, appendix): 224 latents over 16 frames, six layers
+        model={
+            "dim": 384,
+            "former_depth": 6,
+            "latents_per_frame": 14,
+            "heads": 8,
+            "encoder_depth": 4,
+            "decoder_depth": 6,
+        },
+        fit={
+            "steps": 100_000,
+            "batch_size": 128,
+            "learning_rate": 1e-4,
+            "weight_decay": 0.05,
+            "save_every": 1000,
+            "picture_every": 1000,
+        },
+    ),
+}
+
+CLONING_PRESETS = {name: Preset(model={}, fit=POLICY_PRESETS[name].fit) for name in ("tiny", "small", "base")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActingSettings(Settings):
+    """What all that learns to act from demonstrations shares."""
+
+    data: tyro.conf.Positional[Path]
+    """A LeRobot dataset of demonstrations, such as `oneiros record metaworld:drawer-open-v3 --policy expert` writes."""
+
+    camera: str | None = None
+    """The dataset's camera to look through. Default: the world's, or without a world its first."""
+
+    observed_frames: int = 2
+    """Frames the policy looks back to, the newest included."""
+
+    action_horizon: int = 10
+    """Actions decided together."""
+
+    execute: int = 4
+    """Of those, how many are done before the next decision."""
+
+    goal: Goal = "table"
+    """How a task is told: `table` learns a vector for each task of the dataset; `language` embeds its words with a
+    sentence encoder, so that tasks of like words share what is learned (needs `pip install 'oneiros[language]'`).
+    Either way a policy knows the tasks of its dataset, and no others."""
+
+    cache: Path | None = None
+    """Where decoded frames, codes and features are kept for the next run. Default: cache/ in the world's run folder,
+    or in the run folder itself where there is no world."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings(ActingSettings):
+    """Learn to act from demonstrations, on what a frozen world imagines."""
+
+    world: Path | None = None
+    """Run folder of the trained world."""
+
+    former: Former | None = None
+    """What condenses the imagined frames: a Video Former over each frame (2d), over space and time (3d), over both and
+    aligned with geometry (geometry), or none. Default: 3d, with --alignment geometry."""
+
+    imagined_frames: int = 4
+    """Frames to imagine beyond the newest, each the world's stride of rows after the last."""
+
+    layer: int | None = None
+    """The world's block whose features are used, from 0. Default: its output."""
+
+    every: int = 2
+    """Learn from every so many rows of an episode: 1 is the most thorough, and takes the most room and time."""
+
+    geometry_tokens: int = 0
+    """Give the former this many tokens of the depth camera's points; 16 is a good number."""
+
+    alignment: bool = False
+    """Align the geometry former with what a point network, first taught to segment, knows of the same pixels."""
+
+    teacher_steps: int = 300
+    """Steps that this point network learns to segment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloningSettings(ActingSettings):
+    """Learn to act from demonstrations straight from the pixels: the baseline beside a policy that imagines."""
+
+    height: int = 64
+    """Of the frames in pixels; recordings are cropped and resized to it."""
+
+    width: int = 64
+    """Likewise."""
+
+    depth: bool = False
+    """See depth as a fourth channel."""
+
+    frame_stride: int = 4
+    """Rows of the dataset between two observed frames."""
+
+    every: int = 1
+    """Learn from every so many rows of an episode."""
+
+    augment: bool = False
+    """Learn from frames shifted and recoloured by chance."""

@@ -1,0 +1,1 @@
+"""From demonstrations to policies and to behaviour cloning."""

@@ -1,0 +1,82 @@
+"""A dataset of demonstrations as a world sees it: its episodes as codes, checked against what the world was taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from oneiros.agreement import Controls, check_agreement
+from oneiros.data.episodes.clips import EpisodeArrays
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.source import Episodes, FrameSource
+from oneiros.disk import alone
+from oneiros.records import Camera
+from oneiros.run_folder import Origin, read_origin
+from oneiros.world.codes import fingerprint_of, read_codes, write_codes
+from oneiros.world.model import World
+from oneiros.world.tokenizer import Tokenizer
+
+
+def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, cache: Path) -> FrameSource:
+    """The dataset's frames as the world of `run` takes them.
+
+    ValueError where the world was trained on another camera, larger frames, other actions or another frame rate.
+    """
+    tokenizer, where = world.tokenizer, f"the world in {run}"
+    known = read_origin(run).camera_name
+    wanted, has = camera or known, [each.name for each in dataset.cameras if each.kind == "rgb"]
+    if wanted is not None and wanted not in has:
+        why = "" if camera else f"; {where} was trained on that camera (--camera NAME takes another)"
+        raise ValueError(f"{dataset.path}: has no camera {wanted}, only {', '.join(has) or 'none'}{why}")
+    seen = dataset.camera(wanted)
+    height, width = tokenizer.config.height, tokenizer.config.width
+    if seen.height < height or seen.width < width:
+        raise ValueError(
+            f"{dataset.path}: frames of {seen.name} are {seen.height} x {seen.width}; {where} was trained on "
+            f"{height} x {width} (height x width)"
+        )
+    if tokenizer.config.channels == 4 and not any(each.kind == "depth" for each in dataset.cameras):
+        raise ValueError(f"{dataset.path}: has no depth camera; {where} was trained with depth")
+    fps = world.config.fps * world.config.frame_stride
+    known = Controls(where, world.config.action_spec, fps)
+    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), known)
+    return FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, wanted, cache)
+
+
+def read_episodes(source: FrameSource, world: World, caches: Sequence[Path]) -> list[EpisodeArrays]:
+    """All readable episodes, in the dataset's order: of codes, or of frames where codes depend on the clip.
+
+    caches: folders that may hold the codes already; where none does, they are made in the source's own.
+    """
+    episodes = source.episodes() if world.tokenizer.lookback > 0 else _codes(source, world.tokenizer, caches)
+    return sorted([*episodes.train, *episodes.held_out], key=lambda episode: episode.index)
+
+
+def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) -> Episodes:
+    name = f"codes-{fingerprint_of(tokenizer)}-{source.key}"
+    for cache in (source.cache, *caches):
+        if (cache / name).is_dir():
+            return read_codes(cache / name, tokenizer)
+    folder = source.cache / name
+    with alone(folder):
+        if not folder.is_dir():
+            frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
+            write_codes(folder, replace(source, cache=frames).episodes(), tokenizer)
+    return read_codes(folder, tokenizer)
+
+
+def origin_of(
+    dataset: Dataset, camera: Camera, depth_camera: Camera | None, episodes: Sequence[EpisodeArrays]
+) -> Origin:
+    """Where what a run learned to act from comes from: all of these episodes, as these cameras recorded them."""
+    return Origin(
+        path=str(dataset.path),
+        fingerprint=dataset.fingerprint(),
+        environment=dataset.info.get("robot_type"),
+        fps=dataset.fps,
+        camera=camera,
+        depth_camera=depth_camera,
+        state_names=tuple(dataset.state_names),
+        train=tuple(episode.index for episode in episodes),
+    )

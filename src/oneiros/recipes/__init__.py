@@ -1,1 +1,0 @@
-"""Whole runs, read top to bottom."""

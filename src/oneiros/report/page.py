@@ -1,0 +1,88 @@
+"""Pieces of a page that fetches nothing: sections, figures, grids of frames, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from oneiros.data.pictures import data_uri, png
+
+
+def page(*, title: str, lead: str, cards: Sequence[str], sections: Sequence[str]) -> str:
+    """title and lead are text, cards and sections are HTML."""
+    template = Template(files("oneiros.report").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(title), lead=escape(lead), cards="".join(cards), sections="\n".join(filter(None, sections))
+    )
+
+
+def card(value: str, unit: str, text: str) -> str:
+    return f'<div class="card"><b>{value} <small>{unit}</small></b><span>{escape(text)}</span></div>'
+
+
+def section(title: str, text: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{f'<p>{text}</p>' if text else ''}{content}</section>"
+
+
+def figure(content: str, caption: str = "") -> str:
+    return f"<figure>{content}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+
+
+def side_by_side(figures: Sequence[str], columns: int = 2) -> str:
+    """Figures in so many columns, fewer on a narrow screen."""
+    return f'<div class="grid{columns}">{"".join(figures)}</div>'
+
+
+def frame_grid(rows: Sequence[tuple[str, Sequence[str]]], *, widest: str = "1fr") -> str:
+    """Rows of a label and equally many cells. widest: of a cell, in CSS."""
+    cells = [cell for label, row in rows for cell in (f'<div class="row">{escape(label)}</div>', *row)]
+    layout = f"grid-template-columns: 7rem repeat({len(rows[0][1])}, minmax(2.75rem, {widest}))"
+    return f'<div class="strip" style="{layout}">{"".join(cells)}</div>'
+
+
+def head(text: object, *, dreamed: bool = False) -> str:
+    """The cell above a column of frames."""
+    return f'<div class="head{" dream" * dreamed}">{text}</div>'
+
+
+def small(lines: Sequence[str]) -> str:
+    """A cell of small text."""
+    return f'<div class="act">{"<br>".join(map(escape, lines))}</div>'
+
+
+def picture(frame: np.ndarray) -> str:
+    """uint8 (H, W, 3) as a cell."""
+    return f'<img src="{data_uri(png(Image.fromarray(frame)), "image/png")}" alt="">'
+
+
+def number_table(title: str, heads: Sequence[object], rows: Sequence[tuple[str, Sequence[float], int]]) -> str:
+    """rows: name, values, digits after the point."""
+    first = "".join(f"<th>{text}</th>" for text in heads)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{value:.{digits}f}</td>' for value in values)}</tr>"
+        for name, values, digits in rows
+    )
+    return f'<div class="scroll"><table><tr><th>{title}</th>{first}</tr>{body}</table></div>'
+
+
+def settings_table(values: Mapping[str, Any]) -> str:
+    """Nested settings, a row for each: `model.dim`, 256."""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in _flat(values))
+    return f'<div class="scroll"><table class="plain">{rows}</table></div>'
+
+
+def folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows = []
+    for name, value in values.items():
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return rows

@@ -1,0 +1,106 @@
+"""What every training can be told, and the presets behind its one dial. Free of torch, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tyro
+
+from oneiros.train.config import FitConfig, Precision
+
+
+@dataclass(frozen=True)
+class Preset:
+    """model: fields of the model's config. fit: fields of `FitConfig`. clip_frames: how long training clips are."""
+
+    model: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    clip_frames: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What tokenizers, worlds and segmenters share."""
+
+    out: Path
+    """The run folder to write: config.json, model.safetensors, state.pt, metrics.jsonl, pictures/."""
+
+    preset: Literal["tiny", "small", "base"] = "small"
+    """Size of the model and length of training: tiny takes seconds, small minutes on a CPU, base wants a GPU."""
+
+    steps: int | None = None
+    """Optimiser steps. Default: the preset's."""
+
+    batch_size: int | None = None
+    """Clips per optimiser step, over all processes and micro-batches. Default: the preset's."""
+
+    accumulate: int = 1
+    """Micro-batches per step: less memory, same result."""
+
+    lr: float | None = None
+    """Highest learning rate. Default: the preset's."""
+
+    precision: Precision = "auto"
+    """auto computes in bf16 where this machine does that faster, else in float32."""
+
+    seed: int = 0
+    """Of the initial weights and of everything drawn in training."""
+
+    save_every: int | None = None
+    """Steps between checkpoints. Default: the preset's."""
+
+    picture_every: int | None = None
+    """Steps between pictures of real frames beside the model's. Default: the preset's."""
+
+    resume: bool = False
+    """Go on with the run in --out, after Ctrl-C or anything worse. Settings not given are that run's."""
+
+    warm_start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Begin with the weights of this run instead of random ones; its model size replaces the preset's."""
+
+    def fit_config(self, preset: Preset) -> FitConfig:
+        """The preset's, with what was given in its place."""
+        given = {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.lr,
+            "save_every": self.save_every,
+            "picture_every": self.picture_every,
+        }
+        values = dict(preset.fit) | {name: value for name, value in given.items() if value is not None}
+        values.setdefault("warmup_steps", min(100, values["steps"] // 10))
+        return FitConfig(**values, accumulate=self.accumulate, precision=self.precision, seed=self.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "resume"}
+        return {name: _plain(value) for name, value in values.items()}
+
+    def completed(self) -> Self:
+        """For a run to resume: settings left at their defaults become those that the run in `out` began with."""
+        path = self.out / "config.json"
+        if not self.resume or not path.is_file():
+            return self
+        try:
+            before = json.loads(path.read_text())["recipe"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: it does not tell the run's recipe") from error
+        silent = [field for field in fields(self) if getattr(self, field.name) == field.default]
+        known = {field.name: before[field.name] for field in silent if before.get(field.name) is not None}
+        holds_paths = {field.name: "Path" in str(field.type) for field in silent}
+        return replace(self, **{name: _revived(value, holds_paths[name]) for name, value in known.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _revived(value: Any, is_path: bool) -> Any:
+    if isinstance(value, list):
+        return tuple(_revived(each, is_path) for each in value)
+    return Path(value) if is_path else value

@@ -1,0 +1,62 @@
+"""The world that ships with the package, and a run folder made small enough to ship.
+
+`python -m oneiros.world.bundle RUN OUT` makes one: weights are kept in 16 bits, which play rounds them to anyway where
+blocks run in bf16, and what only training needs is left out. The result is loaded and played like any other run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from oneiros.run_folder import CONFIG, WEIGHTS, RunConfig, read_config, read_origin
+from oneiros.world.model import TOKENIZER, World
+from oneiros.world.starts import STARTS
+
+_FOLDER = Path(__file__).with_name("bundled")
+
+
+def bundled_world() -> Path:
+    """Its run folder. ValueError in a copy of the package that has none."""
+    if not (_FOLDER / "config.json").is_file():
+        raise ValueError("this copy of Oneiros has no world built in; name the run folder of one (oneiros play RUN)")
+    return _FOLDER
+
+
+def bundle(run: Path, out: Path) -> int:
+    """Write `out`, a new folder; returns its size in bytes.
+
+    Raises ValueError for a run that is no world, or an `out` that exists.
+    """
+    World.load(run)  # or it says why not
+    if out.exists():
+        raise ValueError(f"{out} exists; name a new folder")
+    for folder in (Path(), Path(TOKENIZER)):
+        (out / folder).mkdir(parents=True)
+        (out / folder / CONFIG).write_text(json.dumps(_without_paths(run / folder).to_json(), indent=2) + "\n")
+        save_file(_halved(load_file(run / folder / WEIGHTS)), out / folder / WEIGHTS)
+    shutil.copy(run / STARTS, out / STARTS)
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def _without_paths(run: Path) -> RunConfig:
+    """What was trained and on what, but not where on a disk it lay."""
+    config, origin = read_config(run), replace(read_origin(run), path=None)
+    return RunConfig(config.kind, config.model, data=origin.to_json())
+
+
+def _halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    halved = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
+    if broken := [name for name, tensor in halved.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{broken[0]} does not fit into 16 bits")
+    return halved
+
+
+if __name__ == "__main__":
+    print(f"{bundle(Path(sys.argv[1]), Path(sys.argv[2])) / 1e6:.1f} MB")

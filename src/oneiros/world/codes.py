@@ -1,0 +1,125 @@
+"""Codes of whole datasets on disk, so that a world trains without decoding or encoding a frame twice.
+
+A folder of codes is complete in itself: codes.json (episodes, fps, actions), codes.npy (rows, N), actions.npy
+(rows, ...) and the tokenizer. `oneiros train world --codes FOLDER` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from oneiros.console import bars, say
+from oneiros.data.episodes.clips import Clips, EpisodeArrays
+from oneiros.data.episodes.source import Episodes
+from oneiros.disk import check_room, replacing
+from oneiros.records import ActionSpec, Clip
+from oneiros.run_folder import Origin
+from oneiros.world.model import TOKENIZER
+from oneiros.world.tokenizer import Tokenizer
+
+_INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
+_FRAMES_AT_ONCE = 64
+
+
+def fingerprint_of(model: nn.Module) -> str:
+    """A hash of what decides the codes of a frame, or what a world makes of them: the weights in use."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(("quantiser.", "tokenizer.quantiser.")):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
+    """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
+    with replacing(folder, "codes") as aside:
+        tokenizer.save(aside / TOKENIZER)
+        every = [*episodes.train, *episodes.held_out]
+        _encode(every, tokenizer, aside / _CODES)
+        if episodes.action_spec:
+            np.save(aside / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
+        (aside / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
+
+
+def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
+    """Episodes of codes, mapped from disk.
+
+    Raises ValueError for a folder that holds none, is damaged, or was made by another tokenizer.
+    """
+    if not (folder / _INDEX).is_file():
+        raise ValueError(f"{folder} is no folder of codes: it has no {_INDEX}")
+    try:
+        index: dict[str, Any] = json.loads((folder / _INDEX).read_text())
+        spec = ActionSpec.from_json(index["action_spec"]) if index["action_spec"] else None
+        codes = np.load(folder / _CODES, mmap_mode="r")
+        actions = np.load(folder / _ACTIONS, mmap_mode="r") if spec else None
+        known = index["episodes"]
+        ends = np.cumsum([0, *(episode["length"] for episode in known)]).tolist()
+        if len(codes) != ends[-1] or (actions is not None and len(actions) != ends[-1]):
+            raise ValueError(f"{_INDEX} tells of {ends[-1]} rows, {_CODES} has {len(codes)}")
+        loaded = [
+            EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode["task"], episode["index"])
+            for (a, b), episode in zip(pairwise(ends), known, strict=True)
+        ]
+        origin, made_by = Origin.from_json(index["origin"]), index["tokenizer"]
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
+    if made_by != fingerprint_of(tokenizer):
+        raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / TOKENIZER}")
+    return Episodes(
+        train=[episode for episode in loaded if episode.index not in origin.held_out],
+        held_out=[episode for episode in loaded if episode.index in origin.held_out],
+        action_spec=spec,
+        fps=index["fps"],
+        origin=origin,
+    )
+
+
+def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "fps": episodes.fps,
+        "action_spec": episodes.action_spec.to_json() if episodes.action_spec else None,
+        "tokenizer": fingerprint_of(tokenizer),
+        "origin": episodes.origin.to_json(),
+        "episodes": [
+            {"index": episode.index, "length": len(episode.content), "task": episode.task}
+            for episode in (*episodes.train, *episodes.held_out)
+        ],
+    }
+
+
+def _actions(episode: EpisodeArrays) -> np.ndarray:
+    assert episode.actions is not None
+    return episode.actions
+
+
+def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> None:
+    rows = sum(len(episode.content) for episode in episodes)
+    kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
+    size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
+    say(check_room(path.parent.parent, size, f"codes of {rows:,} frames take", there=True))
+    codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
+    done = 0
+    with bars(transient=True) as track:
+        advance = track("encoding frames", rows)
+        for episode in episodes:
+            frames = Clips([episode], None, length=1)
+            for first in range(0, len(frames), _FRAMES_AT_ONCE):
+                chunk = frames.batch(range(first, min(first + _FRAMES_AT_ONCE, len(frames))))
+                assert isinstance(chunk, Clip)
+                codes[done : done + len(chunk.frames)] = _codes(chunk, tokenizer)
+                done += len(chunk.frames)
+                advance(len(chunk.frames))
+    codes.flush()
+
+
+def _codes(chunk: Clip, tokenizer: Tokenizer) -> np.ndarray:
+    device = next(tokenizer.parameters()).device
+    return tokenizer.encode(chunk.frames.to(device))[:, 0].cpu().numpy()

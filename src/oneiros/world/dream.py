@@ -1,0 +1,213 @@
+"""A world model as a Gymnasium environment: agents, planners and players step into the dream as into any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from oneiros.data.frames import depth_from_model, to_uint8
+from oneiros.records import ActionSpec, Camera, Clip, Sampling
+
+if TYPE_CHECKING:
+    from oneiros.world.model import World
+
+_SPREAD = 4.0  # standard deviations that a Box spans on each side of the mean where the env's bounds are unknown
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a dream was, random numbers included: restored, it goes on just as it did."""
+
+    state: Any
+    random: torch.Tensor
+    steps: int
+    newest: torch.Tensor
+
+
+class Dream(gym.Env[np.ndarray, Any]):
+    """Dreams on from one of `starts`; the player's actions decide what happens.
+
+    Observations are uint8 (H, W, 3). The reward is always 0 and a dream never ends by itself; it is truncated after
+    `max_steps` steps, where given. The action space follows the world's `ActionSpec`: discrete -> Discrete, keys ->
+    MultiBinary, continuous -> Box (finite actions outside the box are taken as they are); a world trained without
+    actions has Discrete(1). With a frame stride of k one step lasts k frames of the recording, a continuous action
+    being repeated k times.
+
+    starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
+    that options={"start": 3} names, or another clip, as options={"context": clip}.
+    Two resets with the same seed, followed by the same actions, give the same dream.
+    A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth` makes it metres, where
+    `depth_camera` tells how they are coded.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
+
+    def __init__(
+        self,
+        world: World,
+        starts: Sequence[Clip],
+        *,
+        sampling: Sampling | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = "rgb_array",
+        depth_camera: Camera | None = None,
+    ) -> None:
+        if not starts:
+            raise ValueError("a dream needs at least one start clip, got none")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}; a dream only has 'rgb_array'")
+        if any(len(start.frames) != 1 for start in starts):
+            raise ValueError(f"a start has one sample, got a batch of {max(len(start.frames) for start in starts)}")
+        self.world, self.starts = world, tuple(starts)
+        self.sampling = sampling or Sampling()
+        self.max_steps, self.render_mode, self.depth_camera = max_steps, render_mode, depth_camera
+        self.fps = world.config.fps / world.tokenizer.temporal_stride
+        self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
+        height, width = starts[0].frames.shape[-2:]
+        self.observation_space = spaces.Box(0, 255, (height, width, 3), np.uint8)
+        self.action_space = _action_space(self.action_spec)
+        self._generator = torch.Generator(world.device)
+        self._state: Any = None
+        self._steps = 0
+        self._newest: torch.Tensor | None = None  # (C, H, W) in [-1, 1]
+
+    @classmethod
+    def from_run(
+        cls,
+        path: str | Path,
+        *,
+        data: str | Path | None = None,
+        image: str | Path | None = None,
+        device: str = "cpu",
+        sampling: Sampling | None = None,
+        max_steps: int | None = None,
+    ) -> Dream:
+        """The dream of a trained world's run folder.
+
+        It starts from held-out episodes of the dataset `data`, or from the picture `image`, or else from the starts
+        that training left in the run folder. Raises ValueError where one of them does not fit the world.
+        """
+        from oneiros.world.starts import depth_camera, find_starts, load_world
+
+        world = load_world(path, device=device)
+        starts = find_starts(world, Path(path), data=data, image=image)
+        return cls(
+            world,
+            [start.to(device) for start in starts],
+            sampling=sampling,
+            max_steps=max_steps,
+            depth_camera=depth_camera(path),
+        )
+
+    @property
+    def action_spec(self) -> ActionSpec | None:
+        """What the player can do; None for a world trained without actions."""
+        return self.world.config.action_spec
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        clip, told = (options or {}).get("context"), {}
+        if clip is None:
+            start = (options or {}).get("start")
+            if start is None:
+                start = int(self.np_random.integers(len(self.starts)))
+            if not 0 <= start < len(self.starts):
+                raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
+            clip, told = self.starts[start], {"start": start}
+        self._generator.manual_seed(int(self.np_random.integers(2**62)))
+        self._state = self.world.init(clip)
+        self._steps, self._newest = 0, clip.frames[0, -1]
+        return self._observe(), {**told, **self._depth()}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self._state is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        self._state, frame = self.world.step(
+            self._state, self._to_model(action), generator=self._generator, sampling=self.sampling
+        )
+        self._newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
+        self._steps += 1
+        return self._observe(), 0.0, False, self._steps == self.max_steps, self._depth()
+
+    def render(self) -> np.ndarray | None:
+        """The newest frame, uint8 (H, W, 3)."""
+        return self._observe() if self.render_mode else None
+
+    def depth(self) -> np.ndarray | None:
+        """The newest frame's depth, float32 (H, W) in metres; None where there is none, or none can tell its scale."""
+        if self._newest is None or len(self._newest) < 4 or self.depth_camera is None:
+            return None
+        return depth_from_model(self._newest[3], self.depth_camera)
+
+    def snapshot(self) -> Snapshot:
+        """What `restore` goes back to, any number of times."""
+        if self._newest is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        return Snapshot(self._state.clone(), self._generator.get_state(), self._steps, self._newest)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._state, self._steps, self._newest = snapshot.state.clone(), snapshot.steps, snapshot.newest
+        self._generator.set_state(snapshot.random)
+
+    def think(self) -> tuple[np.ndarray, dict[str, float] | None]:
+        """What the model makes of the newest frame; the dream goes on as if it had not been asked.
+
+        Returns the entropy of each code when it was due, over that of pure chance, float32 (rows, columns) in [0, 1],
+        and by its name how likely the action head thinks each action (for continuous ones, the value it expects), None
+        without such a head.
+        """
+        if self._state is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        entropy = self.world.entropy(self._state.clone())[0].float().cpu().numpy()
+        spec = self.action_spec
+        if spec is None or self.world.action_head is None:
+            return entropy, None
+        _, odds = self.world.action_odds(self._state.clone())
+        return entropy, dict(zip(spec.names, odds[0].tolist(), strict=False))
+
+    def _observe(self) -> np.ndarray:
+        if self._newest is None:
+            raise ValueError("the dream has not begun; call reset() first")
+        return to_uint8(self._newest).cpu().numpy()
+
+    def _depth(self) -> dict[str, np.ndarray]:
+        assert self._newest is not None
+        return {"depth": self._newest[3].float().cpu().numpy()} if len(self._newest) == 4 else {}
+
+    def _to_model(self, action: Any) -> torch.Tensor | None:
+        """An action of the player, checked -> the world's batch of one."""
+        spec = self.action_spec
+        if spec is None:
+            return None
+        values = np.asarray(action)
+        expected = spec.shape()
+        if values.dtype.kind not in "biuf" or values.shape != expected or not np.isfinite(values).all():
+            raise ValueError(f"action {action!r} does not fit; it must be finite and of shape {expected} ({spec.kind})")
+        if spec.kind == "discrete" and not 0 <= values < spec.size:
+            raise ValueError(f"{action!r} is not an action; choose 0 to {spec.size - 1}: {', '.join(spec.names)}")
+        dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
+        batch = torch.from_numpy(values.astype(dtype)[None]).to(self.world.device)
+        repeats = self.world.config.frame_stride * self.world.tokenizer.temporal_stride
+        return batch.repeat(1, repeats) if spec.kind == "continuous" else batch
+
+
+def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
+    if spec is None:
+        return spaces.Discrete(1)
+    if spec.kind == "discrete":
+        return spaces.Discrete(spec.size)
+    if spec.kind == "keys":
+        return spaces.MultiBinary(spec.size)
+    mean, std = np.array(spec.statistics, np.float32)
+    low = np.array(spec.low, np.float32) if spec.low else mean - _SPREAD * std
+    high = np.array(spec.high, np.float32) if spec.high else mean + _SPREAD * std
+    return spaces.Box(low, high, dtype=np.float32)

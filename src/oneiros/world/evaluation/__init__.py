@@ -1,0 +1,1 @@
+"""How close, how obedient, how lasting and how fast dreams are."""

@@ -1,0 +1,95 @@
+"""From a run folder and a dataset to metrics.json and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oneiros.console import Track, silent
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.envs.make import make_env
+from oneiros.machine import describe
+from oneiros.report.files import write
+from oneiros.run_folder import read_config
+from oneiros.world.evaluation.config import EvalConfig
+from oneiros.world.evaluation.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
+from oneiros.world.evaluation.fidelity import evaluate
+from oneiros.world.evaluation.networks import Networks
+from oneiros.world.evaluation.report import About, report_html
+from oneiros.world.model import World
+from oneiros.world.recorded import held_out_episodes, load_clips
+from oneiros.world.starts import load_world
+
+
+def evaluate_run(
+    run: Path,
+    data: Path,
+    *,
+    out: Path,
+    config: EvalConfig | None = None,
+    device: str = "cpu",
+    env: str | None = None,
+    episodes: Sequence[int] | None = None,
+    networks: Networks | None = None,
+    track: Track = silent,
+) -> dict[str, Any]:
+    """Measure the world of a run folder on held-out episodes of a dataset; write `out`/metrics.json and report.html.
+
+    env: an environment such as doom:health_gathering, for the counterfactual accuracy. episodes: instead of those held
+    out. Returns what metrics.json holds. Raises ValueError for a dataset or env that does not fit the world.
+    """
+    config = config or EvalConfig()
+    world, dataset = load_world(run, device=device), Dataset.open(data)
+    chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
+    clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)
+    result = evaluate(world, clips, config=config, networks=networks, track=track)
+    shown: CounterfactualFrames | None = None
+    if env is not None:
+        result.metrics["counterfactual"], shown = _counterfactual(world, env, dataset, config, track)
+    measured = {
+        "run": str(run),
+        "data": str(data),
+        **result.metrics,
+        "config": asdict(config),
+        "machine": _machine(world),
+    }
+    about = About(
+        run=run.resolve().name,
+        data=data.resolve().name,
+        fps=world.config.fps,
+        stride=world.config.frame_stride,
+        action_spec=world.config.action_spec,
+        config={"evaluation": asdict(config), **read_config(run).to_json()},
+        machine=measured["machine"],
+    )
+    write(out, measured, report_html(result, about, shown))
+    return measured
+
+
+def _counterfactual(
+    world: World, name: str, dataset: Dataset, config: EvalConfig, track: Track
+) -> tuple[dict[str, Any], CounterfactualFrames]:
+    size = world.tokenizer.config
+    env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4)
+    try:
+        if env.fps != dataset.fps:
+            raise ValueError(f"{name} makes {env.fps} steps a second; {dataset.path} was recorded at {dataset.fps} fps")
+        told = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
+        measured, shown = measure_counterfactual(world, env, config=told, track=track)
+    finally:
+        env.close()
+    return {"env": name, **measured}, shown
+
+
+def _machine(world: World) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        **describe(),
+        "precision": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in world.parameters()}),
+        "device": torch.cuda.get_device_name() if world.device.type == "cuda" else str(world.device),
+        "parameters": sum(parameter.numel() for parameter in world.parameters()),
+    }

@@ -1,0 +1,577 @@
+"""A world model: codes of frames, a causal transformer that dreams the next ones, and the verbs to play it.
+
+Sources: Genie (arXiv 2402.15391) and the public description of Genie 2. The rollout keeps a ring of past keys and
+values, so a step costs the same however long the dream.
+
+Legend: B batch, T frames, T' latents in time (T for image codecs), F generated frames, s frames per latent, C channels,
+N codes per frame, m codes per step, D width, A names of actions, W window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from oneiros.machine import bf16_is_faster
+from oneiros.nn.per_sample import PerSample
+from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling, Trainable
+from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
+from oneiros.world.nn.actions import ActionEmbedding, ActionHead
+from oneiros.world.nn.detail import Detail
+from oneiros.world.nn.dynamics import Dynamics
+from oneiros.world.nn.ring import Ring
+from oneiros.world.nn.sampling import draw, guide
+from oneiros.world.tokenizer import Tokenizer
+
+TOKENIZER = "tokenizer"  # where a run folder holds its world's
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
+    fps: model frames per second of real time. window: frames a frame can look back to, itself included.
+    tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
+    action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
+    action_noise: deviation of the noise that training adds to continuous actions, in units of their own; a few episodes
+    can be told apart by their exact actions, and then are recited.
+    corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
+    target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
+    the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
+    from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer along with
+    the dynamics, by the weights of its own config.
+    """
+
+    action_spec: ActionSpec | None = None
+    frame_stride: int = 1
+    fps: float = 30.0
+    dim: int = 256
+    depth: int = 6
+    head_dim: int = 64
+    tokens_per_step: int = 16
+    window: int = 16
+    num_meta_tokens: int = 16
+    residual_streams: int = 1
+    action_dropout: float = 0.5
+    action_noise: float = 0.0
+    corruption: float = 0.0
+    target_spread: float = 0.0
+    learn_first_frame: bool = False
+    carry_detail: float = 0.0
+    state_weight: float = 1.0
+    action_weight: float = 0.1
+    scale_learning_rate: float = 10.0
+    max_keys: int = 10
+    joint: bool = False
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:
+        return from_json(cls, values, "the world's config")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "action_spec": self.action_spec.to_json() if self.action_spec else None}
+
+
+@dataclass
+class WorldState:
+    """Everything a dream needs to go on. `World.step` consumes it; `clone` branches.
+
+    ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
+    led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
+    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
+    guidance runs its unconditional branch beside the dream, else B. detail: of the last real frame, if it is carried.
+    """
+
+    ring: Ring
+    codes: Tensor
+    conditions: Tensor
+    time: int
+    pending: Tensor | None
+    outputs: Tensor
+    detail: Detail | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.codes)
+
+    @property
+    def guided(self) -> bool:
+        return len(self.conditions) > self.batch_size
+
+    def clone(self) -> WorldState:
+        """An independent copy: stepping one leaves the other as it is."""
+        return replace(self, ring=self.ring.clone())
+
+
+class World(Trainable):
+    """`forward` trains; `init`, `step` and `generate` dream."""
+
+    kind: ClassVar = "world"
+
+    def __init__(self, config: WorldConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        if not config.joint:
+            tokenizer.requires_grad_(False)
+        self.dynamics = Dynamics(
+            grid=tokenizer.grid,
+            codebook=tokenizer.codebook,
+            dim=config.dim,
+            depth=config.depth,
+            head_dim=config.head_dim,
+            tokens_per_step=config.tokens_per_step,
+            window=config.window,
+            num_meta_tokens=config.num_meta_tokens,
+            residual_streams=config.residual_streams,
+            target_spread=config.target_spread,
+        )
+        per_step = config.frame_stride * tokenizer.temporal_stride
+        self.action_embedding = ActionEmbedding(spec=config.action_spec, dim=config.dim, actions_per_step=per_step)
+        self.action_head = None
+        if config.action_spec is not None and config.action_weight > 0:
+            self.action_head = ActionHead(
+                spec=config.action_spec, dim=config.dim, actions_per_step=per_step, max_keys=config.max_keys
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self.dynamics.codebook.device
+
+    @property
+    def _remembered(self) -> int:
+        """How many of a dream's newest latents are kept: the dynamics and the decoder look back to them."""
+        return max(self.config.window, self.tokenizer.lookback + 1)
+
+    def train(self, mode: bool = True) -> World:
+        super().train(mode)
+        if not self.config.joint:
+            self.tokenizer.eval()
+        return self
+
+    def learning_rate_scale(self, name: str) -> float:
+        return self.config.scale_learning_rate if name.endswith("log_scale") else 1.0
+
+    def after_step(self) -> None:
+        if self.config.joint:
+            self.tokenizer.after_step()
+            self.dynamics.set_codebook(self.tokenizer.codebook)
+
+    def quicken(self) -> World:
+        """Prepare for play: blocks in bf16 where this machine multiplies it faster. Dreams change by rounding alone."""
+        if bf16_is_faster(self.device.type):
+            self.dynamics.blocks.to(torch.bfloat16)
+        return self
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Clip | CodeClip) -> Loss:
+        """Cross-entropy of the codes of valid frames, the action head's loss, and in joint training the tokenizer's.
+
+        Raises ValueError for a batch without codes to learn from or with actions that do not fit the spec.
+        """
+        tokenizer_loss = None
+        if isinstance(batch, Clip):
+            if self.config.joint:
+                tokenizer_loss = self.tokenizer(batch)
+            batch = self._to_codes(batch)
+        actions = self._checked(batch.actions, batch.codes.shape[1] - 1)
+        codes, valid = batch.codes, batch.valid
+        random = PerSample(batch.seeds) if self.training and batch.seeds is not None else None
+        conditions = self.action_embedding(
+            self._noisy(actions, random),
+            codes.shape[1],
+            len(codes),
+            random.less_than(self.config.action_dropout) if random else None,
+        )
+        outputs = self.dynamics(self._corrupted(codes, random), conditions)
+
+        first = self._first_learned
+        if codes.shape[1] <= first:
+            raise ValueError(f"clips of {codes.shape[1]} frames leave no frame to predict; use clips of 2 or more")
+        wanted = valid[:, first:]
+        predictions = self.dynamics.predictions(outputs[:, first:])[wanted]
+        targets = codes[:, first:, self.dynamics.layout.order.to(codes.device)][wanted]
+        losses, hits = self.dynamics.code_losses(predictions, targets)
+        state = _mean(losses)
+        total = self.config.state_weight * state
+        parts = {"world/state": state, "world/accuracy": _mean(hits.float())}
+
+        if self.action_head is not None and actions is not None:
+            known = valid[:, 1:]
+            features = self.dynamics.frame_features(outputs[:, :-1])[known]
+            action = _mean(self.action_head.loss(features.float(), actions[known]))
+            total = total + self.config.action_weight * action
+            parts["world/action"] = action
+        if tokenizer_loss is not None:
+            total = total + tokenizer_loss.total
+            parts |= tokenizer_loss.parts
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    def loss_weight(self, batch: Clip | CodeClip) -> Tensor:
+        """Over how many frames the loss is a mean, by which the parts of a batch are weighed."""
+        valid = batch.valid[:, :: self.tokenizer.temporal_stride] if isinstance(batch, Clip) else batch.valid
+        return valid[:, self._first_learned :].sum()
+
+    @property
+    def _first_learned(self) -> int:
+        return 0 if self.config.learn_first_frame else 1
+
+    def _to_codes(self, clip: Clip) -> CodeClip:
+        stride = self.tokenizer.temporal_stride
+        return CodeClip(
+            codes=self.tokenizer.encode(clip.frames),
+            actions=self._joined(clip.actions),
+            valid=clip.valid[:, ::stride],
+            seeds=clip.seeds,
+        )
+
+    def _joined(self, actions: Tensor | None) -> Tensor | None:
+        """Actions between frames (B, n * s, ...) -> between latents (B, n, ...)."""
+        spec = self.config.action_spec
+        return actions if actions is None or spec is None else spec.join(actions, self.tokenizer.temporal_stride)
+
+    def _noisy(self, actions: Tensor | None, random: PerSample | None) -> Tensor | None:
+        spec = self.config.action_spec
+        if (
+            actions is None
+            or spec is None
+            or random is None
+            or spec.kind != "continuous"
+            or not self.config.action_noise
+        ):
+            return actions
+        noise = random.normal(actions[0].numel()).view_as(actions) * self.config.action_noise
+        return spec.unstandardise(spec.standardise(actions) + noise.to(actions.dtype))
+
+    def _corrupted(self, codes: Tensor, random: PerSample | None) -> Tensor:
+        """Codes with a random fraction, up to `corruption` and drawn per clip, replaced by random ones."""
+        if random is None or self.config.corruption == 0:
+            return codes
+        rate = self.config.corruption * random.uniform(1)
+        hit = random.uniform(codes[0].numel()) < rate
+        other = (random.uniform(codes[0].numel()) * len(self.dynamics.codebook)).long()
+        return torch.where(hit.view_as(codes), other.view_as(codes), codes)
+
+    def _checked(self, actions: Tensor | None, count: int) -> Tensor | None:
+        spec = self.config.action_spec
+        if actions is None or spec is None:
+            return None
+        per_step = self.config.frame_stride * self.tokenizer.temporal_stride
+        spec.check(actions, "B", count, per_step=per_step)
+        return actions
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        self.tokenizer.save(Path(folder) / TOKENIZER)
+        config = self.config.to_json()
+        save_model(self, folder, self.kind, config, recipe=recipe, data=data, skip=("tokenizer.",))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        codec: nn.Module | None = None,
+        trainable: bool = False,
+    ) -> World:
+        """The world of a run folder, in eval mode; codec and trainable as for its tokenizer. Raises ValueError, in one
+        line, for a folder that holds none or is damaged, and for a device that is not there."""
+        config = read_config(folder, cls.kind)
+        tokenizer = Tokenizer.load(Path(folder) / TOKENIZER, codec=codec, trainable=trainable)
+
+        def build(values: Mapping[str, Any]) -> World:
+            return cls(WorldConfig.from_json(values), tokenizer)
+
+        return load_model(folder, config, build, device=device, skip=("tokenizer.",))
+
+    # -- dreaming ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def init(self, clip: Clip) -> WorldState:
+        """A state whose newest frame is the clip's last. Actions of the clip may be None (unknown)."""
+        if not bool(clip.valid.all()):
+            raise ValueError("a dream starts from real frames; the clip has padding")
+        state = self._init_codes(self._to_codes(clip))
+        if self.config.carry_detail == 0:
+            return state
+        decoded = self.tokenizer.decode(state.codes[:, -1:], state.codes[:, :-1])[:, -1:]
+        return replace(state, detail=Detail.of(clip.frames[:, -1:], decoded))
+
+    def _init_codes(self, clip: CodeClip) -> WorldState:
+        actions = self._checked(clip.actions, clip.codes.shape[1] - 1)
+        conditions = self.action_embedding(actions, clip.codes.shape[1], len(clip.codes))
+        ring, outputs = Ring.filled(self.dynamics, clip.codes, conditions)
+        m = self.dynamics.layout.tokens_per_step
+        state = WorldState(
+            ring=ring,
+            codes=clip.codes[:, -self._remembered :],
+            conditions=conditions[:, -1],
+            time=clip.codes.shape[1] - 1,
+            pending=None,
+            outputs=outputs[:, m:-m],
+        )
+        return replace(state, pending=self._last_step(state.codes[:, -1], state.conditions))
+
+    def _last_step(self, codes: Tensor, conditions: Tensor) -> Tensor:
+        layout = self.dynamics.layout
+        last = codes[:, layout.order.to(codes.device)[-layout.tokens_per_step :]]
+        return self.dynamics.step_elements(layout.num_steps - 1, last, conditions)
+
+    @torch.no_grad()
+    def step(
+        self,
+        state: WorldState,
+        action: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    ) -> tuple[WorldState, Tensor]:
+        """Dream one latent further. Consumes `state`.
+
+        action: (B,) or (B, A) as in `ActionSpec`; None = unknown. Returns the new state and the frame (B, C, H, W) in
+        [-1, 1]; with a video codec, its s frames (B, s, C, H, W).
+        """
+        state, frame_codes = self.step_codes(state, action, generator=generator, sampling=sampling)
+        frames = self.tokenizer.decode(frame_codes[:, None], state.codes[:, :-1])
+        if state.detail is not None:
+            frames = state.detail.added_to(frames, self.config.carry_detail)
+        return state, frames[:, 0] if self.tokenizer.temporal_stride == 1 else frames
+
+    @torch.no_grad()
+    def step_codes(
+        self,
+        state: WorldState,
+        action: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    ) -> tuple[WorldState, Tensor]:
+        """`step` without decoding: the new state and the frame's codes (B, N)."""
+        guided = sampling.guidance_scale != 1 and self.config.action_spec is not None
+        if guided != state.guided:
+            state = self._with_guidance(state) if guided else self._without_guidance(state)
+        layout, batch = self.dynamics.layout, state.batch_size
+        m, time = layout.tokens_per_step, state.time + 1
+        conditions = self._conditions(action, batch, guided)
+
+        groups, outputs = [], []
+        x = self.dynamics.step_elements(0, None, conditions)
+        places = [(time, 0)]
+        if state.pending is not None:
+            x, places = torch.cat([state.pending, x], 1), [(time - 1, layout.num_steps - 1), *places]
+        for step in range(1, layout.num_steps):
+            output = state.ring.run(x, places)[:, -m:]
+            if step > 1:
+                outputs.append(output)
+            logits = self.dynamics.logits(output)
+            if guided:
+                logits = guide(
+                    logits[:batch],
+                    logits[batch:],
+                    scale=sampling.guidance_scale,
+                    parallel_keep_fraction=sampling.parallel_keep_fraction,
+                )
+            codes = draw(logits, sampling, generator, self.dynamics.codebook)
+            groups.append(codes)
+            x = self.dynamics.step_elements(step, codes.repeat(1 + guided, 1), conditions)
+            places = [(time, step)]
+        frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
+        return WorldState(
+            ring=state.ring,
+            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._remembered :],
+            conditions=conditions,
+            time=time,
+            pending=x,
+            outputs=torch.cat(outputs, 1) if outputs else conditions.new_zeros(len(conditions), 0, self.config.dim),
+            detail=state.detail,
+        ), frame
+
+    def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:
+        null = self.action_embedding.null.expand(batch, -1)
+        conditions = null
+        if action is not None and self.config.action_spec is not None:
+            checked = self._checked(action[:, None], 1)
+            assert checked is not None
+            conditions = self.action_embedding.vectors(checked[:, 0].to(self.device))
+        return torch.cat([conditions, null]) if guided else conditions
+
+    def _with_guidance(self, state: WorldState) -> WorldState:
+        """Add the unconditional branch: the window's codes with unknown actions, in a ring of their own."""
+        codes = state.codes[:, -self.config.window :]
+        frames = codes.shape[1]
+        first_time = state.time - frames + 1
+        conditions = self.action_embedding(None, frames, state.batch_size)
+        if first_time > 0:
+            conditions = self.action_embedding.null.expand_as(conditions)
+        ring, outputs = Ring.filled(self.dynamics, codes, conditions, first_time=first_time)
+        m = self.dynamics.layout.tokens_per_step
+        newest = conditions[:, -1]
+        return replace(
+            state,
+            ring=state.ring.joined(ring),
+            conditions=torch.cat([state.conditions, newest]),
+            pending=None
+            if state.pending is None
+            else torch.cat([state.pending, self._last_step(state.codes[:, -1], newest)]),
+            outputs=torch.cat([state.outputs, outputs[:, m:] if state.pending is None else outputs[:, m:-m]]),
+        )
+
+    def _without_guidance(self, state: WorldState) -> WorldState:
+        batch = state.batch_size
+        return replace(
+            state,
+            ring=state.ring.first(batch),
+            conditions=state.conditions[:batch],
+            pending=None if state.pending is None else state.pending[:batch],
+            outputs=state.outputs[:batch],
+        )
+
+    @torch.no_grad()
+    def features(self, state: WorldState) -> tuple[WorldState, Tensor]:
+        """Outputs of the newest frame's steps 1 .. N/m, in raster order of their codes (B, N, D).
+
+        Flushes the pending step, so the state comes back changed; it stays valid for `step`.
+        """
+        layout = self.dynamics.layout
+        if state.pending is not None:
+            output = state.ring.run(state.pending, [(state.time, layout.num_steps - 1)])
+            state = replace(state, pending=None, outputs=torch.cat([state.outputs, output], 1))
+        return state, state.outputs[: state.batch_size, layout.inverse.to(self.device)]
+
+    @torch.no_grad()
+    def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """What the world expects after a clip, left to itself, and what it knows meanwhile.
+
+        `num_frames` frames follow the clip's with unknown actions, each code the likeliest, so that nothing is random.
+        One causal pass over all T frames then gives the hidden states after the last block, or after block `layer` (0
+        is the first). Returns codes int64 (B, T, N), row by row of the grid, and features float32 (B, T, N, D), each at
+        the place of its code. With a video codec, frames are its latents, and `num_frames` a multiple of its stride.
+        Raises ValueError for a clip with padding or other actions, and for a layer that is not there.
+        """
+        blocks, stride = len(self.dynamics.blocks), self.tokenizer.temporal_stride
+        if layer is not None and not 0 <= layer < blocks:
+            raise ValueError(f"layer is {layer}; this world's are 0 to {blocks - 1}")
+        if num_frames < 0 or num_frames % stride:
+            raise ValueError(f"num_frames is {num_frames}; it must be a multiple of {stride}, or 0")
+        if not bool(clip.valid.all()):
+            raise ValueError("a world imagines on from real frames; the clip has padding")
+        clip = self._to_codes(clip) if isinstance(clip, Clip) else clip
+        observed, batch = clip.codes.shape[1], len(clip.codes)
+        frames, state = [clip.codes], self._init_codes(clip) if num_frames else None
+        for _ in range(num_frames // stride):
+            assert state is not None
+            state, codes = self.step_codes(state, None, sampling=Sampling(temperature=0.0))
+            frames.append(codes[:, None])
+        codes = torch.cat(frames, 1)
+        conditions = self.action_embedding(self._checked(clip.actions, observed - 1), observed, batch)
+        null = self.action_embedding.null.expand(batch, codes.shape[1] - observed, -1)
+        num_blocks = None if layer is None else layer + 1
+        outputs = self.dynamics(codes, torch.cat([conditions, null], 1), num_blocks=num_blocks)
+        layout = self.dynamics.layout
+        return codes, outputs[:, :, layout.tokens_per_step :][:, :, layout.inverse.to(self.device)].float()
+
+    @torch.no_grad()
+    def predict_action(
+        self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 0.0
+    ) -> tuple[WorldState, Tensor]:
+        """The action head's guess of what the player does next: (B,) or (B, A). See `features` for the state."""
+        if self.action_head is None:
+            raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
+        state, features = self.features(state)
+        return state, self.action_head.predict(features.mean(1).float(), generator=generator, temperature=temperature)
+
+    @torch.no_grad()
+    def action_odds(self, state: WorldState) -> tuple[WorldState, Tensor]:
+        """How likely the player does each thing next (B, A), see `ActionHead.odds`. See `features` for the state."""
+        if self.action_head is None:
+            raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
+        state, features = self.features(state)
+        return state, self.action_head.odds(features.mean(1).float())
+
+    @torch.no_grad()
+    def entropy(self, state: WorldState) -> Tensor:
+        """How open each code of the newest frame was when its turn came (B, rows, columns): the entropy of the model's
+        prediction, before guidance and temperature, over that of pure chance. Consumes `state`."""
+        layout, batch = self.dynamics.layout, state.batch_size
+        x = self.dynamics.elements(state.codes[:, -1].repeat(1 + state.guided, 1), state.conditions)
+        outputs = state.ring.run(x, [(state.time, step) for step in range(layout.num_steps)])[:batch]
+        logits = self.dynamics.logits(self.dynamics.predictions(outputs)).log_softmax(-1)
+        entropy = -(logits.exp() * logits).sum(-1) / math.log(max(logits.shape[-1], 2))
+        return entropy[:, layout.inverse.to(self.device)].unflatten(1, self.tokenizer.grid)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        clip: Clip | Tensor,
+        actions: Tensor | Literal["head"] | None = None,
+        *,
+        num_frames: int | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        generator: torch.Generator | None = None,
+    ) -> Clip:
+        """The context followed by dreamed frames, with the actions used.
+
+        clip: a context, or a single image (C, H, W) or (B, C, H, W) in [-1, 1]. actions: (B, F, ...), the first done
+        between the last context frame and the first dreamed one; None = unknown; "head" = drawn from the action head.
+        num_frames: F; defaults to the number of actions and is required without them. Runs in eval mode.
+        """
+        clip = _as_clip(clip) if isinstance(clip, Tensor) else clip
+        scripted = isinstance(actions, Tensor)
+        stride = self.tokenizer.temporal_stride
+        if scripted and num_frames is None:
+            num_frames = actions.shape[1]
+        if isinstance(actions, str) and actions != "head":
+            raise ValueError(f"actions are {actions!r}; give a tensor, None or 'head'")
+        if num_frames is None:
+            raise ValueError("generate needs num_frames when no actions are given")
+        if num_frames % stride:
+            raise ValueError(f"num_frames is {num_frames}; this codec generates {stride} frames at a time")
+        if scripted and actions.shape[1] < num_frames:
+            raise ValueError(f"generate was given {actions.shape[1]} actions for {num_frames} frames")
+        was_training = self.training
+        self.eval()
+        try:
+            state = self.init(clip)
+            done, frames = [], [clip.frames]
+            script = self._joined(actions[:, :num_frames]) if scripted else None
+            for index in range(num_frames // stride):
+                action = script[:, index] if script is not None else None
+                if isinstance(actions, str):
+                    state, action = self.predict_action(state, generator=generator, temperature=sampling.temperature)
+                    done.append(action)
+                state, frame = self.step(state, action, generator=generator, sampling=sampling)
+                frames.append(frame if stride > 1 else frame[:, None])
+        finally:
+            self.train(was_training)
+        spec = self.config.action_spec
+        chosen = spec.spread(torch.stack(done, 1), stride) if done and spec else None
+        made = actions[:, :num_frames] if scripted else chosen
+        used = None if made is None else made if clip.actions is None else torch.cat([clip.actions, made], 1)
+        if used is not None and used.shape[1] < clip.frames.shape[1] + num_frames - 1:
+            used = None  # the context's own actions are unknown: a partial record would misalign
+        video = torch.cat(frames, 1)
+        return Clip(video, used, clip.valid.new_ones(video.shape[:2]), clip.task)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, and 0 of nothing: a small part of a batch may hold padding alone."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def _as_clip(image: Tensor) -> Clip:
+    image = image[None] if image.ndim == 3 else image
+    return Clip(image[:, None], None, torch.ones(len(image), 1, dtype=torch.bool, device=image.device))

@@ -1,0 +1,1 @@
+"""Layers of tokenizer and world: tensors in, tensors out."""

@@ -1,0 +1,227 @@
+"""A causal transformer over the codes of all frames, conditioned on actions.
+
+After Genie (arXiv 2402.15391) and the description of Genie 2, with the frame as a block of a few parallel steps (see
+`layout`). The same blocks run over a whole clip (`forward`) and frame by frame against a ring of past keys and values
+(`Ring`); both obey one mask rule, `layout.visible`.
+
+Legend: B batch, T frames, N codes per frame, m codes per step, S steps and E = S * m elements per frame, M meta
+tokens, D width, C width of a codebook vector, K codebook size, W window in frames, d channels of a head.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneiros.nn.attention import attend
+from oneiros.world.nn.blocks import Block, Memory
+from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
+from oneiros.world.nn.layout import Layout, visible
+from oneiros.world.nn.norm import RMSNorm
+from oneiros.world.nn.rope import rotary_table
+
+FRAMES_PER_CHUNK = 2  # queries attended together in a clip: more would spend products on masked scores
+
+
+class Dynamics(nn.Module):
+    """Codes and conditions in, outputs per element out; `logits` scores outputs against the codebook."""
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        codebook: Tensor,
+        dim: int = 256,
+        depth: int = 6,
+        head_dim: int = 64,
+        tokens_per_step: int = 16,
+        window: int = 16,
+        num_meta_tokens: int = 16,
+        residual_streams: int = 1,
+        target_spread: float = 0.0,
+    ) -> None:
+        """codebook: (K, C); kept shifted and scaled to unit spread, so that one learning rate fits every tokenizer. Its
+        spacing sets the initial scale of the logits. target_spread: see `neighbourly_targets`, in codebook spreads."""
+        super().__init__()
+        if dim % head_dim:
+            raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
+        self.layout = Layout.of(*grid, tokens_per_step)
+        self.window, self.num_meta_tokens, self.streams = window, num_meta_tokens, residual_streams
+        self.head_dim, self.heads = head_dim, dim // head_dim
+        self.periods = (8.0 * window, 4.0 * max(grid[0], 2), 4.0 * max(grid[1], 2))
+        self.register_buffer("codebook_mean", codebook.detach().float().mean(0))
+        self.register_buffer("codebook_spread", codebook.detach().float().std().clamp_min(1e-6))
+        self.register_buffer("codebook", torch.empty_like(codebook, dtype=torch.float32))
+        self.codebook_mean: Tensor
+        self.codebook_spread: Tensor
+        self.codebook: Tensor
+        self.target_spread = target_spread
+        self.set_codebook(codebook)
+        self.enter = nn.Linear(codebook.shape[1], dim)
+        self.own_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is ACT
+        self.target_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is NONE
+        self.meta = nn.Parameter(torch.zeros(num_meta_tokens, dim))
+        self.blocks = nn.ModuleList(
+            Block(dim=dim, head_dim=head_dim, layer=layer, streams=residual_streams) for layer in range(depth)
+        )
+        self.output_norm = RMSNorm(dim)
+        self.leave = nn.Linear(dim, codebook.shape[1])
+        self.log_scale = nn.Parameter(_initial_log_scale(self.codebook))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for position in (self.own_position, self.target_position):
+            nn.init.normal_(position.weight, std=0.5)
+        with torch.no_grad():
+            for block in self.blocks:
+                assert isinstance(block, Block)
+                for layer in (block.attention.output, block.feed_forward.contract):
+                    layer.weight.mul_((2 * len(self.blocks)) ** -0.5)
+
+    @torch.no_grad()
+    def set_codebook(self, codebook: Tensor) -> None:
+        """Follow a codebook (K, C) that goes on learning; shift and scale stay those of the first."""
+        self.codebook.copy_((codebook - self.codebook_mean) / self.codebook_spread)
+
+    # -- elements ------------------------------------------------------------------------------------------------
+
+    def elements(self, codes: Tensor, conditions: Tensor) -> Tensor:
+        """Blocks of elements (..., E, D) from codes (..., N) in raster order and conditions (..., D)."""
+        content = F.embedding(codes[..., self.layout.order.to(codes.device)], self.enter(self.codebook))
+        acts = conditions[..., None, :].expand(*conditions.shape[:-1], self.layout.tokens_per_step, -1)
+        content = torch.cat([acts, content + conditions[..., None, :]], -2)
+        own, target = self.layout.own.to(codes.device), self.layout.target.to(codes.device)
+        return content + self.own_position(own) + self.target_position(target)
+
+    def step_elements(self, step: int, codes: Tensor | None, condition: Tensor) -> Tensor:
+        """The m elements of one step (B, m, D): `codes` (B, m) in generation order, None for step 0."""
+        m = self.layout.tokens_per_step
+        span = slice(step * m, (step + 1) * m)
+        content = condition[:, None].expand(-1, m, -1)
+        if codes is not None:
+            content = content + F.embedding(codes, self.enter(self.codebook))
+        own, target = self.layout.own[span].to(condition.device), self.layout.target[span].to(condition.device)
+        return content + self.own_position(own) + self.target_position(target)
+
+    def rotary(self, times: Tensor, elements: Tensor) -> Tensor:
+        """Rotary tables (2, L, channels) of elements (L,), numbered 0 .. E-1 within their frames at `times` (L,)."""
+        row, column = self.layout.row.to(times.device)[elements], self.layout.column.to(times.device)[elements]
+        return rotary_table(torch.stack([times, row, column], 1), self.head_dim, self.periods)
+
+    def run(self, x: Tensor, memory: Memory, rotary: Tensor, *, num_blocks: int | None = None) -> Tensor:
+        """All blocks, or the first `num_blocks`, over elements x (B, L, D). Returns outputs (B, L, D), streams
+        averaged."""
+        entered = x.dtype
+        x = x.to(self._stream_dtype(x.device.type))
+        if self.streams > 1:
+            x = x[:, :, None].expand(-1, -1, self.streams, -1)
+        first_values = None
+        for block in islice(self.blocks, num_blocks):
+            x, values = block(x, memory, rotary, first_values)
+            first_values = values if first_values is None else first_values
+        return (x.mean(2) if self.streams > 1 else x).to(entered)
+
+    def _stream_dtype(self, device_type: str) -> torch.dtype:
+        """Elements travel in the products' own type: in training, their bytes cost as much as the products."""
+        if torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+        return self.blocks[0].attention.value.weight.dtype  # type: ignore[union-attr]
+
+    # -- a whole clip ----------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        codes: Tensor,
+        conditions: Tensor,
+        *,
+        memory: Clipwise | None = None,
+        first_time: int = 0,
+        num_blocks: int | None = None,
+    ) -> Tensor:
+        """Outputs (B, T, E, D) of a clip in one causal pass (teacher forcing).
+
+        codes: int64 (B, T, N), raster order. conditions: (B, T, D), of the action that led into each frame.
+        first_time: frame index of the first frame; only differences matter. num_blocks: stop after as many.
+        """
+        (batch, frames), elements = codes.shape[:2], self.layout.num_elements
+        x = self.elements(codes, conditions).flatten(1, 2)
+        x = torch.cat([self.meta.expand(batch, -1, -1), x], 1)
+        times = torch.arange(first_time, first_time + frames, device=codes.device).repeat_interleave(elements)
+        rotary = self.rotary(times, torch.arange(elements, device=codes.device).repeat(frames))
+        rotary = torch.cat([rotary.new_zeros(2, self.num_meta_tokens, rotary.shape[-1]), rotary], 1)
+        memory = memory or Clipwise(self, frames, codes.device)
+        outputs = self.run(x, memory, rotary, num_blocks=num_blocks)[:, self.num_meta_tokens :]
+        return outputs.unflatten(1, (frames, elements))
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The outputs that predict codes: (..., E, D) -> (..., N, D), in generation order."""
+        return outputs[..., : self.layout.num_codes, :]
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Outputs (..., D) -> float32 logits (..., K): negative distance to each code times a learned scale."""
+        return distance_logits(self.leave(self.output_norm(outputs)), self.codebook, self.log_scale.exp())
+
+    def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (..., D), codes (...) -> cross-entropy and whether the code was the likeliest, each (...)."""
+        query = self.leave(self.output_norm(outputs)).flatten(0, -2)
+        wanted = neighbourly_targets(self.codebook, self.target_spread)
+        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten(), wanted)
+        return losses.view_as(targets), hits.view_as(targets)
+
+    def frame_features(self, outputs: Tensor) -> Tensor:
+        """What the action head reads: the mean of outputs (..., E, D) over steps 1 .. N/m -> (..., D)."""
+        return outputs[..., self.layout.tokens_per_step :, :].mean(-2)
+
+
+def _initial_log_scale(codebook: Tensor) -> Tensor:
+    """The scale at which codes at the mean distance differ by a factor e^2: at scale 1, close codes would cap the
+    confidence; much above this, training would begin by unlearning confidence in the wrong codes."""
+    if len(codebook) < 2:
+        return torch.zeros(())
+    return (2.0 / torch.pdist(codebook).mean().clamp_min(1e-3)).log()
+
+
+class Clipwise:
+    """The memory of a whole clip: every element attends to the elements that `visible` allows, chunk by chunk."""
+
+    def __init__(self, dynamics: Dynamics, num_frames: int, device: torch.device, *, keep: bool = False) -> None:
+        """keep: remember each layer's keys and values, to fill a `Ring`."""
+        layout, window = dynamics.layout, dynamics.window
+        elements, step = layout.num_elements, layout.step.to(device)
+        self.meta = dynamics.num_meta_tokens
+        self.kept: list[tuple[Tensor, Tensor]] | None = [] if keep else None
+        self.sizes, self.spans, self.masks = [self.meta], [], []
+        for first in range(0, num_frames, FRAMES_PER_CHUNK):
+            last = min(first + FRAMES_PER_CHUNK, num_frames)
+            oldest = max(0, first - window + 1)
+            times = torch.arange(oldest, last, device=device).repeat_interleave(elements)
+            steps = step.repeat(last - oldest)
+            asking = slice((first - oldest) * elements, None)
+            mask = visible(times[asking], steps[asking], times, steps, window)
+            self.masks.append(additive(torch.cat([mask.new_ones(len(mask), self.meta), mask], 1)))
+            self.spans.append((self.meta + oldest * elements, self.meta + last * elements))
+            self.sizes.append(len(mask))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.kept is not None:
+            self.kept.append((key, value))
+        meta = self.meta
+        if layer == 0:
+            self.masks = [mask.to(query.dtype) for mask in self.masks]
+        of_meta, *queries = query.split(self.sizes, dim=2)
+        read = [attend(of_meta, key[:, :, :meta], value[:, :, :meta])] if meta else []
+        for asking, (oldest, end), mask in zip(queries, self.spans, self.masks, strict=True):
+            keys, values = key, value
+            if oldest > meta:
+                keys, values = (torch.cat([x[:, :, :meta], x[:, :, oldest:end]], 2) for x in (key, value))
+            elif end < key.shape[2]:
+                keys, values = key[:, :, :end], value[:, :, :end]
+            read.append(attend(asking, keys, values, mask=mask))
+        return torch.cat(read, 2) if len(read) > 1 else read[0]
+
+
+def additive(mask: Tensor) -> Tensor:
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)

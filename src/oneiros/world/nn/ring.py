@@ -1,0 +1,103 @@
+"""The memory of a rollout: a ring of past frames' keys and values, constant in size and in time per frame.
+
+Legend: B batch, m codes per step, E elements per frame, M meta tokens, W window in frames, d channels of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from oneiros.nn.attention import attend
+from oneiros.world.nn.dynamics import Clipwise, Dynamics, additive
+from oneiros.world.nn.layout import visible
+
+_UNWRITTEN = 1 << 62  # a frame index that no query can look back to
+
+
+@dataclass
+class Ring:
+    """Keys and values of the last W + 1 frames, and of the meta tokens, which come first.
+
+    keys, values: (layers, B, heads, M + (W+1)*E, d). slots: int64 (W+1,), the frame index each slot holds.
+    """
+
+    dynamics: Dynamics
+    keys: Tensor
+    values: Tensor
+    slots: Tensor
+    _writing: Tensor | None = None
+    _mask: Tensor | None = None
+
+    @classmethod
+    def filled(
+        cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, first_time: int = 0
+    ) -> tuple[Ring, Tensor]:
+        """A ring holding the last frames of a clip, and the outputs (B, E, D) of its newest frame.
+
+        codes: (B, T, N); conditions: (B, T, D); first_time: frame index of the clip's first frame.
+        """
+        layout, frames = dynamics.layout, codes.shape[1]
+        memory = Clipwise(dynamics, frames, codes.device, keep=True)
+        outputs = dynamics(codes, conditions, memory=memory, first_time=first_time)
+        assert memory.kept is not None
+        keys = torch.stack([key for key, _ in memory.kept])
+        values = torch.stack([value for _, value in memory.kept])
+        meta, elements, num_slots = dynamics.num_meta_tokens, layout.num_elements, dynamics.window + 1
+        shape = (*keys.shape[:3], meta + num_slots * elements, keys.shape[-1])
+        ring = cls(
+            dynamics,
+            keys.new_zeros(shape),
+            values.new_zeros(shape),
+            torch.full((num_slots,), _UNWRITTEN, device=codes.device),
+        )
+        ring.keys[..., :meta, :], ring.values[..., :meta, :] = keys[..., :meta, :], values[..., :meta, :]
+        for frame in range(max(0, frames - num_slots), frames):
+            time = first_time + frame
+            source = slice(meta + frame * elements, meta + (frame + 1) * elements)
+            start = meta + time % num_slots * elements
+            ring.keys[..., start : start + elements, :] = keys[..., source, :]
+            ring.values[..., start : start + elements, :] = values[..., source, :]
+            ring.slots[time % num_slots] = time
+        return ring, outputs[:, -1]
+
+    def run(self, x: Tensor, places: list[tuple[int, int]]) -> Tensor:
+        """Outputs of a few steps' elements x (B, len(places) * m, D); places: (frame index, step) of each m of them.
+
+        Their keys and values are written first, in place, so that they may see one another under the mask rule.
+        """
+        layout = self.dynamics.layout
+        m, meta, elements, device = layout.tokens_per_step, self.dynamics.num_meta_tokens, layout.num_elements, x.device
+        for time, _ in places:
+            self.slots[time % len(self.slots)] = time
+        times = torch.tensor([time for time, _ in places], device=device).repeat_interleave(m)
+        steps = torch.tensor([step for _, step in places], device=device).repeat_interleave(m)
+        of_step = torch.cat([torch.arange(step * m, (step + 1) * m, device=device) for _, step in places])
+        self._writing = meta + times % len(self.slots) * elements + of_step
+        key_times = self.slots.repeat_interleave(elements)
+        key_steps = layout.step.to(device).repeat(len(self.slots))
+        mask = visible(times, steps, key_times, key_steps, self.dynamics.window)
+        self._mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
+        return self.dynamics.run(x, self, self.dynamics.rotary(times, of_step))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        assert self._mask is not None
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self._writing] = key
+        values[:, :, self._writing] = value
+        return attend(query, keys, values, mask=self._mask)
+
+    def clone(self) -> Ring:
+        return replace(self, keys=self.keys.clone(), values=self.values.clone(), slots=self.slots.clone())
+
+    def joined(self, other: Ring) -> Ring:
+        """Both batches in one ring, this one's first. The two must hold the same frames."""
+        return replace(
+            self, keys=torch.cat([self.keys, other.keys], 1), values=torch.cat([self.values, other.values], 1)
+        )
+
+    def first(self, count: int) -> Ring:
+        """The ring of the first `count` samples alone."""
+        return replace(self, keys=self.keys[:, :count].clone(), values=self.values[:, :count].clone())

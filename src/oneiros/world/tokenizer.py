@@ -1,0 +1,283 @@
+"""Frames <-> codes: a codec around a vector quantiser, with optional causal convolutions over time.
+
+Sources: VQ-VAE (arXiv 1711.00937), the rotation trick (arXiv 2410.06424), Genie's tokenizer (arXiv 2402.15391).
+
+Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, h x w latent grid, N = h * w codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneiros.records import Clip, Loss, Trainable
+from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
+from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
+    external_codec: the codec is the caller's own module, given to the constructor and to `load`.
+    temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
+    """
+
+    height: int = 64
+    width: int = 64
+    channels: int = 3
+    codebook_size: int = 512
+    code_dim: int = 32
+    codec_width: int = 64
+    codec_depth: int = 2
+    external_codec: bool = False
+    temporal_convs: bool = False
+    temporal_kernel_size: int = 5
+    commitment_weight: float = 1.0
+    latent_reconstruction_weight: float = 0.2
+    codebook_decay: float = 0.99
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def depth(self) -> bool:
+        """Whether frames have depth as their fourth channel."""
+        return self.channels == 4
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TokenizerConfig:
+        return from_json(cls, values, "the tokenizer's config")
+
+
+class Tokenizer(Trainable):
+    """`encode` frames to codes, `decode` codes to frames. Only training needs the vector quantisation library."""
+
+    kind: ClassVar = "tokenizer"
+
+    def __init__(self, config: TokenizerConfig, codec: nn.Module | None = None, *, trainable: bool = False) -> None:
+        """trainable: carry a learning codebook. Raises ValueError for a codec that does not fit the config."""
+        super().__init__()
+        if config.external_codec != (codec is not None):
+            raise ValueError(
+                "the tokenizer's config says external_codec="
+                f"{config.external_codec}, but a codec was {'not ' * (codec is None)}given"
+            )
+        self.config = config
+        self.codec: Any = codec or ImageCodec(
+            channels=config.channels,
+            latent_dim=config.code_dim,
+            width=config.codec_width,
+            depth=config.codec_depth,
+        )
+        self.temporal_stride: int = getattr(self.codec, "temporal_stride", 1)
+        if self.temporal_stride > 1 and config.temporal_convs:
+            raise ValueError("temporal_convs needs a codec that works frame by frame, but temporal_stride is above 1")
+        self.grid = self._probe_grid()
+        self.before = self.after = nn.Identity()
+        if config.temporal_convs:
+            self.before, self.after = (
+                CausalTemporalConv(dim=config.code_dim, kernel_size=config.temporal_kernel_size) for _ in range(2)
+            )
+        self.register_buffer("codebook", torch.randn(config.codebook_size, config.code_dim))
+        self.codebook: Tensor
+        self.quantiser = _learning_quantiser(config) if trainable else None
+        self._seen: list[tuple[Tensor, Tensor]] = []  # latents and their codes since the last optimiser step
+
+    def _probe_grid(self) -> tuple[int, int]:
+        config, stride = self.config, getattr(self.codec, "SPATIAL_STRIDE", 1)
+        if config.height % stride or config.width % stride:
+            raise ValueError(f"frames are {config.height} x {config.width}; both must be multiples of {stride}")
+        parameter = next(self.codec.parameters(), torch.zeros(()))
+        with torch.no_grad():
+            blank = parameter.new_zeros(1, 1, config.channels, config.height, config.width)
+            latents = self._latents(blank)
+        if latents.shape[2] != config.code_dim:
+            raise ValueError(f"the codec's latents have {latents.shape[2]} channels, code_dim says {config.code_dim}")
+        return latents.shape[3], latents.shape[4]
+
+    @property
+    def num_codes(self) -> int:
+        """N, codes per frame."""
+        return self.grid[0] * self.grid[1]
+
+    # -- use -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) in [-1, 1] -> codes int64 (B, T', N), raster order."""
+        return self._nearest(self.before(self._latents(frames)))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, past: Tensor | None = None) -> Tensor:
+        """Codes (B, T', N) -> frames (B, T, C, H, W) in [-1, 1].
+
+        past: codes (B, P, N) just before these, to which decoding looks back (see `lookback`).
+        """
+        count = codes.shape[1]
+        if past is not None and self.lookback:
+            codes = torch.cat([past[:, -self.lookback :], codes], 1)
+        latents = self.after(self.vectors(codes))
+        if self.config.temporal_convs:
+            latents = latents[:, -count:]  # the codec itself works frame by frame
+        frames = self._frames(latents)[:, -count * self.temporal_stride :].float()
+        return frames if getattr(self.codec, "unbounded", False) else frames.clamp(-1, 1)
+
+    @property
+    def lookback(self) -> int:
+        """How many earlier latents `decode` needs to continue a rollout exactly."""
+        if self.config.temporal_convs:
+            return self.config.temporal_kernel_size - 1
+        # At the least one for a video codec, which takes the first latent it is given for a single frame.
+        return getattr(self.codec, "temporal_lookback", int(self.temporal_stride > 1))
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Codes (B, T', N) -> codebook vectors (B, T', C, h, w)."""
+        return F.embedding(codes, self.codebook).movedim(-1, 2).unflatten(-1, self.grid)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Clip) -> Loss:
+        """Reconstruction of valid frames, commitment, and with temporal convolutions the latents' reconstruction."""
+        if self.quantiser is None:
+            raise ValueError("this tokenizer was built for use; training needs Tokenizer(..., trainable=True)")
+        latents = self._latents(batch.frames)
+        real = batch.valid[:, :: self.temporal_stride]
+        vectors, commitment = self._quantise(self.before(latents), real)
+        restored = self.after(vectors)
+        frames = self._frames(restored).float()
+        stride = self.temporal_stride
+        valid = real.repeat_interleave(stride, 1)[:, stride - 1 :].float()  # frames of latents without padding
+        error = (frames - batch.frames).square().flatten(2).mean(-1)
+        reconstruction = (error * valid).sum() / valid.sum()
+        total = reconstruction + self.config.commitment_weight * commitment
+        parts = {"tokenizer/reconstruction": reconstruction, "tokenizer/commitment": commitment}
+        if self.config.temporal_convs:
+            latent = (restored - latents).float().square().flatten(2).mean(-1)[real].mean()
+            total = total + self.config.latent_reconstruction_weight * latent
+            parts["tokenizer/latent_reconstruction"] = latent
+        parts["tokenizer/codebook_use"] = self._codebook_use()
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the codebook towards the latents seen since the last optimiser step, and revive dead codes."""
+        if self.quantiser is None or not self._seen:
+            return
+        latents, codes = (_of_all_processes(torch.cat(tensors)) for tensors in zip(*self._seen, strict=True))
+        self._seen.clear()
+        self.quantiser.update_indices(latents[None], codes[None])
+        self.codebook.copy_(self.quantiser.codebook)
+
+    @torch.no_grad()
+    def start_codebook(self, codebook: Tensor) -> None:
+        """Go on learning from an earlier run's codebook (K, C) instead of the first batch's clusters."""
+        assert self.quantiser is not None
+        self.codebook.copy_(codebook)
+        inner = self.quantiser._codebook
+        inner.embed.copy_(codebook[None])
+        # Counted as if often used, or the codes that a first batch happens not to use would be dead at once.
+        inner.cluster_size.fill_(10.0)
+        inner.embed_avg.copy_(10.0 * codebook[None])
+        inner.initted.fill_(True)
+
+    def _quantise(self, latents: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantised latents and the commitment loss, which like the codebook learns from real frames (B, T') alone."""
+        assert self.quantiser is not None
+        mask = real[:, :, None].expand(-1, -1, self.num_codes).flatten()
+        flat = latents.float().flatten(3).movedim(2, -1).flatten(0, 2)  # (B * T' * N, C)
+        # Frozen here: `after_step` learns from all micro-batches of an optimiser step at once.
+        vectors, codes, commitment = self.quantiser(flat[None], mask=mask[None], freeze_codebook=True)
+        if self.training and torch.is_grad_enabled():
+            self._seen.append((flat.detach()[mask], codes[0][mask]))
+        batch, time = latents.shape[:2]
+        return vectors[0].view(batch, time, *self.grid, -1).movedim(-1, 2), commitment.sum()
+
+    def _codebook_use(self) -> Tensor:
+        """Fraction of codes that the running average of use counts as alive."""
+        assert self.quantiser is not None
+        return (self.quantiser._codebook.cluster_size > 0.5).float().mean()
+
+    # -- run folders ----------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        data: Origin | None = None,
+    ) -> None:
+        """Write a run folder that `load` reads back bitwise. recipe, data: what it was trained with, and on."""
+        config = asdict(self.config)
+        save_model(self, folder, self.kind, config, recipe=recipe, data=data, skip=("quantiser.",))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        codec: nn.Module | None = None,
+        trainable: bool = False,
+    ) -> Tokenizer:
+        """The tokenizer of a run folder, in eval mode; codec and trainable as for the constructor. Raises ValueError,
+        in one line, for a folder that holds none or is damaged, and for a device that is not there."""
+
+        def build(values: Mapping[str, Any]) -> Tokenizer:
+            return cls(TokenizerConfig.from_json(values), codec, trainable=trainable)
+
+        config = read_config(folder, cls.kind)
+        tokenizer = load_model(folder, config, build, device=device, skip=("quantiser.",))
+        if trainable:
+            tokenizer.start_codebook(tokenizer.codebook)
+        return tokenizer
+
+    # -- the codec's boundary ------------------------------------------------------------------------------------
+
+    def _latents(self, frames: Tensor) -> Tensor:
+        expected = (self.config.channels, self.config.height, self.config.width)
+        if frames.ndim != 5 or tuple(frames.shape[2:]) != expected:
+            raise ValueError(f"frames have shape {(*frames.shape,)}; this tokenizer takes {('B', 'T', *expected)}")
+        latents = self.codec.encode(frames)
+        return latents if getattr(self.codec, "latent_channel_first", True) else latents.movedim(-1, 2)
+
+    def _frames(self, latents: Tensor) -> Tensor:
+        if not getattr(self.codec, "latent_channel_first", True):
+            latents = latents.movedim(2, -1)
+        return self.codec.decode(latents)
+
+    def _nearest(self, latents: Tensor) -> Tensor:
+        """Latents (B, T', C, h, w) -> the nearest code of each (B, T', N)."""
+        flat = latents.float().flatten(3).movedim(2, -1)
+        return torch.cdist(flat.flatten(0, 2)[None], self.codebook[None])[0].argmin(-1).view(flat.shape[:3])
+
+
+def _of_all_processes(rows: Tensor) -> Tensor:
+    """The rows of every process that trains this model, in the order of their ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows.cpu())
+    return torch.cat(parts).to(rows.device)
+
+
+def _learning_quantiser(config: TokenizerConfig) -> Any:
+    from vector_quantize_pytorch import VectorQuantize  # takes seconds: only training pays
+
+    return VectorQuantize(
+        dim=config.code_dim,
+        codebook_size=config.codebook_size,
+        decay=config.codebook_decay,
+        commitment_weight=1.0,  # weighted in `forward`, where every weight is visible
+        rotation_trick=True,
+        threshold_ema_dead_code=1,
+        kmeans_init=True,
+        kmeans_iters=10,
+    )

@@ -1,0 +1,70 @@
+"""What a world makes of clips it was never trained on: while it trains, in pictures and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from oneiros.data.episodes.clips import spread
+from oneiros.data.frames import to_uint8
+from oneiros.data.pictures import frame_rows, save_strips
+from oneiros.records import Clip, Sampling
+from oneiros.world.metrics import psnr
+from oneiros.world.model import World
+from oneiros.world.starts import CONTEXT
+
+NUM_CLIPS, HORIZON = 8, 8
+_DRAWN_CLIPS, _DRAWN_CONTEXT = 3, 3
+_HORIZONS = (1, 4, 8)
+
+
+def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
+    """Dream on from the clip's first frames with its true actions, as the world expects it (nothing is drawn).
+
+    Writes real and dreamed frames to `path`. Returns the loss on the clip and the PSNR by horizon, beside that of
+    repeating the last frame given.
+    """
+    clip = clip.to(world.device)
+    numbers = {f"held_out/{name.removeprefix('world/')}": float(value) for name, value in world(clip).parts.items()}
+    context = min(CONTEXT, clip.frames.shape[1] - 1)
+    dream = dream_on(world, clip, context)
+    real, dreamed = to_uint8(clip.frames[:, context:]), to_uint8(dream)
+    copied = to_uint8(clip.frames[:, context - 1 : context])
+    by_horizon, by_copying = psnr(dreamed, real).mean(0).tolist(), psnr(copied, real).mean(0).tolist()
+    for horizon in (h for h in _HORIZONS if h <= len(by_horizon)):
+        numbers[f"held_out/psnr_{horizon}"] = by_horizon[horizon - 1]
+        numbers[f"held_out/copy_psnr_{horizon}"] = by_copying[horizon - 1]
+    _save_picture(clip.frames, dream, context, _title(step, by_horizon, by_copying), path)
+    return numbers
+
+
+def dream_on(world: World, clip: Clip, context: int) -> Tensor:
+    """The frames after the first `context`, dreamed (B, F, C, H, W)."""
+    given = Clip(
+        frames=clip.frames[:, :context],
+        actions=None if clip.actions is None else clip.actions[:, : context - 1],
+        valid=clip.valid[:, :context],
+    )
+    actions = None if clip.actions is None else clip.actions[:, context - 1 :]
+    num_frames = clip.frames.shape[1] - context
+    done = world.generate(given, actions, num_frames=num_frames, sampling=Sampling(temperature=0.0, estimate="mean"))
+    return done.frames[:, context:]
+
+
+def _title(step: int, by_horizon: list[float], by_copying: list[float]) -> str:
+    horizon = min(4, len(by_horizon))
+    return (
+        f"step {step:,}, held-out clips, true actions: after {horizon} frames PSNR {by_horizon[horizon - 1]:.1f} dB "
+        f"(last frame repeated {by_copying[horizon - 1]:.1f} dB)"
+    )
+
+
+def _save_picture(real: Tensor, dream: Tensor, context: int, title: str, path: Path) -> None:
+    shown = min(context, _DRAWN_CONTEXT)
+    groups = []
+    for i in spread(_DRAWN_CLIPS, len(real)):
+        dreamed = torch.cat([real[i, context - shown : context], dream[i].to(real)])
+        groups.append([*frame_rows("real", real[i, context - shown :]), *frame_rows("dreamed", dreamed)])
+    save_strips(path, title, groups, num_given=shown)

@@ -1,0 +1,156 @@
+"""From a dataset and a trained tokenizer, or from codes alone, to a trained world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oneiros.data.augment import augmented
+from oneiros.data.episodes.clips import spread
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.source import Episodes, FrameSource
+from oneiros.disk import alone
+from oneiros.machine import best_device
+from oneiros.records import Clip, CodeClip
+from oneiros.run_folder import read_config, read_origin
+from oneiros.train.fit import FitResult, fit
+from oneiros.train.order import Order
+from oneiros.train.state import opening_state
+from oneiros.train.warm_start import copy_weights
+from oneiros.world.codes import fingerprint_of, read_codes, write_codes
+from oneiros.world.model import TOKENIZER, World, WorldConfig
+from oneiros.world.settings import WORLD_PRESETS as PRESETS
+from oneiros.world.settings import WorldSettings
+from oneiros.world.starts import CONTEXT, save_starts
+from oneiros.world.tokenizer import Tokenizer
+from oneiros.world.training.held_out import HORIZON, NUM_CLIPS, draw
+
+__all__ = ["PRESETS", "WorldSettings", "run"]
+
+
+def run(settings: WorldSettings) -> FitResult:
+    """Train a world on a dataset's episodes, the held-out ones left out, into the run folder `settings.out`.
+
+    The dataset is encoded once; the codes stay in the cache and are a dataset of their own (`settings.codes`).
+    Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
+    """
+    settings = settings.completed()
+    preset = PRESETS[settings.preset]
+    config = settings.fit_config(preset)
+    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+
+    tokenizer = _load_tokenizer(settings)
+    source = _frame_source(settings, tokenizer)
+    episodes = _read_episodes(settings, tokenizer, source)
+    world = _make_world(settings, tokenizer, episodes)
+    beyond = preset.clip_frames - preset.model["window"]
+    clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
+    order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
+    seen = _held_out_clip(source.held_out() if source else episodes, tokenizer, settings.frame_stride)
+
+    def make_batch(step: int, samples: Sequence[int]) -> Any:
+        batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
+        return augmented(batch) if settings.augment else batch
+
+    def save_model(model: nn.Module, folder: Path) -> None:
+        assert isinstance(model, World)
+        model.save(folder, recipe=settings.to_json(), data=episodes.origin)
+        save_starts(seen, folder)
+
+    def pictures(model: nn.Module, step: int) -> dict[str, float]:
+        assert isinstance(model, World)
+        return draw(model, seen, step, settings.out / "pictures" / f"step_{step:06d}.png")
+
+    return fit(
+        world,
+        make_batch,
+        out=settings.out,
+        config=config,
+        save_model=save_model,
+        pictures=pictures,
+        resume=settings.resume,
+        title="world",
+    )
+
+
+def _load_tokenizer(settings: WorldSettings) -> Tokenizer:
+    runs = [run for run in (settings.tokenizer, settings.codes, settings.warm_start) if run]
+    if not runs:
+        raise ValueError(
+            "a world needs a tokenizer: train one with `oneiros train tokenizer DATA --out RUN`, then --tokenizer RUN"
+        )
+    folder = settings.out if settings.resume else runs[0]
+    if (folder / TOKENIZER).is_dir():  # of a world's run, or of codes
+        folder = folder / TOKENIZER
+    return Tokenizer.load(folder, trainable=settings.joint).to(best_device())
+
+
+def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource | None:
+    if (settings.data is None) == (settings.codes is None):
+        raise ValueError("a world learns either from a dataset or, with --codes, from a folder of codes; name one")
+    if settings.data is None:
+        return None
+    run = settings.tokenizer or settings.warm_start
+    assert run is not None
+    camera = settings.camera or read_origin(run).camera_name
+    cache, config = settings.cache or run / "cache", tokenizer.config
+    return FrameSource(Dataset.open(settings.data), config.size, config.depth, camera, cache)
+
+
+def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameSource | None) -> Episodes:
+    """Episodes of codes; or of frames, where codes depend on the clip or change in training."""
+    from_frames = settings.joint or settings.augment or tokenizer.lookback > 0
+    if source is None:
+        assert settings.codes is not None
+        if from_frames:
+            raise ValueError(
+                f"{settings.codes}: --joint, --augment and temporal convolutions learn from frames; name a dataset"
+            )
+        return read_codes(settings.codes, tokenizer)
+    if from_frames:
+        return source.episodes()
+    folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
+    with alone(folder):
+        if not folder.is_dir():
+            write_codes(folder, source.episodes(), tokenizer)
+    return read_codes(folder, tokenizer)
+
+
+def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episodes) -> World:
+    torch.manual_seed(settings.seed)
+    if settings.resume:
+        return World(WorldConfig.from_json(read_config(settings.out, World.kind).model), tokenizer)
+    start = World.load(settings.warm_start) if settings.warm_start else None
+    config = start.config if start else WorldConfig(**PRESETS[settings.preset].model)
+    config = replace(
+        config,
+        action_spec=episodes.action_spec,
+        frame_stride=settings.frame_stride,
+        fps=episodes.fps / settings.frame_stride,
+        window=settings.context or config.window,
+        tokens_per_step=settings.tokens_per_step or min(config.tokens_per_step, tokenizer.num_codes),
+        action_noise=settings.action_noise,
+        carry_detail=settings.carry_detail,
+        joint=settings.joint,
+    )
+    world = World(config, tokenizer)
+    if start:
+        copy_weights(world, start, skip="tokenizer.")
+    return world
+
+
+def _held_out_clip(episodes: Episodes, tokenizer: Tokenizer, stride: int) -> Clip:
+    """Clips of frames to look at while training, spread over the held-out episodes. From codes, as these decode."""
+    clips = episodes.held_out_clips(length=CONTEXT + HORIZON, stride=stride)
+    batch = clips.batch(spread(NUM_CLIPS, len(clips)))
+    if isinstance(batch, CodeClip):
+        frames = tokenizer.decode(batch.codes.to(tokenizer.codebook.device)).cpu()
+        batch = Clip(frames, batch.actions, batch.valid, batch.task)
+    if batch.frames.shape[1] < 2:
+        raise ValueError(f"the held-out episodes are shorter than 2 frames at stride {stride}; choose a smaller one")
+    return batch

@@ -1,0 +1,72 @@
+"""Whatever stands in a stranger's metadata, the answer is a dataset or one line that names the file."""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oneiros.data.episodes.checks import run_checks
+from oneiros.data.episodes.dataset import Dataset
+
+OFFICIAL = Path(__file__).parent / "lerobot_0_6_1"
+WRONG = [None, "x", -1, 0, 1.5, True, [], {}, [None]]
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+def changed(value: Any, path: tuple, new: Any) -> Any:
+    """A copy with another value at one place; without the place where the value is Ellipsis."""
+    if not path:
+        return new
+    value = copy.deepcopy(value)
+    inner = value
+    for key in path[:-1]:
+        inner = inner[key]
+    if new is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return value
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return shutil.copytree(OFFICIAL, tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["meta/info.json", "meta/stats.json"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(st.data())
+def test_any_damage_to_the_metadata_is_one_line(root, name, data):
+    original = json.loads((OFFICIAL / name).read_text())
+    path = data.draw(st.sampled_from(list(places(original))))
+    new = data.draw(st.sampled_from([*WRONG, ...] if path else WRONG))
+    (root / name).write_text(json.dumps(changed(original, path, new)))
+    answer = ""
+    try:
+        use(root)
+    except ValueError as error:
+        answer = str(error)
+    finally:
+        (root / name).write_text(json.dumps(original))
+    assert "\n" not in answer
+    assert not answer or str(root) in answer or "meta/info.json" in answer
+
+
+def use(root: Path) -> None:
+    dataset = Dataset.open(root)
+    run_checks(dataset)
+    dataset.actions(0)
+    dataset.frames(0, stop=1)
