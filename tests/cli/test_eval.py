@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from oneiros import console
 from oneiros.cli import main
 from oneiros.data.episodes.dataset import Dataset
 from tests.dot_runs import save_world, save_world_for, write_dataset
@@ -20,7 +21,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_it_writes_both_files_and_prints_a_table(folder, capsys):
+def test_it_writes_both_files_and_prints_a_table(folder, capsys, monkeypatch):
+    monkeypatch.setattr(console, "FIRST_LINE_AFTER", 0.0)  # as if it took long
     main(["eval", str(folder / "run"), str(folder / "data"), *QUICK])
     said = capsys.readouterr()
     assert "PSNR copy last frame" in said.out
