@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.nn.action_numbers import no_action
+from oneiros.policy.nn.action_numbers import no_action
 from oneiros.records import ActionSpec, Observation
 
 

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneiros.nn.action_numbers import from_numbers, to_numbers
 from oneiros.nn.attention import check_counts
 from oneiros.nn.per_sample import PerSample
 from oneiros.policy.carry import Carry, Rhythm
 from oneiros.policy.config import check_statistics
 from oneiros.policy.model import standard
+from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.image_encoder import ImageEncoder
 from oneiros.records import ActionSpec, Loss, Observation, PolicyBatch, Trainable
@@ -114,7 +114,7 @@ class Cloning(Trainable):
         return self
 
     def forward(self, batch: PolicyBatch) -> Loss:
-        """Smooth L1 between the valid actions and the chunk, both as numbers (see `nn.action_numbers`).
+        """Smooth L1 between the valid actions and the chunk, both as numbers (see `policy.nn.action_numbers`).
 
         Raises ValueError for a batch without frames or whose tensors do not fit the config.
         """

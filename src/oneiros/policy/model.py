@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.agreement import Controls, check_agreement
-from oneiros.nn.action_numbers import from_numbers, to_numbers
 from oneiros.nn.per_sample import PerSample
 from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.carry import Carry
 from oneiros.policy.config import PolicyConfig
+from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
 from oneiros.policy.nn.diffusion import (
     SIGMA_DATA,
     Preconditioning,

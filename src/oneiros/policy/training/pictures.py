@@ -10,8 +10,8 @@ from torch import Tensor
 
 from oneiros.data.episodes.clips import spread
 from oneiros.disk import replacing
-from oneiros.nn.action_numbers import to_numbers
 from oneiros.policy.model import Policy
+from oneiros.policy.nn.action_numbers import to_numbers
 from oneiros.policy.training.data import PolicyData
 from oneiros.records import ActionSpec, Observation, PolicyBatch
 
