@@ -25,7 +25,7 @@ _PUBLIC = {
     "PointUNet": "oneiros.points.nn.unet",
     "VideoFormer2D": "oneiros.video_former.video_former",
     "VideoFormer3D": "oneiros.video_former.video_former",
-    "GeometryVideoFormer": "oneiros.video_former.video_former",
+    "GeometryVideoFormer": "oneiros.video_former.geometry",
     "make_env": "oneiros.envs.make",
 }
 

@@ -1,10 +1,6 @@
-"""Attention as the Video Former uses it: among tokens, over time, and of latents that read features.
+"""Scaled dot product attention, and the checks of sizes that layers share.
 
-After Video Prediction Policy (arXiv 2412.14803, repository roboterax/video-prediction-policy, MIT) and, for
-PerceiverAttention and TemporalAttention, the resampler of Flamingo (arXiv 2204.14198). Tensors keep the names they have
-there, so that trained weights load. None adds its input to its result.
-
-Legend: B batch, N tokens, D width, M tokens of a context, Q latents, H heads, d channels of a head.
+Legend: B batch, N queries, M keys, H heads, d channels of a head.
 """
 
 from __future__ import annotations

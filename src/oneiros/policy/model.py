@@ -38,7 +38,8 @@ from oneiros.policy.nn.head import PolicyHead
 from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable, nonzero_std
 from oneiros.run_folder import Origin, load_model, read_config, save_model
 from oneiros.video_former.alignment import alignment_loss
-from oneiros.video_former.video_former import GeometryVideoFormer, VideoFormer2D, VideoFormer3D
+from oneiros.video_former.geometry import GeometryVideoFormer
+from oneiros.video_former.video_former import VideoFormer2D, VideoFormer3D
 from oneiros.world.model import World
 
 WORLD = "world"  # where a run folder holds its policy's

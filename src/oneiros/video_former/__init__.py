@@ -4,7 +4,7 @@ from importlib import import_module
 
 # found on first use: masks alone need no former
 _HOMES = {
-    "GeometryVideoFormer": "oneiros.video_former.video_former",
+    "GeometryVideoFormer": "oneiros.video_former.geometry",
     "VideoFormer2D": "oneiros.video_former.video_former",
     "VideoFormer3D": "oneiros.video_former.video_former",
     "alignment_loss": "oneiros.video_former.alignment",

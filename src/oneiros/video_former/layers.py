@@ -1,4 +1,11 @@
-"""Attention as the Video Former uses it: among tokens, over time, and of latents that read features."""
+"""Layers of the Video Former: attention among tokens, over time, and of latents that read features; feed-forward.
+
+After Video Prediction Policy (arXiv 2412.14803, repository roboterax/video-prediction-policy, MIT) and, for
+PerceiverAttention and TemporalAttention, the resampler of Flamingo (arXiv 2204.14198). Tensors keep the names they have
+there, so that trained weights load. No attention adds its input to its result.
+
+Legend: B batch, T frames, N tokens, D width, M tokens of a context, Q latents, H heads, d channels of a head.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +95,7 @@ class SelfAttention(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Normalised tokens attend to one another; no biases.
+    """Normalised tokens attend to one another; no biases. No former uses it: it takes over the reference's weights.
 
     dim: D. head_dim: d. heads: H; H * d may differ from D. Raises ValueError for sizes below 1.
     """
@@ -163,6 +170,31 @@ class PerceiverAttention(nn.Module):
     def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
         """Take over norm_media, norm_latents, to_q, to_k, to_v and to_out; see `take_over`."""
         take_over(self, tensors, prefix=prefix)
+
+
+class SquaredReLU(nn.Module):
+    """relu(x)^2 (arXiv 2109.08668)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().square()
+
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "sqrelu": SquaredReLU}
+
+
+def over_time(attention: SelfAttention, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """Attention among the frames of x (B, T, M, D), for each of the M alone; frame_mask (B, T), True = attended to."""
+    places = x.shape[2]
+    mask = None if frame_mask is None else frame_mask.repeat_interleave(places, 0)[:, None, None]
+    read = attention(x.transpose(1, 2).flatten(0, 1), mask=mask)
+    return read.unflatten(0, (-1, places)).transpose(1, 2)
+
+
+def feed_forward(*, dim: int, ff_mult: int, activation: str) -> nn.Sequential:
+    """Normalise, widen, activate, narrow; no biases."""
+    hidden = ff_mult * dim
+    widen, narrow = nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim, bias=False)
+    return nn.Sequential(nn.LayerNorm(dim), widen, ACTIVATIONS[activation](), narrow)
 
 
 def check_tokens(name: str, tokens: Tensor, dim: int) -> None:

@@ -1,4 +1,4 @@
-"""The Video Former: features of every frame of a clip, condensed into a few tokens.
+"""The Video Former: condenses the features of every frame of a clip into a few tokens.
 
 Latents, a group for each frame, read the features of their frame and then look at one another over time, layer by
 layer. After Video Prediction Policy (arXiv 2412.14803, repository roboterax/video-prediction-policy, MIT), whose
@@ -6,7 +6,7 @@ trained weights load. Unlike there: clips may be shorter than `num_frames`, temp
 that are masked are masked in the geometry variant too, and the language argument, which did nothing, is gone.
 
 Legend: B batch, T frames, N features of a frame, C their width, Q extra tokens, M = N + Q, D width, L latents of a
-frame, G width of geometry.
+frame.
 """
 
 from __future__ import annotations
@@ -20,18 +20,8 @@ from torch import Tensor, nn
 
 from oneiros.nn.attention import check_counts, check_divides
 from oneiros.video_former.frame_masks import MODES, check_frame_mask, draw_frame_mask, hide_frames
-from oneiros.video_former.layers import PerceiverAttention, SelfAttention
+from oneiros.video_former.layers import ACTIVATIONS, PerceiverAttention, SelfAttention, feed_forward, over_time
 from oneiros.video_former.reference_weights import take_over
-
-
-class SquaredReLU(nn.Module):
-    """relu(x)^2 (arXiv 2109.08668)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.relu().square()
-
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "sqrelu": SquaredReLU}
 
 # What a tensor of ours is called in the reference's state. The first pattern that fits a name's beginning counts.
 _NAMES = {
@@ -50,24 +40,25 @@ _NAMES = {
 
 
 class _Former(nn.Module):
-    """What the variants share: projection, embeddings, latents and layers."""
+    """What the variants share; the options are those of `VideoFormer3D`."""
 
     def __init__(
         self,
         *,
         dim: int,
         depth: int,
-        condition_dim: int,
-        head_dim: int,
-        heads: int,
-        num_latents: int,
-        num_frames: int,
-        num_time_embeds: int | None,
-        ff_mult: int,
-        activation: str,
-        use_temporal: bool,
-        num_views: int,
-        features_per_view: int | None,
+        condition_dim: int = 1280,
+        head_dim: int = 64,
+        heads: int = 8,
+        num_latents: int = 56,
+        num_frames: int = 14,
+        num_time_embeds: int | None = None,
+        ff_mult: int = 4,
+        activation: str = "gelu",
+        use_temporal: bool = True,
+        input_mask_mode: str = "zero",
+        num_views: int = 1,
+        features_per_view: int | None = None,
     ) -> None:
         super().__init__()
         num_time_embeds = num_frames if num_time_embeds is None else num_time_embeds
@@ -83,28 +74,46 @@ class _Former(nn.Module):
                 f"{num_frames} would do"
             )
         check_choice("activation", activation, ACTIVATIONS)
+        check_choice("input_mask_mode", input_mask_mode, MODES)
         self.dim, self.condition_dim, self.num_frames = dim, condition_dim, num_frames
-        self.num_views, self.features_per_view = num_views, features_per_view
+        self.num_views, self.features_per_view, self.input_mask_mode = num_views, features_per_view, input_mask_mode
         self.project = nn.Sequential(nn.Linear(condition_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.time_embedding = nn.Parameter(torch.randn(num_time_embeds, 1, dim))
         # zeros: until they are trained, weights of the reference mean what they mean there
         self.view_embedding = nn.Parameter(torch.zeros(num_views, 1, dim)) if num_views > 1 else None
-        self.spatial_embedding = (
-            None if features_per_view is None else nn.Parameter(torch.zeros(features_per_view, dim))
-        )
+        self.spatial_embedding = nn.Parameter(torch.zeros(features_per_view, dim)) if features_per_view else None
         self.latents = nn.Parameter(torch.randn(num_frames, num_latents // num_frames, dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, dim)) if input_mask_mode == "learnable" else None
         self.layers = nn.ModuleList(
-            Layer(
-                dim=dim,
-                head_dim=head_dim,
-                heads=heads,
-                ff_mult=ff_mult,
-                activation=activation,
-                use_temporal=use_temporal,
-            )
-            for _ in range(depth)
+            Layer(dim, head_dim, heads, ff_mult, activation, use_temporal) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
+
+    def _gather(
+        self,
+        features: Tensor,
+        padding_mask: Tensor | None,
+        extra: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        frame_mask_prob: float = 0.0,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the latents read (B, T, M, D), and the frames they keep."""
+        x = self._project(features)
+        if not 0 <= frame_mask_prob <= 1:
+            raise ValueError(f"frame_mask_prob is {frame_mask_prob}; it must lie in [0, 1]")
+        if frame_mask is not None:
+            check_frames("frame_mask", frame_mask, x)
+            check_frame_mask(frame_mask)
+        elif self.training and frame_mask_prob > 0:
+            frame_mask = draw_frame_mask(*x.shape[:2], probability=frame_mask_prob, device=x.device)
+        if frame_mask is not None:
+            x = hide_frames(x, frame_mask, mode=self.input_mask_mode, token=self.mask_token)
+        x = self._place(x)
+        if extra is not None:
+            if extra.ndim != 3 or len(extra) != len(x) or extra.shape[-1] != self.dim:
+                raise ValueError(f"extra has shape {tuple(extra.shape)}; ({len(x)}, tokens, {self.dim}) is needed")
+            x = torch.cat([x, extra[:, None].expand(-1, x.shape[1], -1, -1)], 2)
+        return self._time(x, padding_mask), frame_mask
 
     def _project(self, features: Tensor) -> Tensor:
         """(B, T, N, C) -> (B, T, N, D)."""
@@ -226,7 +235,7 @@ class VideoFormer2D(_Former):
         padding_mask: (B, T), True for real frames; the others get no time embedding, and nothing else happens to them
         (as in the reference, so that its weights mean the same). Raises ValueError for shapes that do not match.
         """
-        return self._condense(self._time(self._place(self._project(features)), padding_mask))
+        return self._condense(*self._gather(features, padding_mask))
 
 
 class VideoFormer3D(_Former):
@@ -238,43 +247,6 @@ class VideoFormer3D(_Former):
 
     Raises ValueError for options that do not fit, naming them and what would do.
     """
-
-    def __init__(
-        self,
-        *,
-        dim: int,
-        depth: int,
-        condition_dim: int = 1280,
-        head_dim: int = 64,
-        heads: int = 8,
-        num_latents: int = 56,
-        num_frames: int = 14,
-        num_time_embeds: int | None = None,
-        ff_mult: int = 4,
-        activation: str = "gelu",
-        use_temporal: bool = True,
-        input_mask_mode: str = "zero",
-        num_views: int = 1,
-        features_per_view: int | None = None,
-    ) -> None:
-        super().__init__(
-            dim=dim,
-            depth=depth,
-            condition_dim=condition_dim,
-            head_dim=head_dim,
-            heads=heads,
-            num_latents=num_latents,
-            num_frames=num_frames,
-            num_time_embeds=num_time_embeds,
-            ff_mult=ff_mult,
-            activation=activation,
-            use_temporal=use_temporal,
-            num_views=num_views,
-            features_per_view=features_per_view,
-        )
-        check_choice("input_mask_mode", input_mask_mode, MODES)
-        self.input_mask_mode = input_mask_mode
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, dim)) if input_mask_mode == "learnable" else None
 
     def forward(
         self,
@@ -297,104 +269,11 @@ class VideoFormer3D(_Former):
         """
         return self._condense(*self._gather(features, padding_mask, extra, frame_mask, frame_mask_prob))
 
-    def _gather(
-        self,
-        features: Tensor,
-        padding_mask: Tensor | None,
-        extra: Tensor | None,
-        frame_mask: Tensor | None,
-        frame_mask_prob: float,
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the latents read (B, T, M, D), and the frames they keep."""
-        x = self._project(features)
-        if not 0 <= frame_mask_prob <= 1:
-            raise ValueError(f"frame_mask_prob is {frame_mask_prob}; it must lie in [0, 1]")
-        if frame_mask is not None:
-            check_frames("frame_mask", frame_mask, x)
-            check_frame_mask(frame_mask)
-        elif self.training and frame_mask_prob > 0:
-            frame_mask = draw_frame_mask(*x.shape[:2], probability=frame_mask_prob, device=x.device)
-        if frame_mask is not None:
-            x = hide_frames(x, frame_mask, mode=self.input_mask_mode, token=self.mask_token)
-        x = self._place(x)
-        if extra is not None:
-            if extra.ndim != 3 or len(extra) != len(x) or extra.shape[-1] != self.dim:
-                raise ValueError(f"extra has shape {tuple(extra.shape)}; ({len(x)}, tokens, {self.dim}) is needed")
-            x = torch.cat([x, extra[:, None].expand(-1, x.shape[1], -1, -1)], 2)
-        return self._time(x, padding_mask), frame_mask
-
-
-class GeometryVideoFormer(VideoFormer3D):
-    """A `VideoFormer3D` whose features first look at one another, within frames and over time, and tell geometry.
-
-    geometry_dim: G, width of the teacher's features that the geometry is aligned with (`alignment_loss`); 2048 is
-    VGGT's. Other arguments as in `VideoFormer3D`; use_temporal is about the latents, features look over time always.
-
-    Raises ValueError for options that do not fit, naming them and what would do.
-    """
-
-    def __init__(
-        self,
-        *,
-        dim: int,
-        depth: int,
-        condition_dim: int = 1280,
-        head_dim: int = 64,
-        heads: int = 8,
-        num_latents: int = 56,
-        num_frames: int = 14,
-        num_time_embeds: int | None = None,
-        ff_mult: int = 4,
-        activation: str = "gelu",
-        use_temporal: bool = True,
-        input_mask_mode: str = "zero",
-        geometry_dim: int = 2048,
-        num_views: int = 1,
-        features_per_view: int | None = None,
-    ) -> None:
-        super().__init__(
-            dim=dim,
-            depth=depth,
-            condition_dim=condition_dim,
-            head_dim=head_dim,
-            heads=heads,
-            num_latents=num_latents,
-            num_frames=num_frames,
-            num_time_embeds=num_time_embeds,
-            ff_mult=ff_mult,
-            activation=activation,
-            use_temporal=use_temporal,
-            input_mask_mode=input_mask_mode,
-            num_views=num_views,
-            features_per_view=features_per_view,
-        )
-        check_counts({"geometry_dim": geometry_dim})
-        self.refine = Refinement(dim=dim, heads=heads, ff_mult=ff_mult, activation=activation)
-        self.geometry = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, geometry_dim), nn.GELU(), nn.Linear(geometry_dim, geometry_dim)
-        )
-
-    def forward(  # type: ignore[override]
-        self,
-        features: Tensor,
-        *,
-        padding_mask: Tensor | None = None,
-        extra: Tensor | None = None,
-        frame_mask: Tensor | None = None,
-        frame_mask_prob: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Arguments of `VideoFormer3D` -> its tokens (B, T L, D), and geometry (B, T, N + Q, G)."""
-        x, frame_mask = self._gather(features, padding_mask, extra, frame_mask, frame_mask_prob)
-        x = self.refine(x, frame_mask)
-        return self._condense(x, frame_mask), self.geometry(x)
-
 
 class Layer(nn.Module):
     """Latents read their frame, look at one another over time, and pass a feed-forward."""
 
-    def __init__(
-        self, *, dim: int, head_dim: int, heads: int, ff_mult: int, activation: str, use_temporal: bool
-    ) -> None:
+    def __init__(self, dim: int, head_dim: int, heads: int, ff_mult: int, activation: str, use_temporal: bool) -> None:
         super().__init__()
         self.read = PerceiverAttention(dim=dim, head_dim=head_dim, heads=heads)
         self.temporal = SelfAttention(dim=dim, heads=heads, qkv_bias=True) if use_temporal else None
@@ -407,37 +286,6 @@ class Layer(nn.Module):
         if self.temporal is not None:
             latents = latents + over_time(self.temporal, latents, frame_mask)
         return latents + self.feed_forward(latents)
-
-
-class Refinement(nn.Module):
-    """Features look at one another within their frame, then over time at their place, and pass a feed-forward."""
-
-    def __init__(self, *, dim: int, heads: int, ff_mult: int, activation: str) -> None:
-        super().__init__()
-        self.spatial = SelfAttention(dim=dim, heads=heads, qkv_bias=True)
-        self.temporal = SelfAttention(dim=dim, heads=heads, qkv_bias=True)
-        self.feed_forward = feed_forward(dim=dim, ff_mult=ff_mult, activation=activation)
-
-    def forward(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """x (B, T, M, D), frame_mask (B, T) -> x."""
-        x = x + self.spatial(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        x = x + over_time(self.temporal, x, frame_mask)
-        return x + self.feed_forward(x)
-
-
-def over_time(attention: SelfAttention, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-    """Attention among the frames of x (B, T, M, D), for each of the M alone; frame_mask (B, T), True = attended to."""
-    places = x.shape[2]
-    mask = None if frame_mask is None else frame_mask.repeat_interleave(places, 0)[:, None, None]
-    read = attention(x.transpose(1, 2).flatten(0, 1), mask=mask)
-    return read.unflatten(0, (-1, places)).transpose(1, 2)
-
-
-def feed_forward(*, dim: int, ff_mult: int, activation: str) -> nn.Sequential:
-    """Normalise, widen, activate, narrow; no biases."""
-    hidden = ff_mult * dim
-    widen, narrow = nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim, bias=False)
-    return nn.Sequential(nn.LayerNorm(dim), widen, ACTIVATIONS[activation](), narrow)
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
