@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from oneiros.nn.attention import check_counts
 from oneiros.nn.per_sample import PerSample
 from oneiros.policy.carry import Carry, Rhythm
+from oneiros.policy.condense import standardise
 from oneiros.policy.config import check_statistics
-from oneiros.policy.model import standard
 from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.image_encoder import ImageEncoder
@@ -158,7 +158,7 @@ class Cloning(Trainable):
             if state is None or state.shape[1:] != self.state_mean.shape:
                 found = None if state is None else tuple(state.shape)
                 raise ValueError(f"state is {found}; this policy needs {('B', len(config.state_mean))}")
-            standing = standard(state, self.state_mean, self.state_std)
+            standing = standardise(state, self.state_mean, self.state_std)
             known = known + self.state(standing if state_noise is None else standing + state_noise)
         x = x + known
         for block in self.blocks:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.nn.per_sample import PerSample
 from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.carry import Carry
+from oneiros.policy.condense import condense, grid_of, make_former, num_condensed, standardise
 from oneiros.policy.config import PolicyConfig
 from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
 from oneiros.policy.nn.diffusion import (
@@ -35,18 +35,14 @@ from oneiros.policy.nn.diffusion import (
 )
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.head import PolicyHead
-from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable, nonzero_std
+from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable
 from oneiros.run_folder import Origin, load_model, read_config, save_model
 from oneiros.video_former.alignment import alignment_loss
-from oneiros.video_former.geometry import GeometryVideoFormer
-from oneiros.video_former.video_former import VideoFormer2D, VideoFormer3D
 from oneiros.world.model import World
 
 WORLD = "world"  # where a run folder holds its policy's
 
-_POOLED = 4  # rows and columns, at most, of a frame's features where no former condenses them
 _SMALL_MISS = 0.1  # deviations of the actions: below, the guess's loss is quadratic
-_FARTHEST = 8.0  # deviations: what lies farther from the mean counts as this far
 
 
 class Policy(Trainable):
@@ -55,7 +51,8 @@ class Policy(Trainable):
     kind: ClassVar = "policy"
 
     def __init__(self, config: PolicyConfig, world: World | None) -> None:
-        """world: may be None where features come with every batch. Raises ValueError for one that does not fit."""
+        """Takes over `world`: it is frozen, in eval mode, and part of the policy from then on. None is enough where
+        features come with every batch. Raises ValueError for a world that does not fit."""
         super().__init__()
         if world is not None:
             config = replace(config, grid=config.grid or world.tokenizer.grid)
@@ -208,17 +205,17 @@ class Policy(Trainable):
         wanted = (self.config.num_frames, math.prod(grid_of(self.config)), len(self.config.feature_mean))
         if features.shape[1:] != wanted:
             raise ValueError(f"features have shape {tuple(features.shape)}; this policy needs {('B', *wanted)}")
-        features = standard(features, self.feature_mean, self.feature_std)
+        features = standardise(features, self.feature_mean, self.feature_std)
         if noisy and self.config.feature_noise:
             assert random is not None
             features = features + self.config.feature_noise * random.normal(features[0].numel()).view_as(features)
-        condensed, geometry = self._condensed(features, self._extra(depth))
+        condensed, geometry = condense(self.former, features, self._extra(depth))
         tokens = [self.goals(goal, forgotten), condensed]
         if self.state is not None:
             if state is None or state.shape[1:] != self.state_mean.shape:
                 found = None if state is None else tuple(state.shape)
                 raise ValueError(f"state is {found}; this policy needs {('B', self.config.state_dim)}")
-            standing = standard(state, self.state_mean, self.state_std)
+            standing = standardise(state, self.state_mean, self.state_std)
             if noisy and self.config.state_noise:
                 assert random is not None
                 standing = standing + self.config.state_noise * random.normal(self.config.state_dim)
@@ -231,14 +228,6 @@ class Policy(Trainable):
         if depth is None:
             raise ValueError("this policy has geometry tokens: it needs the depth image, in metres")
         return self.points(depth, depth.new_tensor(self.config.intrinsics))
-
-    def _condensed(self, features: Tensor, extra: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if isinstance(self.former, GeometryVideoFormer):
-            return self.former(features, extra=extra)
-        if isinstance(self.former, VideoFormer3D):
-            return self.former(features, extra=extra), None
-        condensed = self.former(features)
-        return condensed if extra is None else torch.cat([condensed, extra.to(condensed.dtype)], 1), None
 
     # -- acting --------------------------------------------------------------------------------------------------
 
@@ -322,63 +311,3 @@ def check_world(config: PolicyConfig, world: World) -> None:
             f"the policy reads {grid[0]} x {grid[1]} features of {len(config.feature_mean)} channels; its world has "
             f"{theirs[0]} x {theirs[1]} of {width}"
         )
-
-
-def make_former(config: PolicyConfig) -> nn.Module:
-    """What makes features (B, T, N, C) tokens (B, .., D)."""
-    if config.former == "none":
-        return Pooled(config)
-    variants = {
-        "2d": VideoFormer2D,
-        "3d": VideoFormer3D,
-        "geometry": partial(GeometryVideoFormer, geometry_dim=config.geometry_dim),
-    }
-    return variants[config.former](
-        dim=config.dim,
-        depth=config.former_depth,
-        condition_dim=len(config.feature_mean),
-        head_dim=config.dim // config.heads,
-        heads=config.heads,
-        num_latents=config.num_frames * config.latents_per_frame,
-        num_frames=config.num_frames,
-        features_per_view=math.prod(grid_of(config)),
-    )
-
-
-def num_condensed(config: PolicyConfig) -> int:
-    """How many tokens tell of frames and depth."""
-    if config.former in ("3d", "geometry"):
-        return config.num_frames * config.latents_per_frame
-    each = math.prod(pooled_grid(config)) if config.former == "none" else config.latents_per_frame
-    return config.num_frames * each + config.geometry_tokens
-
-
-def grid_of(config: PolicyConfig) -> tuple[int, int]:
-    if config.grid is None:
-        raise ValueError("the policy's config has no grid; without a world, it must say the features' rows and columns")
-    return config.grid
-
-
-def pooled_grid(config: PolicyConfig) -> tuple[int, int]:
-    rows, columns = grid_of(config)
-    return min(_POOLED, rows), min(_POOLED, columns)
-
-
-class Pooled(nn.Module):
-    """No former: the features themselves, averaged over cells of their grid, at most 16 a frame."""
-
-    def __init__(self, config: PolicyConfig) -> None:
-        super().__init__()
-        self.grid, self.cells = grid_of(config), pooled_grid(config)
-        self.project = nn.Linear(len(config.feature_mean), config.dim)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, N, C) -> (B, T n, D)."""
-        maps = features.flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
-        pooled = F.adaptive_avg_pool2d(maps, self.cells).flatten(2).transpose(1, 2)
-        return self.project(pooled.to(self.project.weight.dtype)).unflatten(0, features.shape[:2]).flatten(1, 2)
-
-
-def standard(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Values (..., C) in deviations from their mean; what never changed in the data has deviation 1."""
-    return ((values.float() - mean) / nonzero_std(mean, std)).clamp(-_FARTHEST, _FARTHEST)
