@@ -12,7 +12,7 @@ from oneiros.run_folder import read_origin
 from oneiros.world.bundle import bundled_world
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
-from oneiros.world.starts import depth_camera, load_world, starts_from_run
+from oneiros.world.starts import load_world, starts_from_run
 from tests.test_run_folder import pixel_tokenizer, pixel_world, same_weights
 from tests.world.worlds import make_tokenizer
 
@@ -47,7 +47,7 @@ def test_the_world_that_comes_along_is_read_as_ever():
         "observation.images.front",
     )
     assert (len(origin.train), origin.held_out) == (216, tuple(range(216, 240)))
-    assert depth_camera(folder).fx == pytest.approx(32)
+    assert origin.depth_camera.fx == pytest.approx(32)
     starts = starts_from_run(load_world(folder), folder)
     _, frame = world.step(world.init(starts[0]), torch.tensor([[False, False, True]]))
     assert frame.shape == (1, 4, 64, 64)

@@ -129,20 +129,22 @@ def read_config(folder: Path | str, kind: str | None = None) -> RunConfig:
     return config
 
 
-def read_origin(folder: Path | str) -> Origin:
-    """The episodes that a run learned from. Raises ValueError as `read_config`, and for unknown or wrong fields."""
-    return _read_data(folder, Origin.from_json)
+def read_origin(folder: Path | str, config: RunConfig | None = None) -> Origin:
+    """The episodes that a run learned from. Raises ValueError as `read_config`, and for unknown or wrong fields.
+
+    config: of the same folder, where it was read before.
+    """
+    return _read_data(folder, config or read_config(folder), Origin.from_json)
 
 
 def read_cloud_origin(folder: Path | str) -> CloudOrigin:
     """The clouds that a run learned from; likewise."""
-    return _read_data(folder, CloudOrigin.from_json)
+    return _read_data(folder, read_config(folder), CloudOrigin.from_json)
 
 
-def _read_data(folder: Path | str, read: Callable[[Mapping[str, Any]], T]) -> T:
-    data = read_config(folder).data
+def _read_data(folder: Path | str, config: RunConfig, read: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return read(data)
+        return read(config.data)
     except ValueError as error:
         raise ValueError(f"{Path(folder) / CONFIG} is damaged: {error}") from None
 

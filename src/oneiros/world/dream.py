@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from oneiros.data.frames import depth_from_model, to_uint8
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.run_folder import read_config, read_origin
 
 if TYPE_CHECKING:
     from oneiros.world.model import World
@@ -44,7 +45,7 @@ class Dream(gym.Env[np.ndarray, Any]):
     that options={"start": 3} names, or another clip, as options={"context": clip}.
     Two resets with the same seed, followed by the same actions, give the same dream.
     A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth` makes it metres, where
-    `depth_camera` tells how they are coded.
+    `depth_camera` tells how they are coded. environment: which the world learned from, such as doom:my_way_home.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
@@ -58,6 +59,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         max_steps: int | None = None,
         render_mode: str | None = "rgb_array",
         depth_camera: Camera | None = None,
+        environment: str | None = None,
     ) -> None:
         if not starts:
             raise ValueError("a dream needs at least one start clip, got none")
@@ -68,6 +70,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         self.world, self.starts = world, tuple(starts)
         self.sampling = sampling or Sampling()
         self.max_steps, self.render_mode, self.depth_camera = max_steps, render_mode, depth_camera
+        self.environment = environment
         self.fps = world.config.fps / world.tokenizer.temporal_stride
         self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
         height, width = starts[0].frames.shape[-2:]
@@ -94,16 +97,20 @@ class Dream(gym.Env[np.ndarray, Any]):
         It starts from held-out episodes of the dataset `data`, or from the picture `image`, or else from the starts
         that training left in the run folder. Raises ValueError where one of them does not fit the world.
         """
-        from oneiros.world.starts import depth_camera, find_starts, load_world
+        from oneiros.world.model import World
+        from oneiros.world.starts import find_starts
 
-        world = load_world(path, device=device)
+        config = read_config(path, World.kind)
+        world = World.load(path, device=device, config=config).quicken()
         starts = find_starts(world, Path(path), data=data, image=image)
+        origin = read_origin(path, config)
         return cls(
             world,
             [start.to(device) for start in starts],
             sampling=sampling,
             max_steps=max_steps,
-            depth_camera=depth_camera(path),
+            depth_camera=origin.depth_camera,
+            environment=origin.environment,
         )
 
     @property

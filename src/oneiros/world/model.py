@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling, Trainable
-from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
+from oneiros.run_folder import Origin, RunConfig, from_json, load_model, read_config, save_model
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
@@ -287,10 +287,12 @@ class World(Trainable):
         device: torch.device | str = "cpu",
         codec: nn.Module | None = None,
         trainable: bool = False,
+        config: RunConfig | None = None,
     ) -> World:
-        """The world of a run folder, in eval mode; codec and trainable as for its tokenizer. Raises ValueError, in one
-        line, for a folder that holds none or is damaged, and for a device that is not there."""
-        config = read_config(folder, cls.kind)
+        """The world of a run folder, in eval mode; codec and trainable as for its tokenizer. config: of the folder,
+        where it was read before. Raises ValueError, in one line, for a folder that holds none or is damaged, and for a
+        device that is not there."""
+        config = config or read_config(folder, cls.kind)
         tokenizer = Tokenizer.load(Path(folder) / TOKENIZER, codec=codec, trainable=trainable)
 
         def build(values: Mapping[str, Any]) -> World:

@@ -18,8 +18,7 @@ from oneiros.data.episodes.clips import Clips, EpisodeArrays, spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resize, to_model, to_uint8
 from oneiros.disk import replacing
-from oneiros.records import Camera, Clip
-from oneiros.run_folder import read_origin
+from oneiros.records import Clip
 from oneiros.world.model import World
 from oneiros.world.recorded import held_out_episodes, load_clips
 
@@ -30,11 +29,6 @@ CONTEXT = 8  # frames a dream is given to begin with
 def load_world(path: Path | str, *, device: str = "cpu") -> World:
     """The world of a run folder, made quick for play. ValueError when it holds none."""
     return World.load(path, device=device).quicken()
-
-
-def depth_camera(run: Path | str) -> Camera | None:
-    """How the depth of this run's frames is coded and seen; None for worlds of colour alone, or of older runs."""
-    return read_origin(run).depth_camera
 
 
 def find_starts(
