@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from oneiros.records import ActionSpec, Camera, Sampling
-from oneiros.web.stage import Stage
+from oneiros.web.game import Game
 
 SIZE, DOT, STEP = 32, 8, 4
 NAMES = ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD", "MOVE_BACKWARD")
@@ -84,8 +84,8 @@ class Room:
         return np.rint(action).astype(int)
 
 
-def stage(spec: ActionSpec | None = KEYS, *, length: int = LENGTH, title: str = "a room") -> Stage:
-    return Stage(
+def game(spec: ActionSpec | None = KEYS, *, length: int = LENGTH, title: str = "a room") -> Game:
+    return Game(
         title=title,
         source="test:room",
         make_env=lambda: Room(spec, length),

@@ -21,7 +21,7 @@ from PIL import Image  # noqa: E402
 from oneiros.data.episodes.dataset import Dataset  # noqa: E402
 from oneiros.records import Sampling  # noqa: E402
 from oneiros.web import messages, server  # noqa: E402
-from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, stage  # noqa: E402
+from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -38,14 +38,12 @@ KEY_CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 @contextmanager
-def served(played: Path, make: Callable[[], Any] = stage, *, port: int = 0, **limits: Any) -> Iterator[str]:
+def served(played: Path, make: Callable[[], Any] = game, *, port: int = 0, **limits: Any) -> Iterator[str]:
     """A player's server in a thread; its address."""
     listener = socket.create_server(("127.0.0.1", port))
-    theatre = server.Theatre(make, record_to=played, limits=server.Limits(**limits))
+    state = server.ServerState(make, record_to=played, limits=server.Limits(**limits))
     running = uvicorn.Server(
-        uvicorn.Config(
-            server.make_app(theatre, loopback=True), ws="websockets-sansio", lifespan="off", log_level="error"
-        )
+        uvicorn.Config(server.make_app(state, loopback=True), ws="websockets-sansio", lifespan="off", log_level="error")
     )
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -54,7 +52,7 @@ def served(played: Path, make: Callable[[], Any] = stage, *, port: int = 0, **li
     finally:
         running.should_exit = True
         thread.join(10)
-        theatre.close()
+        state.close()
         listener.close()
 
 
@@ -369,7 +367,7 @@ def test_temperature_min_p_and_guidance_reach_the_dream(page, tmp_path):
     rooms: list[Room] = []
 
     def make():
-        made = stage()
+        made = game()
         object.__setattr__(made, "make_env", lambda: rooms.append(Room(KEYS)) or rooms[-1])
         return made
 
@@ -506,7 +504,7 @@ def test_the_keyboard_alone_reaches_every_control(page, room):
     ],
 )
 def test_one_of_several_choices(page, tmp_path, spec, codes, move):
-    with served(tmp_path / "played", lambda: stage(spec)) as url:
+    with served(tmp_path / "played", lambda: game(spec)) as url:
         page.open(url)
         page.pause()
         here = np.array(page.place)
@@ -515,7 +513,7 @@ def test_one_of_several_choices(page, tmp_path, spec, codes, move):
 
 
 def test_sliders_and_fields_for_continuous_actions(page, tmp_path):
-    with served(tmp_path / "played", lambda: stage(CONTINUOUS)) as url:
+    with served(tmp_path / "played", lambda: game(CONTINUOUS)) as url:
         page.open(url)
         assert page.said == "Move a slider to step in"
         page.pause()
@@ -532,7 +530,7 @@ def test_sliders_and_fields_for_continuous_actions(page, tmp_path):
 
 
 def test_a_world_without_actions_dreams_by_itself(page, tmp_path):
-    with served(tmp_path / "played", lambda: stage(None)) as url:
+    with served(tmp_path / "played", lambda: game(None)) as url:
         page.open(url)
         assert page.said == "Press play to step in"
         page.click("#pause")
@@ -541,7 +539,7 @@ def test_a_world_without_actions_dreams_by_itself(page, tmp_path):
 
 
 def test_the_end_of_an_episode_is_said_and_another_begins(page, tmp_path):
-    with served(tmp_path / "played", lambda: stage(length=5)) as url:
+    with served(tmp_path / "played", lambda: game(length=5)) as url:
         page.open(url)
         with page.holding("ArrowRight"):
             page.wait(lambda: page.state == "over", "the end")

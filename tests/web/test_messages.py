@@ -57,7 +57,7 @@ def test_without_a_real_one_or_after_its_end_there_is_no_difference():
 
 def test_requests_are_read():
     step = parse('{"id": 3, "do": "step", "action": [0, 1], "think": true}')
-    assert step == messages.Step(3, [0, 1], Wants(think=True))
+    assert step == messages.TakeStep(3, [0, 1], Wants(think=True))
     assert parse('{"id": 1, "do": "reset", "start": null, "seed": 4}') == messages.Reset(1, None, 4, Wants())
     assert parse('{"id": 1, "do": "rewind", "frame": 9, "depth": true}') == messages.Rewind(1, 9, Wants(depth=True))
     assert parse('{"id": 1, "do": "sampling", "min_p": 0.2}') == messages.SetSampling(1, {"min_p": 0.2})

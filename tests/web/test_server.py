@@ -26,16 +26,16 @@ from websockets.asyncio.client import connect  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 from oneiros.web import messages, server  # noqa: E402
-from oneiros.web.server import Limits, Theatre, make_server, serve  # noqa: E402
+from oneiros.web.server import Limits, ServerState, make_server, serve  # noqa: E402
 from tests.dot_world import SIZE, DotWorld  # noqa: E402
-from tests.web.stages import dot_stage  # noqa: E402
+from tests.web.games import dot_game  # noqa: E402
 
 KEYS = [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
 
 
 class Running:
-    def __init__(self, theatre: Theatre, port: int) -> None:
-        self.theatre, self.port = theatre, port
+    def __init__(self, state: ServerState, port: int) -> None:
+        self.state, self.port = state, port
         self.url, self.ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes, dict]:
@@ -61,18 +61,18 @@ class Running:
 
 
 @contextmanager
-def running(tmp_path: Path, load=dot_stage, **limits):
+def running(tmp_path: Path, load=dot_game, **limits):
     listener = socket.create_server(("127.0.0.1", 0))
-    theatre = Theatre(load, record_to=tmp_path / "played", limits=Limits(**limits))
-    running_server = make_server(theatre, loopback=True)
+    state = ServerState(load, record_to=tmp_path / "played", limits=Limits(**limits))
+    running_server = make_server(state, loopback=True)
     thread = threading.Thread(target=running_server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield Running(theatre, listener.getsockname()[1])
+        yield Running(state, listener.getsockname()[1])
     finally:
         running_server.should_exit = True
         thread.join(15)
-        theatre.close()
+        state.close()
         assert not thread.is_alive()
 
 
@@ -165,7 +165,7 @@ def test_a_client_that_reads_nothing_makes_the_server_hold_little(tmp_path):
 
         async def play():
             async with client(house, max_queue=1, max_size=None) as player:
-                session = house.theatre.players[player.session].session
+                session = house.state.players[player.session].session
                 assert session is not None
                 session.answer = lambda request: made.append(request.id) or big.tobytes()  # type: ignore[method-assign]
                 player.connection.transport.pause_reading()
@@ -222,7 +222,7 @@ def test_turns_are_shared_fairly(tmp_path):
             await asyncio.gather(*(greedy(index) for index in range(3)))
             return counts
 
-    with running(tmp_path, lambda: dot_stage(world=Slow("keys"))) as house:
+    with running(tmp_path, lambda: dot_game(world=Slow("keys"))) as house:
         counts = asyncio.run(play(house.ready()))
     assert max(counts) - min(counts) <= 2
     assert min(counts) >= 5
@@ -238,7 +238,7 @@ class TestStrangers:
             assert refused.value.response.status_code == 403
 
         asyncio.run(play())
-        assert not house.theatre.players
+        assert not house.state.players
 
     def test_the_own_page_is_welcome(self, house):
         async def play():
@@ -281,7 +281,7 @@ class TestStrangers:
                 assert reason in why
 
         asyncio.run(play())
-        house.until(lambda: not house.theatre.players)
+        house.until(lambda: not house.state.players)
 
     def test_ids_must_rise(self, house):
         async def play():
@@ -312,7 +312,7 @@ class TestStrangers:
 
         for _ in range(3):
             asyncio.run(play())
-        house.until(lambda: not house.theatre.players)
+        house.until(lambda: not house.state.players)
 
 
 def test_beyond_the_limit_players_are_refused_politely(tmp_path):
@@ -322,7 +322,7 @@ def test_beyond_the_limit_players_are_refused_politely(tmp_path):
                 code, reason = await closing(third)
             assert code == messages.FULL
             assert reason.startswith("2 players are here already")
-        house.until(lambda: not house.theatre.players)
+        house.until(lambda: not house.state.players)
         async with client(house) as welcome:
             assert isinstance(await welcome.ask(do="reset"), bytes)
 
@@ -369,7 +369,7 @@ class TestPage:
 
         def load():
             loading.wait(10)
-            return dot_stage()
+            return dot_game()
 
         async def play(house):
             async with connect(house.ws) as early:
@@ -410,7 +410,7 @@ class TestPage:
             "height": SIZE,
             "channels": 3,
             "fps": 10.0,
-            "action_spec": dot_stage().action_spec.to_json(),
+            "action_spec": dot_game().action_spec.to_json(),
             "num_starts": 3,
             "depth": None,
             "sampling": {"temperature": 0.0, "min_p": 0.1, "guidance_scale": 1.0},
@@ -430,7 +430,7 @@ class TestPage:
             assert house.get(path)[0] == 404
 
     def test_thumbnails_are_the_starts(self, house):
-        for index, start in enumerate(dot_stage().pictures):
+        for index, start in enumerate(dot_game().pictures):
             found = Image.open(io.BytesIO(house.get(f"/api/starts/{index}.png")[1]))
             np.testing.assert_array_equal(np.asarray(found), start)
         assert house.get("/api/starts/3.png")[0] == 404
@@ -464,9 +464,9 @@ def test_a_port_in_use_is_said_plainly(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"port {port} of 127.0.0.1 is in use by another program; choose another"):
-            serve(dot_stage, record_to=tmp_path, port=port)
+            serve(dot_game, record_to=tmp_path, port=port)
     with pytest.raises(ValueError, match="port 70000 does not exist"):
-        serve(dot_stage, record_to=tmp_path, port=70_000)
+        serve(dot_game, record_to=tmp_path, port=70_000)
 
 
 def test_two_steps_take_their_time_from_the_model(house):

@@ -10,11 +10,12 @@ import pytest
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.records import Sampling
 from oneiros.web import messages
-from oneiros.web.messages import HEADER, Reset, Rewind, SetRecording, SetSampling, SetSide, Step, Wants
+from oneiros.web.messages import HEADER, Reset, Rewind, SetRecording, SetSampling, SetSide, TakeStep, Wants
+from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session, checked_action
 from tests.dot_world import SIZE, SPECS
-from tests.web.stages import dot_stage, real_stage
+from tests.web.games import dot_game, real_game
 
 PIXELS = SIZE * SIZE * 3
 KEYS = [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
@@ -23,9 +24,9 @@ KEYS = [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
 class Seat:
     """A player in front of a session: numbers requests, opens answers."""
 
-    def __init__(self, stage, path, **wants: bool) -> None:
-        self.recorder = Recorder(path, stage)
-        self.session = Session(stage, self.recorder)
+    def __init__(self, game, path, **wants: bool) -> None:
+        self.recorder = Recorder(path, game)
+        self.session = Session(game, self.recorder, ModelThread(shared=game.dreams))
         self.wants, self.id = Wants(**wants), 0
 
     def ask(self, request, *values):
@@ -42,7 +43,7 @@ class Seat:
         return frame_of(self.ask(Reset, start, seed, self.wants))
 
     def step(self, action=KEYS[0]):
-        return frame_of(self.ask(Step, action, self.wants))
+        return frame_of(self.ask(TakeStep, action, self.wants))
 
     def rewind(self, frame):
         return frame_of(self.ask(Rewind, frame, self.wants))
@@ -66,8 +67,8 @@ def sit(tmp_path):
     """Players who get up at the end."""
     seats = []
 
-    def take(stage=None, **wants):
-        seats.append(Seat(stage or dot_stage(), tmp_path / "played", **wants))
+    def take(game=None, **wants):
+        seats.append(Seat(game or dot_game(), tmp_path / "played", **wants))
         return seats[-1]
 
     yield take
@@ -87,7 +88,7 @@ def test_the_dream_obeys_the_keys(sit):
 @pytest.mark.parametrize("frame", [0, 5, 16, 33, 100, 139])
 def test_going_back_and_doing_the_same_leads_to_the_same(sit, frame):
     """The dot's world is random at this temperature: random numbers must be put back too."""
-    seat = sit(dot_stage(sampling=Sampling()))
+    seat = sit(dot_game(sampling=Sampling()))
     shown = [seat.reset(), *seat.play(140)]
     assert seat.rewind(frame) == shown[frame]
     assert seat.play(30, first=frame)[: 140 - frame] == shown[frame + 1 : frame + 31]
@@ -106,7 +107,7 @@ def test_another_branch_differs_and_the_old_one_is_gone(sit):
 
 def test_what_was_drawn_boldly_is_replayed_boldly(sit):
     """Sampling may have been changed on the way; a replay follows the values of then, what comes next those of now."""
-    seat = sit(dot_stage(sampling=Sampling()))
+    seat = sit(dot_game(sampling=Sampling()))
     seat.reset()
     bold = seat.play(40)
     assert seat.ask(SetSampling, {"temperature": 0.0})["sampling"]["temperature"] == 0.0
@@ -130,7 +131,7 @@ def test_sampling_that_does_not_fit_is_refused_and_changes_nothing(sit):
 
 def test_nothing_works_before_a_reset(sit):
     seat = sit()
-    assert "reset first" in seat.ask(Step, KEYS[0], Wants())["error"]
+    assert "reset first" in seat.ask(TakeStep, KEYS[0], Wants())["error"]
     assert "not remembered" in seat.ask(Rewind, 0, Wants())["error"]
     assert "start 9 does not exist" in seat.ask(Reset, 9, 1, Wants())["error"]
     with pytest.raises(ValueError, match="nothing was played"):
@@ -138,7 +139,7 @@ def test_nothing_works_before_a_reset(sit):
 
 
 def test_the_same_seed_begins_the_same_and_no_seed_another(sit):
-    seat = sit(dot_stage(sampling=Sampling()))
+    seat = sit(dot_game(sampling=Sampling()))
     seat.reset(seed=3)
     first = seat.play(40)
     seat.reset(seed=3)
@@ -174,18 +175,18 @@ def test_what_is_no_action_is_refused(kind, action):
 
 
 def test_the_end_of_an_episode_is_told_and_can_be_undone(sit):
-    seat = sit(real_stage(length=3))
+    seat = sit(real_game(length=3))
     seat.reset(start=None)
     seat.play(2)
-    answer = seat.ask(Step, KEYS[0], Wants())
+    answer = seat.ask(TakeStep, KEYS[0], Wants())
     assert answer[5] & messages.OVER
-    assert "the episode is over" in seat.ask(Step, KEYS[0], Wants())["error"]
+    assert "the episode is over" in seat.ask(TakeStep, KEYS[0], Wants())["error"]
     seat.rewind(1)
     assert seat.step()[0] == 2
 
 
 def test_a_real_environment_goes_back_by_doing_the_same_again(sit):
-    seat = sit(real_stage(length=1000))
+    seat = sit(real_game(length=1000))
     shown = [seat.reset(start=None), *seat.play(60)]
     seat.rewind(21)
     assert seat.play(20, first=21) == shown[22:42]
@@ -198,10 +199,10 @@ class TestSideBySide:
         return struct.unpack_from("<f", answer, 24)[0]
 
     def test_both_begin_in_the_same_place_and_obey_the_same_keys(self, sit):
-        seat = sit(dot_stage(beside=True))
+        seat = sit(dot_game(beside=True))
         assert seat.ask(SetSide, True)["side"] is True
         answers = [seat.ask(Reset, None, 5, Wants(side=True))]
-        answers += [seat.ask(Step, KEYS[index % 4], Wants(side=True)) for index in range(30)]
+        answers += [seat.ask(TakeStep, KEYS[index % 4], Wants(side=True)) for index in range(30)]
         for answer in answers:
             assert answer[5] == messages.SIDE
             assert self.difference(answer) == 0.0
@@ -210,27 +211,27 @@ class TestSideBySide:
         assert frames.shape == (31, SIZE, 2 * SIZE, 3)
 
     def test_both_go_back_together(self, sit):
-        seat = sit(dot_stage(beside=True))
+        seat = sit(dot_game(beside=True))
         seat.ask(SetSide, True)
         seat.ask(Reset, None, 5, Wants())
         seat.play(40)
         seat.rewind(21)
-        assert self.difference(seat.ask(Step, KEYS[2], Wants(side=True))) == 0.0
+        assert self.difference(seat.ask(TakeStep, KEYS[2], Wants(side=True))) == 0.0
 
     def test_the_difference_is_told_while_they_part(self, sit):
-        seat = sit(dot_stage(beside=True, sampling=Sampling()))
+        seat = sit(dot_game(beside=True, sampling=Sampling()))
         seat.ask(SetSide, True)
         seat.ask(Reset, None, 5, Wants())
-        apart = [self.difference(seat.ask(Step, KEYS[0], Wants(side=True))) for _ in range(60)]
+        apart = [self.difference(seat.ask(TakeStep, KEYS[0], Wants(side=True))) for _ in range(60)]
         assert apart[-1] > 0
         assert seat.ask(SetSide, False)["side"] is False
         assert np.isnan(self.difference(seat.ask(Reset, 0, 5, Wants(side=True))))
 
     def test_after_the_real_episode_its_last_picture_stays(self, sit):
-        seat = sit(dot_stage(beside=True, length=8))
+        seat = sit(dot_game(beside=True, length=8))
         seat.ask(SetSide, True)
         seat.ask(Reset, None, 5, Wants())
-        answers = [seat.ask(Step, KEYS[0], Wants(side=True)) for _ in range(8)]
+        answers = [seat.ask(TakeStep, KEYS[0], Wants(side=True)) for _ in range(8)]
         assert [np.isnan(self.difference(answer)) for answer in answers[:4]] == [False] * 4
         assert np.isnan(self.difference(answers[-1]))
         assert answers[-1][5] == messages.SIDE
@@ -285,7 +286,7 @@ class TestRecording:
         assert [len(frames) for frames, _ in self.read(tmp_path / "played")] == [4, 5]
 
     def test_very_long_recordings_become_several_episodes(self, sit, tmp_path, monkeypatch):
-        monkeypatch.setattr("oneiros.web.stage.MOST_KEPT", 20)
+        monkeypatch.setattr("oneiros.web.game.MOST_KEPT", 20)
         seat = sit()
         seat.reset()
         seat.ask(SetRecording, True)
@@ -297,15 +298,16 @@ class TestRecording:
         np.testing.assert_array_equal(taken, [KEYS[index % 4] for index in range(50)])
 
     def test_two_players_record_into_one_dataset(self, tmp_path):
-        stage = dot_stage()
-        recorder = Recorder(tmp_path / "played", stage)
-        sessions = [Session(stage, recorder) for _ in range(2)]
+        game = dot_game()
+        recorder = Recorder(tmp_path / "played", game)
+        model_thread = ModelThread(shared=True)
+        sessions = [Session(game, recorder, model_thread) for _ in range(2)]
         for request in (partial(Reset, 1, 0, 1, Wants()), partial(SetRecording, 2, True)):
             for session in sessions:
                 session.answer(request())
         for number in range(3, 6):
             for session in sessions:
-                session.answer(Step(number, KEYS[0], Wants()))
+                session.answer(TakeStep(number, KEYS[0], Wants()))
         for session in sessions:
             session.close()
         recorder.close()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import tyro
 
 if TYPE_CHECKING:
-    import numpy as np
-    from rich.console import Console
-
-    from oneiros.records import ActionSpec
+    from oneiros.web.game import Game
     from oneiros.world.dream import Dream
 
 DESCRIPTION = """Step into a dream.
@@ -84,40 +80,59 @@ def main(arguments: list[str]) -> None:
 
 
 def play(command: Play) -> None:
-    """Raises ValueError for a run, dataset, picture or start that does not fit. What is typed wrong is asked again."""
-    if not command.terminal:
-        from oneiros.cli.play_browser import play_in_browser
-
-        play_in_browser(command)
+    """Raises ValueError for a run, dataset, picture or start that does not fit, OSError for a port that is in use."""
+    if command.terminal:
+        _play_in_terminal(command)
         return
-    from rich.console import Console
+    from oneiros.cli.play_browser import play_in_browser
 
-    env = _open(command)
-    if command.seed is None:
-        command = replace(command, seed=random.randrange(2**31))
-    game = _Game(env, command, Console())
-    try:
-        game.play()
-    finally:
-        env.close()
-        if game.actions:
-            game.save()
+    play_in_browser(
+        lambda: _game(command),
+        record_to=command.out,
+        host=command.host,
+        port=command.port,
+        sessions=command.sessions,
+        open_page=command.browser,
+    )
 
 
-def _open(command: Play) -> Any:
-    """A dream, or the real environment behind the same methods."""
-    if is_environment(command.run):
+def _play_in_terminal(command: Play) -> None:
+    from oneiros.cli.play_terminal import play_in_terminal
+
+    if _is_environment(command.run):
         from oneiros.envs.make import make_env
 
-        return make_env(command.run)
-    return open_dream(command)
+        env: Any = make_env(command.run)
+    else:
+        env = _open_dream(command)
+    play_in_terminal(
+        env,
+        seed=random.randrange(2**31) if command.seed is None else command.seed,
+        start=command.start,
+        out=command.out,
+        save_frame=command.save_frame,
+        about={
+            "played": command.run or "the built-in world",
+            "temperature": command.temperature,
+            "guidance": command.guidance,
+        },
+    )
 
 
-def is_environment(run: str | None) -> TypeGuard[str]:
+def _game(command: Play) -> Game:
+    """What the browser's players are given to play."""
+    from oneiros.cli.play_browser import dream_game, real_game
+
+    if _is_environment(command.run):
+        return real_game(command.run, height=command.height, width=command.width)
+    return dream_game(_open_dream(command), run=command.run, beside=command.beside, threads=command.threads)
+
+
+def _is_environment(run: str | None) -> TypeGuard[str]:
     return run is not None and ":" in run and not Path(run).exists()
 
 
-def open_dream(command: Play) -> Dream:
+def _open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
     from oneiros.records import Sampling
     from oneiros.world.bundle import bundled_world
@@ -130,167 +145,3 @@ def open_dream(command: Play) -> Dream:
         device=command.device,
         sampling=Sampling(temperature=command.temperature, guidance_scale=command.guidance),
     )
-
-
-class _Game:
-    """One session: asks, steps, draws, remembers."""
-
-    def __init__(self, env: Any, command: Play, console: Console) -> None:
-        self.env, self.command, self.console = env, command, console
-        self.spec: ActionSpec | None = env.action_spec
-        self.frames: list[np.ndarray] = []
-        self.actions: list[np.ndarray] = []
-
-    def play(self) -> None:
-        """Until `quit`, the end of the input, or the end of the environment's episode."""
-        options = None if self.command.start is None else {"start": self.command.start}
-        self.env.reset(seed=self.command.seed, options=options)
-        self._show("the start")
-        self._explain()
-        while (text := self._ask()) is not None:
-            if text == "quit":
-                break
-            if text in ("?", "help"):
-                self._explain()
-                continue
-            try:
-                wanted = self._read(text)
-            except ValueError as error:
-                self.console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-                continue
-            if not self._do(wanted):
-                self.console.print("the episode is over")
-                break
-
-    def _ask(self) -> str | None:
-        """What the player typed, or None at the end of the input."""
-        try:
-            text = input("action> ").strip()
-        except EOFError:
-            print()
-            return None
-        if not sys.stdin.isatty():  # a script's actions are not on the screen yet
-            print(text)
-        return text
-
-    def _read(self, text: str) -> list[Any]:
-        """The actions of a line. Raises ValueError naming what is no action."""
-        from oneiros.envs.actions import parse_script
-
-        if self.spec is None:
-            if text and not (text.isdecimal() and int(text)):
-                raise ValueError(f"{text} is not a number of frames; this world knows no actions, it dreams by itself")
-            return [0] * int(text or 1)
-        if text:
-            return list(parse_script(text, self.spec))
-        return self.actions[-1:] or [self._resting()]
-
-    def _resting(self) -> np.ndarray:
-        """What an empty line means before anything was done."""
-        from oneiros.envs.actions import choices_text, parse_action
-
-        if self.spec is None or self.spec.kind == "discrete":
-            assert self.spec is not None
-            raise ValueError(f"nothing to repeat yet; choose from {choices_text(self.spec)}")
-        if self.spec.kind == "keys":
-            return parse_action("none", self.spec)
-        return parse_action(f"{self.spec.names[0]}={self.spec.statistics[0][0]}", self.spec)
-
-    def _do(self, wanted: list[Any]) -> bool:
-        """Step through the actions; False once the episode is over."""
-        from oneiros.envs.actions import action_text
-
-        for action in wanted:
-            _, _, terminated, truncated, _ = self.env.step(action)
-            self.actions.append(action)
-            self._show(action_text(action, self.spec) if self.spec else "on")
-            if terminated or truncated:
-                return False
-        return True
-
-    def _show(self, done: str) -> None:
-        frame = self.env.render()
-        self.frames.append(frame)
-        if self.command.save_frame:
-            _save_picture(frame, self.command.save_frame)
-        number = len(self.frames) - 1
-        if self.console.is_terminal:
-            self.console.clear()
-            self.console.print(_blocks(frame, self.console))
-        self.console.print(
-            f"frame {number} ({number / self.env.fps:.1f} s): {done}", markup=False, highlight=False, soft_wrap=True
-        )
-
-    def _explain(self) -> None:
-        from oneiros.envs.actions import choices_text
-
-        if self.spec is None:
-            text = "This world knows no actions: Enter dreams one frame, a number that many."
-        else:
-            together = "; several at once with +, none = hold nothing" if self.spec.kind == "keys" else ""
-            text = f"Actions: {choices_text(self.spec)}{together}; *8 repeats, Enter repeats the last."
-        self.console.print(f"{text} quit ends, ? says this again.", markup=False, highlight=False, soft_wrap=True)
-
-    def save(self) -> None:
-        """Frames as PNG and as a video, actions as JSON, in a folder of their own."""
-        import json
-
-        import numpy as np
-
-        from oneiros.data.pictures import enlarge, save_frames
-        from oneiros.envs.actions import script_text
-
-        folder = _free(self.command.out)
-        (folder / "frames").mkdir(parents=True)
-        for number, frame in enumerate(self.frames):
-            _save_picture(frame, folder / "frames" / f"{number:06d}.png")
-        save_frames(enlarge(np.stack(self.frames)), folder / "played.mp4", fps=self.env.fps)
-        actions = np.stack(self.actions)
-        record = {
-            "played": self.command.run or "the built-in world",
-            "seed": self.command.seed,
-            "start": self.command.start,
-            "temperature": self.command.temperature,
-            "guidance": self.command.guidance,
-            "action_spec": self.spec.to_json() if self.spec else None,
-            "actions": actions.tolist(),
-            "script": script_text(actions, self.spec) if self.spec else None,
-        }
-        (folder / "actions.json").write_text(json.dumps(record, indent=1) + "\n")
-        print(f"{len(self.frames)} frames and {len(self.actions)} actions are in {folder}")
-
-
-def _free(folder: Path) -> Path:
-    """`folder`, or the first of folder-2, folder-3, ... that does not exist."""
-    candidates = (folder, *(folder.with_name(f"{folder.name}-{number}") for number in range(2, 10_000)))
-    return next(candidate for candidate in candidates if not candidate.exists())
-
-
-def _save_picture(frame: np.ndarray, path: Path) -> None:
-    """Whole or not at all, so that a viewer can watch the file."""
-    from PIL import Image
-
-    from oneiros.disk import replacing
-
-    with replacing(path) as aside:
-        Image.fromarray(frame).save(aside, path.suffix[1:] if path.suffix else "png")
-
-
-def _blocks(frame: np.ndarray, console: Console) -> Any:
-    """The frame as characters: each is two pixels, the upper one in its colour, the lower one as its background."""
-    import numpy as np
-    from PIL import Image
-    from rich.segment import Segment, Segments
-    from rich.style import Style
-
-    height, width = frame.shape[:2]
-    scale = min(1.0, console.width / width, 2 * (console.height - 4) / height)
-    size = (max(1, int(width * scale)), max(2, int(height * scale) // 2 * 2))
-    pixels = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
-    segments = []
-    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
-        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
-            style = Style.parse(f"rgb({','.join(map(str, above))}) on rgb({','.join(map(str, below))})")
-            segments.append(Segment("▀", style))
-        segments.append(Segment.line())
-    return Segments(segments)

@@ -1,4 +1,4 @@
-"""`oneiros play` in the browser: what the player's server is given to serve."""
+"""`oneiros play` in the browser: dreams or an environment, given to the player's server."""
 
 from __future__ import annotations
 
@@ -6,86 +6,85 @@ import os
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oneiros.cli.play import Play, is_environment, open_dream
 from oneiros.web.server import Limits, serve
 
 if TYPE_CHECKING:
     from oneiros.records import Camera
-    from oneiros.web.stage import Stage
+    from oneiros.web.game import Game
     from oneiros.world.dream import Dream
 
 _COLOUR = "observation.images.front"
 
 
-def play_in_browser(command: Play) -> None:
-    """Serve until Ctrl-C. Raises OSError for a port that is in use; whatever is wrong with the world ends it too."""
-    if command.sessions < 1:
-        raise ValueError(f"sessions is {command.sessions}; at least 1 must be able to play")
+def play_in_browser(
+    load: Callable[[], Game], *, record_to: Path, host: str, port: int, sessions: int, open_page: bool
+) -> None:
+    """Serve until Ctrl-C. load: see `serve`. open_page: in a browser, where there is a screen.
+
+    Raises ValueError for less than one session, OSError for a port that is in use.
+    """
+    if sessions < 1:
+        raise ValueError(f"sessions is {sessions}; at least 1 must be able to play")
 
     def opened(url: str) -> None:
         print(f"Oneiros is at {url}   (Ctrl-C ends it)", flush=True)
-        if command.browser and _has_screen():
+        if open_page and _has_screen():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    serve(
-        lambda: _stage(command),
-        record_to=command.out,
-        host=command.host,
-        port=command.port,
-        limits=Limits(sessions=command.sessions),
-        opened=opened,
-    )
+    serve(load, record_to=record_to, host=host, port=port, limits=Limits(sessions=sessions), opened=opened)
 
 
-def _stage(command: Play) -> Stage:
-    return _environment(command, command.run) if is_environment(command.run) else _dream(command)
-
-
-def _environment(command: Play, name: str) -> Stage:
+def real_game(name: str, *, height: int, width: int) -> Game:
+    """The environment `name` (see `make_env`) to be played, frames of this many pixels."""
     from oneiros.envs.make import make_env
     from oneiros.envs.replay import Replayed
-    from oneiros.web.stage import Stage
+    from oneiros.web.game import Game
 
-    options = {"height": command.height, "width": command.width, "depth": name.startswith("doom:")}
-    probe = make_env(name, **options)
+    open_env = partial(make_env, name, height=height, width=width, depth=name.startswith("doom:"))
+    probe = open_env()
     probe.close()
-    return Stage(
+    return Game(
         title=name,
         source=name,
-        make_env=lambda: Replayed(make_env(name, **options)),
+        make_env=lambda: Replayed(open_env()),
         action_spec=probe.action_spec,
         fps=probe.fps,
         cameras=probe.cameras,
     )
 
 
-def _dream(command: Play) -> Stage:
+def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: int | None) -> Game:
+    """Dreams like this one to be played.
+
+    run: how the player named the world, None = the built-in one. beside: the real environment to show beside dreams,
+    None = the one the world learned from. threads: of torch for the whole process, None = whatever is quicker.
+    """
     from oneiros.data.frames import to_uint8
-    from oneiros.run_folder import read_origin
-    from oneiros.web.stage import Stage
+    from oneiros.web.game import Game
     from oneiros.world.beside import Beside
-    from oneiros.world.bundle import bundled_world
     from oneiros.world.dream import Dream
 
-    first = open_dream(command)
-    world, starts, camera = first.world, first.starts, first.depth_camera
-    real = command.beside or read_origin(command.run or bundled_world()).environment or ""
+    world, starts, camera = dream.world, dream.starts, dream.depth_camera
+    real = beside or dream.environment or ""
     can_be_beside = ":" in real and world.tokenizer.temporal_stride == 1
-    return Stage(
-        title=command.run or (real or "the built-in world"),
-        source=f"dream:{real or command.run}",
-        make_env=lambda: Dream(world, starts, sampling=first.sampling, depth_camera=camera),
+    return Game(
+        title=run or (real or "the built-in world"),
+        source=f"dream:{real or run}",
+        make_env=lambda: Dream(world, starts, sampling=dream.sampling, depth_camera=camera),
         make_beside=(lambda: Beside(real, world, depth_camera=camera)) if can_be_beside else None,
-        prepare=lambda: _warm_up(first, command.threads),
-        action_spec=first.action_spec,
-        fps=first.fps,
-        cameras=_cameras(first, camera),
+        prepare=lambda: _warm_up(dream, threads),
+        action_spec=dream.action_spec,
+        fps=dream.fps,
+        cameras=_cameras(dream, camera),
         dreams=True,
         pictures=[to_uint8(start.frames[0, -1]).cpu().numpy() for start in starts],
-        sampling=first.sampling,
+        sampling=dream.sampling,
         thoughts=True,
     )
 
@@ -100,8 +99,9 @@ def _cameras(dream: Dream, depth: Camera | None) -> list[Camera]:
 
 
 def _warm_up(dream: Dream, threads: int | None) -> None:
-    """Dream a little, so that the first player's first frame is as quick as the rest, and settle on a number of
-    threads."""
+    """Dream a little, so that the first player's first frame is as quick as the rest, and choose torch's threads for
+    the process, which has no other work. Called in the thread that dreams: OpenMP counts threads for each of its own.
+    """
     from oneiros.machine import choose_threads
 
     dream.reset(seed=0)

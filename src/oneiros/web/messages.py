@@ -79,7 +79,7 @@ class Wants:
 
 
 @dataclass(frozen=True)
-class Step:
+class TakeStep:
     id: int
     action: Any
     wants: Wants
@@ -120,7 +120,7 @@ class SetRecording:
     on: bool
 
 
-Request = Step | Reset | Rewind | SetSampling | SetSide | SetRecording
+Request = TakeStep | Reset | Rewind | SetSampling | SetSide | SetRecording
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def parse(text: str) -> Request:
         raise MalformedError("a message must be an object")
     number, do = _integer(message, "id", 1, 2**32 - 1), message.get("do")
     if do == "step":
-        return Step(number, message.get("action"), _wants(message))
+        return TakeStep(number, message.get("action"), _wants(message))
     if do == "reset":
         start, seed = (_optional(message, name) for name in ("start", "seed"))
         return Reset(number, start, seed, _wants(message))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oneiros.web.game import Game
 from oneiros.web.history import Moment
-from oneiros.web.stage import Stage
 
 if TYPE_CHECKING:
     from oneiros.data.episodes.writer import DatasetWriter
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Recorder:
     """One dataset for all sessions, made when the first of them records. Each episode is written whole."""
 
-    def __init__(self, path: Path, stage: Stage) -> None:
-        self.path, self._stage = path, stage
+    def __init__(self, path: Path, game: Game) -> None:
+        self.path, self._game = path, game
         self._writer: DatasetWriter | None = None
         self._lock = Lock()
 
@@ -33,14 +33,13 @@ class Recorder:
         from oneiros.data.episodes.writer import DatasetWriter
 
         with self._lock:
-            stage = self._stage
-            self._writer = self._writer or DatasetWriter.of(stage, self.path, robot_type=stage.source)
+            self._writer = self._writer or DatasetWriter.of(self._game, self.path, robot_type=self._game.source)
 
     def save(self, moments: Sequence[Moment]) -> None:
         """Append an episode: row t holds what was seen, and the action that led to the next."""
         assert self._writer is not None
         actions = [*(moment.action for moment in moments[1:]), None]
-        with self._lock, self._writer.episode(task=f"play {self._stage.title}") as episode:
+        with self._lock, self._writer.episode(task=f"play {self._game.title}") as episode:
             for moment, action in zip(moments, actions, strict=True):
                 episode.add(images=self._images(moment), action=action)
 
@@ -50,8 +49,8 @@ class Recorder:
                 self._writer.close()
 
     def _images(self, moment: Moment) -> dict[str, Any]:
-        images: dict[str, Any] = {self._stage.cameras[0].name: moment.rgb}
-        if self._stage.depth_camera is not None:
+        images: dict[str, Any] = {self._game.cameras[0].name: moment.rgb}
+        if self._game.depth_camera is not None:
             assert moment.depth is not None
-            images[self._stage.depth_camera.name] = moment.depth.astype(np.float32) / 1000
+            images[self._game.depth_camera.name] = moment.depth.astype(np.float32) / 1000
         return images

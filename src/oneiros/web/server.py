@@ -32,12 +32,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from oneiros import __version__
 from oneiros.web import messages
+from oneiros.web.game import Game
+from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
-from oneiros.web.stage import Stage
 
 _REASON_BYTES = 123  # what a WebSocket's goodbye has room for
 _CLIPS = {"mp4": "video/mp4", "gif": "image/gif"}
+_REFUSED = "this player answers to its own machine only"
 _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -66,37 +68,46 @@ class Player:
         return await asyncio.get_running_loop().run_in_executor(self.thread, work, *arguments)
 
 
-class Theatre:
-    """The stage, once it is loaded, and those who play on it."""
+class ServerState:
+    """The game, once it is loaded, and those who play it."""
 
-    def __init__(self, load: Callable[[], Stage], *, record_to: Path, limits: Limits) -> None:
+    def __init__(self, load: Callable[[], Game], *, record_to: Path, limits: Limits) -> None:
         self.limits, self._record_to = limits, record_to
-        self.stage: Stage | None = None
+        self.game: Game | None = None
         self.error: str | None = None
         self.recorder: Recorder | None = None
+        self.model_thread: ModelThread | None = None
         self.players: dict[str, Player] = {}
-        self._ready = threading.Event()
+        self._loaded = threading.Event()
         self._load = load
         threading.Thread(target=self._prepare, daemon=True, name="loading").start()
 
     def _prepare(self) -> None:
         try:
-            stage = self._load()
-            stage.turns.run(stage.prepare)
-            self.recorder = Recorder(self._record_to, stage)
-            self.stage = stage
+            game = self._load()
+            self.model_thread = ModelThread(shared=game.dreams)
+            self.model_thread.run(game.prepare)
+            self.recorder = Recorder(self._record_to, game)
+            self.game = game
         except ModuleNotFoundError as error:
             self.error = f"this needs the package {error.name!r}, which is not installed; see `oneiros doctor`"
         except Exception as error:  # whatever it is, the page should say it
             self.error = " ".join(str(error).split()) or type(error).__name__
         finally:
-            self._ready.set()
+            self._loaded.set()
 
-    async def ready(self) -> Stage | None:
-        """The stage, or None where it could not be loaded."""
-        while not self._ready.is_set():
+    async def loaded(self) -> bool:
+        """Wait for the game. Whether it can be played; if not, `error` says why."""
+        while not self._loaded.is_set():
             await asyncio.sleep(0.05)
-        return self.stage
+        return self.game is not None
+
+    def new_session(self) -> Session:
+        """A session of one more player, once the game is loaded; to be called in the player's thread."""
+        assert self.game
+        assert self.recorder
+        assert self.model_thread
+        return Session(self.game, self.recorder, self.model_thread)
 
     def close(self) -> None:
         """Let go of the model's thread and of the recording's folder; players are gone by now."""
@@ -104,47 +115,57 @@ class Theatre:
             player.thread.shutdown()  # waits for what it is doing
         if self.recorder is not None:
             self.recorder.close()
-        if self.stage is not None:
-            self.stage.turns.close()
+        if self.model_thread is not None:
+            self.model_thread.close()
 
 
-def make_app(theatre: Theatre, *, loopback: bool) -> Starlette:
-    """The application. loopback: answer only to names of this machine, whatever page on the internet asks."""
-    static = _static_files()
+class _Pages:
+    """What is served by HTTP: the page, its files, and what it fetches of the game."""
 
-    async def page(request: Request) -> Response:
-        return _file(request, "index.html")
+    def __init__(self, state: ServerState, *, loopback: bool) -> None:
+        self._state, self._loopback, self._static = state, loopback, _static_files()
 
-    async def file(request: Request) -> Response:
-        return _file(request, request.path_params["name"])
+    def is_welcome(self, connection: HTTPConnection) -> bool:
+        """Whether it calls this machine by its own names: a foreign name that leads here is somebody's trick."""
+        name = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+        return not self._loopback or _is_loopback(name)
 
-    def _file(request: Request, name: str) -> Response:
-        if not _known_host(request, loopback=loopback):
-            return Response("this player answers to its own machine only", 403)
-        if name not in static:
+    async def page(self, request: Request) -> Response:
+        return self._file(request, "index.html")
+
+    async def file(self, request: Request) -> Response:
+        return self._file(request, request.path_params["name"])
+
+    def _file(self, request: Request, name: str) -> Response:
+        if not self.is_welcome(request):
+            return Response(_REFUSED, 403)
+        if name not in self._static:
             return Response("no such file", 404)
-        content, kind = static[name]
+        content, kind = self._static[name]
         return Response(content, media_type=kind, headers=_HEADERS)
 
-    async def info(request: Request) -> Response:
-        if not _known_host(request, loopback=loopback):
-            return Response("this player answers to its own machine only", 403)
-        told = {"ready": theatre.stage is not None, "error": theatre.error, "version": __version__}
-        return JSONResponse({**told, **(theatre.stage.info() if theatre.stage else {})}, headers=_HEADERS)
+    async def info(self, request: Request) -> Response:
+        if not self.is_welcome(request):
+            return Response(_REFUSED, 403)
+        game = self._state.game
+        about = {"ready": game is not None, "error": self._state.error, "version": __version__}
+        return JSONResponse({**about, **(game.info() if game else {})}, headers=_HEADERS)
 
-    async def start(request: Request) -> Response:
-        pictures = theatre.stage.pictures if theatre.stage else []
+    async def start(self, request: Request) -> Response:
+        """The picture of a start."""
+        pictures = self._state.game.pictures if self._state.game else []
         index = request.path_params["index"]
-        if not _known_host(request, loopback=loopback) or index >= len(pictures):
+        if not self.is_welcome(request) or index >= len(pictures):
             return Response("no such start", 404)
         from oneiros.data.pictures import png
 
         return Response(png(Image.fromarray(pictures[index])), media_type="image/png", headers=_HEADERS)
 
-    async def clip(request: Request) -> Response:
-        player = theatre.players.get(request.path_params["session"])
+    async def clip(self, request: Request) -> Response:
+        """What a session has played, as a film."""
+        player = self._state.players.get(request.path_params["session"])
         ending = request.path_params["ending"]
-        if not _known_host(request, loopback=loopback) or player is None or player.session is None:
+        if not self.is_welcome(request) or player is None or player.session is None:
             return Response("no such session", 404)
         if ending not in _CLIPS:
             return Response("clips are .mp4 or .gif", 404)
@@ -155,72 +176,76 @@ def make_app(theatre: Theatre, *, loopback: bool) -> Starlette:
             content = await asyncio.to_thread(encode, map(enlarge, frames), f".{ending}", fps=fps)
         except (ValueError, OSError) as error:
             return Response(str(error), 409)
-        named = {"Content-Disposition": f'attachment; filename="oneiros.{ending}"'}
-        return Response(content, media_type=_CLIPS[ending], headers={**_HEADERS, **named})
+        disposition = {"Content-Disposition": f'attachment; filename="oneiros.{ending}"'}
+        return Response(content, media_type=_CLIPS[ending], headers={**_HEADERS, **disposition})
+
+
+def make_app(state: ServerState, *, loopback: bool) -> Starlette:
+    """The application. loopback: answer only to names of this machine, whatever page on the internet asks."""
+    pages = _Pages(state, loopback=loopback)
 
     async def play(websocket: WebSocket) -> None:
-        if not _known_host(websocket, loopback=loopback) or not _same_origin(websocket):
+        if not pages.is_welcome(websocket) or not _same_origin(websocket):
             await websocket.close()  # before it is accepted: the browser sees 403
             return
-        await _play(websocket, theatre)
+        await _play(websocket, state)
 
     return Starlette(
         routes=[
-            Route("/", page),
-            Route("/static/{name}", file),
-            Route("/api/info", info),
-            Route("/api/starts/{index:int}.png", start),
-            Route("/api/clip/{session}.{ending}", clip),
+            Route("/", pages.page),
+            Route("/static/{name}", pages.file),
+            Route("/api/info", pages.info),
+            Route("/api/starts/{index:int}.png", pages.start),
+            Route("/api/clip/{session}.{ending}", pages.clip),
             WebSocketRoute("/ws", play),
         ]
     )
 
 
-async def _play(websocket: WebSocket, theatre: Theatre) -> None:
+async def _play(websocket: WebSocket, state: ServerState) -> None:
     """One player, from greeting to goodbye."""
     await websocket.accept()
-    limit = theatre.limits.sessions
-    if len(theatre.players) >= limit:
+    limit = state.limits.sessions
+    if len(state.players) >= limit:
         reason = f"{limit} players are here already, which is all this machine is set to; try again when one has left"
         await websocket.close(messages.FULL, reason)
         return
     name, player = secrets.token_urlsafe(9), Player()
-    theatre.players[name] = player
+    state.players[name] = player
     code, reason = 1000, ""
     try:
-        code, reason = await _serve(websocket, theatre, player, name)
+        code, reason = await _serve(websocket, state, player, name)
     except WebSocketDisconnect:
         pass
     finally:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close(code, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
-        await asyncio.shield(_leave(theatre, name))
+        await asyncio.shield(_leave(state, name))
 
 
-async def _leave(theatre: Theatre, name: str) -> None:
-    """Save what is being recorded, and make room. A server that stops waits for it (`Theatre.close`)."""
-    player = theatre.players[name]
+async def _leave(state: ServerState, name: str) -> None:
+    """Save what is being recorded, and make room. A server that stops waits for it (`ServerState.close`)."""
+    player = state.players[name]
     try:
         if player.session is not None:
             await player.run(player.session.close)
     finally:
-        theatre.players.pop(name, None)
+        state.players.pop(name, None)
         player.thread.shutdown(wait=False)
 
 
-async def _serve(websocket: WebSocket, theatre: Theatre, player: Player, name: str) -> tuple[int, str]:
+async def _serve(websocket: WebSocket, state: ServerState, player: Player, name: str) -> tuple[int, str]:
     """Answer requests in order until the player is gone. Returns why the socket is to be closed."""
-    stage = await theatre.ready()
-    if stage is None or theatre.recorder is None:
-        return messages.FAILED, theatre.error or "the world could not be loaded"
+    if not await state.loaded():
+        return messages.FAILED, state.error or "the world could not be loaded"
     try:
-        player.session = await player.run(Session, stage, theatre.recorder)
+        player.session = await player.run(state.new_session)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return messages.FAILED, str(error)
     await websocket.send_text(messages.done(0, session=name))
     waiting: asyncio.Queue[messages.Request] = asyncio.Queue(messages.MAX_WAITING)
     answering = asyncio.create_task(_answer(websocket, player, waiting))
-    listening = asyncio.create_task(_listen(websocket, waiting, theatre.limits.idle_seconds))
+    listening = asyncio.create_task(_listen(websocket, waiting, state.limits.idle_seconds))
     try:
         await asyncio.wait((answering, listening), return_when=asyncio.FIRST_COMPLETED)
         return listening.result() if listening.done() else answering.result()
@@ -267,7 +292,7 @@ async def _answer(websocket: WebSocket, player: Player, waiting: asyncio.Queue[m
 
 
 def serve(
-    load: Callable[[], Stage],
+    load: Callable[[], Game],
     *,
     record_to: Path,
     host: str = "127.0.0.1",
@@ -275,23 +300,25 @@ def serve(
     limits: Limits = Limits(),
     opened: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve until Ctrl-C. load: makes the stage; called once, in a thread. opened: told the address as soon as the page
-    can be fetched. Raises OSError where the port is in use or the address is not this machine's."""
+    """Serve until Ctrl-C. Raises OSError where the port is in use or the address is not this machine's.
+
+    load: makes the game; called once, in a thread. opened: called with the address as soon as the page can be fetched.
+    """
     listener = _bind(host, port)
-    theatre = Theatre(load, record_to=record_to, limits=limits)
+    state = ServerState(load, record_to=record_to, limits=limits)
     opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/")
     try:
-        make_server(theatre, loopback=_is_loopback(host)).run(sockets=[listener])
+        make_server(state, loopback=_is_loopback(host)).run(sockets=[listener])
     finally:
-        theatre.close()
+        state.close()
         listener.close()
 
 
-def make_server(theatre: Theatre, *, loopback: bool) -> uvicorn.Server:
+def make_server(state: ServerState, *, loopback: bool) -> uvicorn.Server:
     """The server of the application, as careful with its clients as it has to be."""
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(theatre, loopback=loopback),
+            make_app(state, loopback=loopback),
             ws="websockets-sansio",
             ws_max_size=messages.MAX_REQUEST_BYTES,
             ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
@@ -335,12 +362,6 @@ def _is_loopback(host: str) -> bool:
 
 def _shown(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
-
-
-def _known_host(connection: HTTPConnection, *, loopback: bool) -> bool:
-    """Whether the request means this machine by its own names: a foreign name that leads here is somebody's trick."""
-    name = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
-    return not loopback or _is_loopback(name)
 
 
 def _same_origin(websocket: WebSocket) -> bool:

@@ -10,31 +10,32 @@ from typing import Any
 import numpy as np
 
 from oneiros.web import messages
+from oneiros.web.game import Game
 from oneiros.web.history import History, Moment
 from oneiros.web.messages import Picture, Request, Wants
+from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
-from oneiros.web.stage import Stage
 
 
 class Session:
     """Answers requests one at a time. `close` must follow, in the same thread."""
 
-    def __init__(self, stage: Stage, recorder: Recorder) -> None:
-        self._stage, self._recorder, self._turns = stage, recorder, stage.turns
-        self._env: Any = self._turns.run(stage.make_env)
+    def __init__(self, game: Game, recorder: Recorder, model_thread: ModelThread) -> None:
+        self._game, self._recorder, self._model_thread = game, recorder, model_thread
+        self._env: Any = model_thread.run(game.make_env)
         self._beside: Any = None
-        self._history = History(stage.max_rewind)
+        self._history = History(game.max_rewind)
         self._at = -1  # the frame that is shown
         self._live = -1  # the frame that the env itself is at
         self._with_side = False  # whether the real environment plays along in this episode
-        self._sampling = stage.sampling
+        self._sampling = game.sampling
         self._recorded_from: int | None = None
 
     def answer(self, request: Request) -> bytes | str:
         """The message to send back. Whatever cannot be done becomes a refusal of one line."""
         try:
             match request:
-                case messages.Step():
+                case messages.TakeStep():
                     self._step(request.action)
                 case messages.Reset():
                     self._reset(request.start, request.seed)
@@ -58,14 +59,14 @@ class Session:
         sides = [moment.side for moment in moments if moment.side is not None]
         dreamed = np.stack([moment.rgb for moment in moments])
         together = len(sides) == len(moments)
-        return np.concatenate([dreamed, np.stack(sides)], 2) if together else dreamed, self._stage.fps
+        return np.concatenate([dreamed, np.stack(sides)], 2) if together else dreamed, self._game.fps
 
     def close(self) -> None:
         """Save what is being recorded, and let go of the envs."""
         try:
             self._finish_recording()
         finally:
-            self._turns.run(self._env.close)
+            self._model_thread.run(self._env.close)
             if self._beside is not None:
                 self._beside.close()
 
@@ -80,8 +81,8 @@ class Session:
         if self._beside is not None:
             options = {"context": self._beside.context(seed=seed)}
             side = self._beside.render()
-        self._turns.run(lambda: self._env.reset(seed=seed, options=options))
-        self._history, self._at = History(self._stage.max_rewind), 0
+        self._model_thread.run(lambda: self._env.reset(seed=seed, options=options))
+        self._history, self._at = History(self._game.max_rewind), 0
         self._with_side, self._live = self._beside is not None, 0
         self._recorded_from = 0 if recording else None
         self._history.append(replace(self._seen(), side=side, snapshots=self._snapshots()))
@@ -91,19 +92,19 @@ class Session:
             raise ValueError("nothing has begun; reset first")
         if self._history[self._at].over:
             raise ValueError("the episode is over; reset, or rewind and go on differently")
-        taken = checked_action(action, self._stage.action_spec)
+        taken = checked_action(action, self._game.action_spec)
         self._catch_up()
         self._history.cut(self._at)
         self._history.append(self._advance(taken, self._sampling, self._history[self._at]))
         self._at = self._live = self._at + 1
-        if self._recorded_from is not None and self._at - self._recorded_from >= self._stage.max_rewind - 1:
+        if self._recorded_from is not None and self._at - self._recorded_from >= self._game.max_rewind - 1:
             self._finish_recording()
             self._recorded_from = self._at
 
     def _advance(self, action: Any, sampling: Any, before: Moment, *, keep: bool = True) -> Moment:
         """Step the env, and beside it the real one, which a dream's own thread leaves time for."""
         frame = self._live + 1
-        dreamed = self._turns.begin(self._timed_step, action, sampling)
+        dreamed = self._model_thread.begin(self._timed_step, action, sampling)
         side, side_over = before.side, before.side_over
         if self._with_side and not side_over:
             _, _, terminated, truncated, _ = self._beside.step(action)
@@ -125,7 +126,7 @@ class Session:
         return Moment(np.array(self._env.render()), None if depth is None else messages.millimetres(depth))
 
     def _snapshots(self) -> tuple[Any, Any]:
-        return self._turns.run(self._env.snapshot), self._beside.snapshot() if self._with_side else None
+        return self._model_thread.run(self._env.snapshot), self._beside.snapshot() if self._with_side else None
 
     # -- going back ----------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Session:
             return
         start = self._history.snapshot_before(self._at)
         dream, real = self._history[start].snapshots or (None, None)
-        self._turns.run(self._env.restore, dream)
+        self._model_thread.run(self._env.restore, dream)
         if self._with_side and real is not None:
             self._beside.restore(real)
         self._live = start
@@ -160,9 +161,9 @@ class Session:
     def _set_side(self, on: bool) -> bool:
         """From the next reset on."""
         if on and self._beside is None:
-            if self._stage.make_beside is None:
+            if self._game.make_beside is None:
                 raise ValueError("the real environment is not at hand; name it with --beside")
-            self._beside = self._stage.make_beside()
+            self._beside = self._game.make_beside()
         elif not on and self._beside is not None:
             self._beside.close()
             self._beside, self._with_side = None, False
@@ -198,12 +199,12 @@ class Session:
             depth=moment.depth if wants.depth else None,
             side=moment.side if wants.side else None,
             side_over=moment.side_over,
-            thoughts=self._think() if wants.think and self._stage.thoughts else None,
+            thoughts=self._think() if wants.think and self._game.thoughts else None,
         )
 
     def _think(self) -> messages.Thoughts:
         self._catch_up()
-        entropy, guess = self._turns.run(self._env.think)
+        entropy, guess = self._model_thread.run(self._env.think)
         return messages.Thoughts(entropy, guess)
 
 

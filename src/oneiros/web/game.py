@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,9 +22,6 @@ class Playable(Protocol):
     `depth` is float32 (H, W) in metres, or None. A `snapshot` stays valid whatever is done afterwards.
     """
 
-    action_spec: ActionSpec | None
-    fps: float
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]: ...
@@ -43,7 +39,7 @@ class Playable(Protocol):
     def close(self) -> None: ...
 
 
-class Beside(Playable, Protocol):
+class PlayableBeside(Playable, Protocol):
     """The real environment that a dream imitates. `context` begins an episode and returns what the dream's `reset`
     takes as options={"context": ...} to begin in the same place."""
 
@@ -51,32 +47,30 @@ class Beside(Playable, Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """title: for the page. source: what it was made from, for the datasets that are recorded.
+class Game:
+    """What is played, and how its envs are made.
+
+    title: for the page. source: what it was made from, for the datasets that are recorded.
     make_env: an env for one session; all of them run in one thread where they share a model (`dreams`).
     make_beside: the real environment beside a dream, None where there is none.
     pictures: the last frame of each start, uint8 (H, W, 3); none where starts cannot be chosen.
     cameras: the colour camera, and that of depth where frames have depth.
-    prepare: called once before anyone plays, in the thread of the envs.
+    prepare: called once before anyone plays, in the thread of the envs; may set up the whole process for them.
     sampling: how dreams are drawn at first. thoughts: whether envs have `think`.
     """
 
     title: str
     source: str
-    make_env: Callable[[], Any]
+    make_env: Callable[[], Playable]
     action_spec: ActionSpec | None
     fps: float
     cameras: Sequence[Camera]
     dreams: bool = False
-    make_beside: Callable[[], Any] | None = None
+    make_beside: Callable[[], PlayableBeside] | None = None
     prepare: Callable[[], None] = lambda: None
     pictures: Sequence[np.ndarray] = ()
     sampling: Sampling | None = None
     thoughts: bool = False
-    turns: Turns = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "turns", Turns(shared=self.dreams))
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -112,25 +106,3 @@ class Stage:
             "thoughts": self.thoughts,
             "max_rewind": self.max_rewind,
         }
-
-
-class Turns:
-    """Lets sessions use one model in turn: each waits for at most one step of every other. One thread does the work,
-    since every thread that calls torch would bring threads of its own, which then fight over the cores."""
-
-    def __init__(self, *, shared: bool) -> None:
-        self._thread = ThreadPoolExecutor(1, "model") if shared else None
-
-    def begin(self, work: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-        """Start the work; the function returned waits for its result. Without a model to share it is done at once."""
-        if self._thread is None:
-            result = work(*arguments)
-            return lambda: result
-        return self._thread.submit(work, *arguments).result
-
-    def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return self.begin(work, *arguments)()
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Stages for tests: dreams of the dot, whose truth is known, and the dot's real environment."""
+"""Games for tests: dreams of the dot, whose truth is known, and the dot's real environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from oneiros.data.frames import to_model, to_uint8
 from oneiros.envs.replay import Replayed
 from oneiros.records import Camera, Clip, Sampling
-from oneiros.web.stage import Stage
+from oneiros.web.game import Game
 from oneiros.world.dream import Dream
 from tests.dot_world import SIZE, SPECS, DotWorld, draw_dots, moves, real_episode
 
@@ -60,9 +60,9 @@ def start(seed: int) -> Clip:
     return Clip(to_model(frames)[None], actions[None, :3], torch.ones(1, 4, dtype=torch.bool))
 
 
-def dot_stage(*, sampling: Sampling = STILL, beside: bool = False, length: int = 10_000, world: Any = None) -> Stage:
+def dot_game(*, sampling: Sampling = STILL, beside: bool = False, length: int = 10_000, world: Any = None) -> Game:
     world, starts = world or DotWorld("keys"), [start(seed) for seed in range(3)]
-    return Stage(
+    return Game(
         title="the dot",
         source="dream:dot",
         make_env=lambda: Dream(world, starts),
@@ -76,8 +76,8 @@ def dot_stage(*, sampling: Sampling = STILL, beside: bool = False, length: int =
     )
 
 
-def real_stage(*, length: int) -> Stage:
-    return Stage(
+def real_game(*, length: int) -> Game:
+    return Game(
         title="the dot itself",
         source="dot",
         make_env=lambda: Replayed(DotEnv(length)),

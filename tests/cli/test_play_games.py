@@ -1,4 +1,4 @@
-"""What `oneiros play` puts on stage: dreams of colour and depth, dreams that know their environment, and real ones."""
+"""What `oneiros play` gives the browser's players: dreams of colour and depth, real environments."""
 
 import json
 
@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from oneiros.cli.play import Play
-from oneiros.cli.play_browser import _stage
+from oneiros.cli.play import Play, _game
 from oneiros.data.depth import depth_to_codes
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
-from oneiros.web.messages import HEADER, Reset, Step, Wants
+from oneiros.web.messages import HEADER, Reset, TakeStep, Wants
+from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
 from oneiros.world import bundle as bundled
@@ -39,7 +39,7 @@ def run(tmp_path_factory):
     size = {"height": 16, "width": 16, "channels": 4}
     tokenizer = Tokenizer(TokenizerConfig(**size, codebook_size=16, code_dim=8, codec_width=8, codec_depth=1))
     config = WorldConfig(action_spec=KEYS, fps=9.0, dim=32, depth=1, head_dim=16, tokens_per_step=2, window=4)
-    folder = tmp_path_factory.mktemp("stage") / "world"
+    folder = tmp_path_factory.mktemp("game") / "world"
     origin = Origin(environment="doom:health_gathering", depth_camera=DEPTH)
     World(config, tokenizer).save(folder, data=origin)
     codes = depth_to_codes(METRES, DEPTH)
@@ -51,40 +51,42 @@ def run(tmp_path_factory):
 
 
 def test_a_dream_of_colour_and_depth(run, tmp_path):
-    stage = _stage(Play(run=str(run), threads=1))
-    info = json.loads(json.dumps(stage.info()))
+    game = _game(Play(run=str(run), threads=1))
+    info = json.loads(json.dumps(game.info()))
     assert (info["kind"], info["channels"], info["beside"], info["thoughts"]) == ("dream", 4, True, True)
     assert info["depth"] == {"min": 0.4, "max": 28.0, "fx": 8.0, "fy": 8.0, "cx": 7.5, "cy": 7.5}
-    assert len(stage.pictures) == info["num_starts"] == 2
-    recorder = Recorder(tmp_path / "played", stage)
-    session = Session(stage, recorder)
+    assert len(game.pictures) == info["num_starts"] == 2
+    recorder = Recorder(tmp_path / "played", game)
+    model_thread = ModelThread(shared=game.dreams)
+    session = Session(game, recorder, model_thread)
     try:
-        stage.turns.run(stage.prepare)
+        model_thread.run(game.prepare)
         first = session.answer(Reset(1, 0, 1, Wants(depth=True)))
         assert isinstance(first, bytes)
         millimetres = np.frombuffer(first, "<u2", 256, 28 + 768).reshape(16, 16)
         np.testing.assert_allclose(millimetres, METRES * 1000, rtol=0.005)
-        second = session.answer(Step(2, [0, 0, 1], Wants(depth=True, think=True)))
+        second = session.answer(TakeStep(2, [0, 0, 1], Wants(depth=True, think=True)))
         assert isinstance(second, bytes)
         assert HEADER.unpack_from(second)[2] == 1 | 4
         assert b'"MOVE_FORWARD"' in second
     finally:
         session.close()
-        stage.turns.close()
+        model_thread.close()
 
 
 def test_depth_and_colour_are_recorded_together(run, tmp_path):
     from oneiros.web.messages import SetRecording
 
-    stage = _stage(Play(run=str(run), threads=1))
-    recorder = Recorder(tmp_path / "played", stage)
-    session = Session(stage, recorder)
+    game = _game(Play(run=str(run), threads=1))
+    recorder = Recorder(tmp_path / "played", game)
+    model_thread = ModelThread(shared=game.dreams)
+    session = Session(game, recorder, model_thread)
     session.answer(Reset(1, 0, 1, Wants()))
     session.answer(SetRecording(2, True))
-    session.answer(Step(3, [0, 0, 1], Wants()))
+    session.answer(TakeStep(3, [0, 0, 1], Wants()))
     session.close()
     recorder.close()
-    stage.turns.close()
+    model_thread.close()
     played = Dataset.open(tmp_path / "played", strict=True)
     assert played.info["robot_type"] == "dream:doom:health_gathering"
     assert [camera.kind for camera in played.cameras] == ["rgb", "depth"]
@@ -93,8 +95,8 @@ def test_depth_and_colour_are_recorded_together(run, tmp_path):
 
 def test_a_real_environment():
     pytest.importorskip("vizdoom")
-    stage = _stage(Play(run="doom:health_gathering", height=30, width=40))
-    info = stage.info()
+    game = _game(Play(run="doom:health_gathering", height=30, width=40))
+    info = game.info()
     assert (info["kind"], info["width"], info["height"], info["channels"]) == ("env", 40, 30, 4)
     assert (info["beside"], info["num_starts"], info["sampling"]) == (False, 0, None)
     assert info["action_spec"]["names"] == list(KEYS.names)
@@ -114,11 +116,11 @@ def test_training_tells_how_depth_is_coded_and_where_it_comes_from(tmp_path):
 def test_a_copy_without_a_world_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
     with pytest.raises(ValueError, match="has no world built in; name the run folder of one"):
-        _stage(Play())
+        _game(Play())
 
 
 @pytest.mark.parametrize("run", ["doom:nowhere", "nowhere"])
 def test_what_is_not_there_is_named(run):
     pytest.importorskip("vizdoom")
     with pytest.raises(ValueError, match="nowhere"):
-        _stage(Play(run=run))
+        _game(Play(run=run))
