@@ -1,4 +1,4 @@
-"""Modules that the user names."""
+"""Modules that the user names on the command line or in Python; never for a name that stands in a file."""
 
 from __future__ import annotations
 

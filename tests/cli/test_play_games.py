@@ -1,6 +1,7 @@
 """What `oneiros play` gives the browser's players: dreams of colour and depth, real environments."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -91,6 +92,20 @@ def test_depth_and_colour_are_recorded_together(run, tmp_path):
     assert played.info["robot_type"] == "dream:doom:health_gathering"
     assert [camera.kind for camera in played.cameras] == ["rgb", "depth"]
     np.testing.assert_allclose(played.depth(0)[0], METRES, rtol=0.01)
+
+
+def test_an_environment_that_a_run_names_is_offered_only_where_it_is_built_in(run, tmp_path, monkeypatch):
+    stranger = tmp_path / "run"
+    shutil.copytree(run, stranger)
+    (stranger / "evil.py").write_text('import pathlib; pathlib.Path("ran").touch()')
+    config = json.loads((stranger / "config.json").read_text())
+    config["data"]["environment"] = "gym:run.evil:Ball-v0"
+    (stranger / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    assert _game(Play(run="run", threads=1)).make_beside is None
+    assert _game(Play(run="run", threads=1, beside="gym:run.evil:Ball-v0")).make_beside is not None
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_real_environment():

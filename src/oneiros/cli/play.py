@@ -66,7 +66,8 @@ class Play:
     sessions: int = 8
     """How many may play at once."""
     beside: str | None = None
-    """The real environment to show beside the dream. Default: the one the world learned from, where it is known."""
+    """The real environment to show beside the dream. Default: the one the world learned from, where it is ViZDoom's,
+    Meta-World's or Gymnasium's own: code that a run's files name is never run unless you name it here."""
     height: int = 120
     """Pixels of a real environment's frames in the browser."""
     width: int = 160

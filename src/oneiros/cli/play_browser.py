@@ -63,16 +63,17 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
     """Dreams like this one to be played.
 
     run: how the player named the world, None = the built-in one. beside: the real environment to show beside dreams,
-    None = the one the world learned from. threads: of torch for the whole process, None = whatever is quicker.
+    None = the one the world learned from, where it is built in. threads: of torch for the whole process, None = whatever is quicker.
     """
     from oneiros.data.frames import to_uint8
+    from oneiros.envs.make import is_built_in
     from oneiros.web.game import Game
     from oneiros.world.beside import Beside
     from oneiros.world.dream import Dream
 
     world, starts, camera = dream.world, dream.starts, dream.depth_camera
     real = beside or dream.environment or ""
-    can_be_beside = ":" in real and world.tokenizer.temporal_stride == 1
+    can_be_beside = (bool(beside) or is_built_in(real)) and world.tokenizer.temporal_stride == 1
     return Game(
         title=run or (real or "the built-in world"),
         source=f"dream:{real or run}",

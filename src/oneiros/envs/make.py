@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import partial
+from pathlib import Path
 
 from oneiros.envs.pixel_env import CameraKind, PixelEnv
+
+_PACKAGES = {"doom": "vizdoom", "metaworld": "metaworld"}  # of a family of environments
 
 
 def make_env(
@@ -42,6 +46,32 @@ def make_env(
         return env
     env.close()
     return opened(frame_skip=skip)
+
+
+def is_built_in(name: str) -> bool:
+    """Whether `make_env` opens this environment without importing a module that the name tells of, or one of the
+    working folder: doom:, metaworld:, and what Gymnasium has registered by itself.
+
+    Names that stand in a file (a run's config.json, a dataset's robot_type) may be opened only if they are; a stranger
+    would choose which code runs otherwise. Others are opened where the user types them.
+    """
+    family, _, identity = name.partition(":")
+    if family in _PACKAGES:
+        return not _lies_here(_PACKAGES[family])
+    if family != "gym":
+        return False
+    import gymnasium
+
+    spec = gymnasium.registry.get(identity)
+    entry = spec.entry_point if spec else None
+    return callable(entry) or (isinstance(entry, str) and not _lies_here(entry.partition(":")[0]))
+
+
+def _lies_here(module: str) -> bool:
+    """Whether importing the module would take it from the working folder, which may be on the path."""
+    found = importlib.util.find_spec(module.partition(".")[0])
+    places = (found.submodule_search_locations or [found.origin or ""]) if found else []
+    return any(Path(place).resolve().parent == Path.cwd() for place in places)
 
 
 def _open(

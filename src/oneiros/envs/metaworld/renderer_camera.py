@@ -26,7 +26,7 @@ print("drawn")
 @cache
 def opengl_works() -> bool:
     """Whether MuJoCo can draw here. Asked in a process of its own: a driver that fails may end the process."""
-    answer = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=False)
+    answer = subprocess.run([sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, check=False)
     return answer.stdout.strip() == "drawn"
 
 
