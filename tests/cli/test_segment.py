@@ -93,7 +93,7 @@ def test_one_cloud_and_a_folder_that_is_there(run):
 def test_copies_of_copc_in_a_folder_are_plain_laz(run, monkeypatch):
     """COPC cannot be written; the name must not say that a copy is."""
     asked = []
-    monkeypatch.setattr(labelling, "label_file", lambda model, source, out, **_: asked.append(out) or {"ground": 1})
+    monkeypatch.setattr(labelling, "label_files", lambda model, copies, **_: asked.extend(copies.values()) or [])
     for name in ("a.copc.laz", "b.COPC.LAZ", "c.laz"):
         write_town(Path(name.lower()), size=20).rename(name)
     main(["segment", "a.copc.laz", "b.COPC.LAZ", "c.laz", "--model", str(run), "--out", "labelled"])

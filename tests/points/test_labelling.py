@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from oneiros.data.clouds import formats
 from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
-from oneiros.points import labelling
+from oneiros.points import labelling, tiles
 from oneiros.points.labelling import label_file, label_points, load_segmenter
 from tests.dot_runs import save_world
 from tests.towns import having, make_segmenter, part_of, save_segmenter, segmenter_config, town, write_town
@@ -25,10 +26,10 @@ def model():
     return make_segmenter()
 
 
-def spread(monkeypatch, block: int, chunk: int) -> None:
-    """Points dealt out to small blocks, read in small chunks."""
-    monkeypatch.setattr(labelling, "_BLOCK_POINTS", block)
-    monkeypatch.setattr(labelling, "_CHUNK_POINTS", chunk)
+def spread(monkeypatch, tile: int, chunk: int) -> None:
+    """Points dealt out to small tiles, read in small chunks."""
+    monkeypatch.setattr(tiles, "TILE_POINTS", tile)
+    monkeypatch.setattr(tiles, "CHUNK_POINTS", chunk)
 
 
 def write_street(path: Path) -> Path:
@@ -59,12 +60,12 @@ def test_probabilities_of_every_point(model):
     assert (found.argmax(1).bincount(minlength=3) > 100).all()  # or the other tests would see little
 
 
-def test_points_that_are_wanted_get_what_they_would_among_all(model):
+def test_points_that_are_needed_get_what_they_would_among_all(model):
     cloud = town(size=60)
-    wanted = cloud.xyz[:, 0] < np.quantile(cloud.xyz[:, 0], 0.1)
-    some, every = label_points(model, cloud, wanted), label_points(model, cloud)
-    assert torch.equal(some[wanted], every[wanted])
-    assert some[~wanted].isnan().any()  # or the fields far from all that is wanted were computed, too
+    needed = cloud.xyz[:, 0] < np.quantile(cloud.xyz[:, 0], 0.1)
+    some, every = label_points(model, cloud, needed), label_points(model, cloud)
+    assert torch.equal(some[needed], every[needed])
+    assert some[~needed].isnan().any()  # or the fields far from all that are needed were computed, too
 
 
 def test_points_of_a_cell_share_its_probabilities(model):
@@ -110,21 +111,21 @@ def test_probabilities_go_with_the_classes(model, tmp_path):
 
 
 @pytest.mark.parametrize("radius", [3.25, 33.25])
-def test_many_blocks_give_the_labels_of_one_piece(tmp_path, monkeypatch, radius):
-    """No block sees everything: a field that stood elsewhere or lost a corner would show, and a height above ground
-    that lies in the next block."""
+def test_many_tiles_give_the_labels_of_one_piece(tmp_path, monkeypatch, radius):
+    """No tile sees everything: a field that stood elsewhere or lost a corner would show, and a height above ground
+    that lies in the next tile."""
     config = segmenter_config(("intensity", "returns", "colour"), radius=radius, max_points=500)
     model = make_segmenter(replace(config, network=replace(config.network, grid=0.5)))
     source = write_street(tmp_path / "street.npy")
     whole = label_points(model, open_cloud(source).read())
     seen = []
 
-    def spying(model, cloud, wanted):
-        seen.append((len(cloud), int(wanted.sum())))
-        return label_points(model, cloud, wanted)
+    def spying(model, cloud, needed):
+        seen.append((len(cloud), int(needed.sum())))
+        return label_points(model, cloud, needed)
 
     monkeypatch.setattr(labelling, "label_points", spying)
-    spread(monkeypatch, block=2_000, chunk=777)
+    spread(monkeypatch, tile=2_000, chunk=777)
     label_file(model, source, tmp_path / "out.npy", probabilities=True)
     assert len(seen) >= 5
     assert sum(own for _, own in seen) == len(whole)
@@ -146,9 +147,23 @@ def test_dark_chunks_are_read_as_the_bright_ones(tmp_path, monkeypatch):
     cloud = having(cloud, **{name: np.where(dark, 200, cloud.attributes[name]) for name in ("red", "green", "blue")})
     write_cloud(tmp_path / "town.las", cloud)
     label_file(model, tmp_path / "town.las", tmp_path / "whole.las")
-    spread(monkeypatch, block=10_000, chunk=500)
+    spread(monkeypatch, tile=10_000, chunk=500)
     label_file(model, tmp_path / "town.las", tmp_path / "parts.las")
     assert digest(tmp_path / "parts.las") == digest(tmp_path / "whole.las")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_cloud_is_opened_once_and_its_paths_are_checked_once(model, tmp_path, monkeypatch, ending):
+    source, calls = write_town(tmp_path / f"town.{ending}", size=14), []
+
+    def noting(function):
+        return lambda *arguments: calls.append(function.__name__) or function(*arguments)
+
+    for module in (labelling, formats):
+        for name in ("open_cloud", "check_paths"):
+            monkeypatch.setattr(module, name, noting(getattr(module, name)))
+    label_file(model, source, tmp_path / f"out.{ending}", probabilities=True)
+    assert calls == ["check_paths", "open_cloud"]
 
 
 def test_a_cloud_of_one_point(model, tmp_path):
@@ -197,7 +212,7 @@ def test_clouds_that_do_not_fit_leave_nothing_behind(tmp_path, monkeypatch, wron
     change, message = REFUSED[wrong]
     source = tmp_path / f"town.{ending}"
     write_cloud(source, change(town()))
-    spread(monkeypatch, block=1000, chunk=500)
+    spread(monkeypatch, tile=1000, chunk=500)
     before = digest(source)
     with pytest.raises(ValueError, match=rf"^{source}: .*{message}") as refused:
         label_file(model, source, tmp_path / "new" / f"out.{ending}")
@@ -242,7 +257,7 @@ def test_wrong_names_are_refused_before_the_work(model, tmp_path, monkeypatch, o
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-@pytest.mark.parametrize("where", ["label_points", "write_labels"])
+@pytest.mark.parametrize("where", ["label_points", "copy_with_labels"])
 def test_nothing_half_written_is_left(model, tmp_path, monkeypatch, error, where):
     source = write_town(tmp_path / "town.laz")
     (tmp_path / "out.laz").write_text("what was here before")

@@ -51,20 +51,17 @@ def segment(command: Segment) -> None:
     targets = _targets(command)
 
     from oneiros.console import bars
-    from oneiros.points.labelling import label_file, load_segmenter
+    from oneiros.points.labelling import label_files, load_segmenter
 
     model = load_segmenter(command.model, device=command.device)
     with bars() as track:
-        for source, target in targets.items():
-            counts = label_file(model, source, target, probabilities=command.probabilities, track=track)
+        for target, counts in label_files(model, targets, probabilities=command.probabilities, track=track):
             shares = ", ".join(f"{name} {count / sum(counts.values()):.1%}" for name, count in counts.items())
             print(f"{target}: {sum(counts.values()):,} points, {shares}")
 
 
 def _targets(command: Segment) -> dict[Path, Path]:
-    """The copy of each cloud; checked before anything is loaded."""
-    from oneiros.data.clouds.relabel import check_paths
-
+    """The copy of each cloud."""
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")
     if len(command.clouds) == 1 and not command.out.is_dir():
@@ -75,6 +72,4 @@ def _targets(command: Segment) -> dict[Path, Path]:
         targets = {source: command.out / _COPC.sub(".laz", source.name) for source in command.clouds}
     if len(set(targets.values())) < len(targets):
         raise ValueError("two of the clouds have the same name; give them folders of their own")
-    for source, target in targets.items():
-        check_paths(source, target)
     return targets

@@ -103,16 +103,16 @@ class Segmenter(Trainable):
         return (batch.labels >= 0).sum()
 
     @torch.no_grad()
-    def probabilities(self, points: PointBatch, wanted: Tensor | None = None) -> Tensor:
+    def probabilities(self, points: PointBatch, needed: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, float32 (N, K), averaged over the receptive fields that see a point.
 
-        points: cells of whole clouds, subsampled with the network's grid. wanted: bool (N,), cells whose probabilities
+        points: cells of whole clouds, subsampled with the network's grid. needed: bool (N,), cells whose probabilities
             are needed; receptive fields without any are left out, and cells that no other sees come out as nan.
         """
         sums = points.features.new_zeros(len(points.xyz), self.num_classes)
         pack: list[Tensor] = []
         for rows in self._fields(points):
-            if wanted is not None and not bool(wanted[rows].any()):
+            if needed is not None and not bool(needed[rows].any()):
                 continue
             if pack and sum(map(len, pack)) + len(rows) > self.config.max_points:
                 self._add_probabilities(sums, points, pack)

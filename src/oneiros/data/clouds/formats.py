@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oneiros.data.clouds.cloud import Cloud, CloudFile
-from oneiros.data.clouds.relabel import Parts, blocks, check_paths
+from oneiros.data.clouds.relabel import Parts, check_paths, label_parts
 
-__all__ = ["Cloud", "CloudFile", "open_cloud", "write_cloud", "write_labels"]
+__all__ = ["Cloud", "CloudFile", "copy_with_labels", "open_cloud", "write_cloud", "write_labels"]
 
 ENDINGS = (".las", ".laz", ".ply", ".npy")
 
@@ -61,25 +61,39 @@ def write_labels(
     source, out = Path(source), Path(out)
     file = open_cloud(source)
     check_paths(source, out)
+    copy_with_labels(file, out, labels, probabilities=probabilities, class_names=class_names)
+
+
+def copy_with_labels(
+    file: CloudFile,
+    out: Path,
+    labels: Parts,
+    *,
+    probabilities: Parts | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """What `write_labels` does, of an open file, to an `out` that has passed `check_paths`."""
     if (probabilities is None) != (class_names is None):
         raise ValueError("probabilities and class names belong together: give both or neither")
     names = tuple(f"probability_{name}".replace(" ", "_") for name in class_names or ())
     if len(set(names)) < len(names):
         raise ValueError(f"class names must differ from each other, got {', '.join(class_names or ())}")
-    parts = blocks(labels, probabilities, num_points=file.num_points, num_classes=len(names))
-    ending = _ending(source)
+    parts = label_parts(labels, probabilities, num_points=file.num_points, num_classes=len(names))
+    ending = _ending(file.path)
     if ending == ".ply":
-        from oneiros.data.clouds.ply import write_ply_labels
+        from oneiros.data.clouds.ply import PlyFile, write_ply_labels
 
-        write_ply_labels(source, out, parts, names)
+        assert isinstance(file, PlyFile)
+        write_ply_labels(file, out, parts, names)
     elif ending == ".npy":
-        from oneiros.data.clouds.npy import write_npy_labels
+        from oneiros.data.clouds.npy import NpyFile, write_npy_labels
 
-        write_npy_labels(source, out, parts, names)
+        assert isinstance(file, NpyFile)
+        write_npy_labels(file, out, parts, names)
     else:
         from oneiros.data.clouds.las.labels import write_las_labels
 
-        write_las_labels(source, out, parts, names)
+        write_las_labels(file.path, out, parts, names)
 
 
 def write_cloud(path: Path | str, cloud: Cloud) -> None:

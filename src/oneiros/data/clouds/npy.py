@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from oneiros.data.clouds.cloud import Cloud
-from oneiros.data.clouds.relabel import Block, rewriting
+from oneiros.data.clouds.relabel import LabelPart, rewriting
 from oneiros.data.clouds.table import XYZ, TableFile, as_table, new_values, replaced
 
 
@@ -28,17 +28,16 @@ class NpyFile(TableFile):
             start += size
 
 
-def write_npy_labels(source: Path, out: Path, blocks: Iterable[Block], names: Sequence[str]) -> None:
-    """Copy `source` to `out` with other classes, and a float32 field for each of `names`."""
-    file = NpyFile(source)
-    none = new_values(file.dtype, np.empty(0, int), np.empty((0, len(names))), names, source)
+def write_npy_labels(file: NpyFile, out: Path, parts: Iterable[LabelPart], names: Sequence[str]) -> None:
+    """Copy a file to `out` with other classes, and a float32 field for each of `names`."""
+    none = new_values(file.dtype, np.empty(0, int), np.empty((0, len(names))), names, file.path)
     dtype = replaced(np.empty(0, file.dtype), none).dtype
     with rewriting(out) as target:
         _write_header(target, dtype, file.num_points)
         start = 0
-        for labels, chances in blocks:
+        for labels, probabilities in parts:
             rows = file._table[start : start + len(labels)]
-            target.write(replaced(rows, new_values(file.dtype, labels, chances, names, source)).tobytes())
+            target.write(replaced(rows, new_values(file.dtype, labels, probabilities, names, file.path)).tobytes())
             start += len(labels)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from oneiros.data.clouds.cloud import Cloud
 from oneiros.data.clouds.ply_header import PlyHeader, type_name
-from oneiros.data.clouds.relabel import Block, rewriting
+from oneiros.data.clouds.relabel import LabelPart, rewriting
 from oneiros.data.clouds.table import TableFile, as_table, new_values, replaced
 
 
@@ -72,13 +72,12 @@ class PlyFile(TableFile):
             raise ValueError(f"{self.path}: a point cannot be read ({error})") from error
 
 
-def write_ply_labels(source: Path, out: Path, blocks: Iterable[Block], names: Sequence[str]) -> None:
-    """Copy `source` to `out` with other classes, and a float property for each of `names`."""
-    ply = PlyFile(source)
-    none = new_values(ply.dtype, np.empty(0, int), np.empty((0, len(names))), names, source)
+def write_ply_labels(ply: PlyFile, out: Path, parts: Iterable[LabelPart], names: Sequence[str]) -> None:
+    """Copy a file to `out` with other classes, and a float property for each of `names`."""
+    none = new_values(ply.dtype, np.empty(0, int), np.empty((0, len(names))), names, ply.path)
     header = ply.header.with_fields(replaced(np.empty(0, ply.dtype), none).dtype)
-    values = (new_values(ply.dtype, labels, chances, names, source) for labels, chances in blocks)
-    with rewriting(out) as target, source.open("rb") as file:
+    values = (new_values(ply.dtype, labels, probabilities, names, ply.path) for labels, probabilities in parts)
+    with rewriting(out) as target, ply.path.open("rb") as file:
         target.write(b"".join(header.lines))
         if header.order == "text":
             _relabel_text(ply, file, target, values)

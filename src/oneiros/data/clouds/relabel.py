@@ -15,34 +15,34 @@ from oneiros.disk import replacing
 
 Parts = np.ndarray | Iterable[np.ndarray]
 # labels (n,) and their probabilities float32 (n, C), C = 0 where none are written
-Block = tuple[np.ndarray, np.ndarray]
+LabelPart = tuple[np.ndarray, np.ndarray]
 
 
-def blocks(labels: Parts, probabilities: Parts | None, *, num_points: int, num_classes: int) -> Iterator[Block]:
+def label_parts(
+    labels: Parts, probabilities: Parts | None, *, num_points: int, num_classes: int
+) -> Iterator[LabelPart]:
     """The labels with their probabilities, in pieces as they come.
 
     ValueError when they are not one whole number per point, or probabilities not `num_classes` numbers.
     """
     done = 0
-    chances = repeat(None) if probabilities is None else _parts(probabilities)
-    for some, chance in zip(_parts(labels), chances, strict=probabilities is not None):
+    rows = repeat(None) if probabilities is None else _parts(probabilities)
+    for some, of_some in zip(_parts(labels), rows, strict=probabilities is not None):
         if some.ndim != 1 or some.dtype.kind not in "iu":
             raise ValueError(f"labels have shape {some.shape} and type {some.dtype}; they must be (n,) whole numbers")
-        chance = np.empty((len(some), 0), np.float32) if chance is None else chance
-        if chance.shape != (len(some), num_classes):
+        of_some = np.empty((len(some), 0), np.float32) if of_some is None else of_some
+        if of_some.shape != (len(some), num_classes):
             raise ValueError(
-                f"probabilities have shape {chance.shape}; they must be {(len(some), num_classes)}: "
+                f"probabilities have shape {of_some.shape}; they must be {(len(some), num_classes)}: "
                 "a row for each label and a column for each of the class names"
             )
         done += len(some)
         if done > num_points:
             break
-        yield some, chance.astype(np.float32)
+        yield some, of_some.astype(np.float32)
     if done != num_points:
-        raise ValueError(
-            f"there are {'at least ' * (done > num_points)}{done:,} labels for {num_points:,} points; "
-            "there must be one for each"
-        )
+        found = f"at least {done:,}" if done > num_points else f"{done:,}"
+        raise ValueError(f"there are {found} labels for {num_points:,} points; there must be one for each")
 
 
 def _parts(values: Parts) -> Iterator[np.ndarray]:

@@ -58,7 +58,7 @@ def class_field(names: Sequence[str]) -> str | None:
 
 
 def new_values(
-    dtype: np.dtype, labels: np.ndarray, chances: np.ndarray, names: Sequence[str], path: Path
+    dtype: np.dtype, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], path: Path
 ) -> dict[str, np.ndarray]:
     """The fields that relabelling a table writes, by name, the class first, each of the type it has or will have."""
     old = dtype.names or ()
@@ -68,7 +68,7 @@ def new_values(
     highest = int(np.iinfo(class_type).max) if class_type.kind in "iu" else 2**24  # what a float32 counts exactly
     check_range(labels, highest, f"{path.name} holds classes")
     columns = {classes: labels.astype(class_type)}
-    return columns | {name: chance.astype(types[name]) for name, chance in zip(names, chances.T, strict=True)}
+    return columns | {name: column.astype(types[name]) for name, column in zip(names, probabilities.T, strict=True)}
 
 
 def replaced(rows: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -18,14 +18,14 @@ import numpy as np
 
 from oneiros.data.clouds.las.head import COPC, LASZIP, Head
 from oneiros.data.clouds.las.reader import compressing, opened, read_points, understanding
-from oneiros.data.clouds.relabel import Block, check_range, rewriting
+from oneiros.data.clouds.relabel import LabelPart, check_range, rewriting
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
 
 _CLASS_MASK = 0b11111  # in point formats 0 to 5; the other three bits of the byte are flags
 
 
-def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Sequence[str]) -> None:
+def write_las_labels(source: Path, out: Path, parts: Iterable[LabelPart], names: Sequence[str]) -> None:
     """Copy `source` to `out` with other classes, and with an extra dimension (float32) for each of `names`.
 
     Dimensions of these names that the file has already are written over.
@@ -42,7 +42,7 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
         if not reader.header.are_points_compressed:
             tail = reader.header.offset_to_point_data + reader.header.point_count * points.size
             file.write(head.to_bytes())
-            for records in _labelled(reader, source, blocks, head.record_length, places):
+            for records in _labelled(reader, source, parts, head.record_length, places):
                 file.write(records.data)
         else:
             tail = head.tail_start
@@ -50,14 +50,14 @@ def write_las_labels(source: Path, out: Path, blocks: Iterable[Block], names: Se
             file.write(head.to_bytes())
             with compressing():
                 compressor = lazrs.LasZipCompressor(file, laszip)
-                for records in _labelled(reader, source, blocks, head.record_length, places):
+                for records in _labelled(reader, source, parts, head.record_length, places):
                     compressor.compress_many(records)
                 compressor.done()
         _copy_tail(source, head, file, tail, is_copc=is_copc)
         file.seek(0)
         file.write(head.header)
     if is_copc:
-        warnings.warn(f"{out}: is plain LAZ: {source.name} is COPC, whose index cannot be written", stacklevel=3)
+        warnings.warn(f"{out}: is plain LAZ: {source.name} is COPC, whose index cannot be written", stacklevel=4)
 
 
 def _add_floats(head: Head, points: laspy.PointFormat, names: Sequence[str]) -> dict[str, int]:
@@ -83,11 +83,11 @@ def _fit_laszip(head: Head, points: laspy.PointFormat) -> Any:
 
 
 def _labelled(
-    reader: laspy.LasReader, source: Path, blocks: Iterable[Block], length: int, places: Mapping[str, int]
+    reader: laspy.LasReader, source: Path, parts: Iterable[LabelPart], length: int, places: Mapping[str, int]
 ) -> Iterator[np.ndarray]:
     """The points as bytes, uint8 (n * length,), with their new classes and the floats at `places`."""
     legacy, old_length = reader.header.point_format.id <= 5, reader.header.point_format.size
-    for labels, chances in blocks:
+    for labels, probabilities in parts:
         check_range(labels, _CLASS_MASK if legacy else 255, f"{source.name} holds classes")
         old = read_points(reader, len(labels), source).array
         points = np.zeros((len(labels), length), np.uint8)
@@ -96,7 +96,7 @@ def _labelled(
             points[:, 15] = points[:, 15] & ~np.uint8(_CLASS_MASK) | labels.astype(np.uint8)
         else:
             points[:, 16] = labels
-        for place, column in zip(places.values(), chances.T, strict=True):
+        for place, column in zip(places.values(), probabilities.T, strict=True):
             points[:, place : place + 4] = np.ascontiguousarray(column, "<f4").view(np.uint8).reshape(-1, 4)
         yield points.reshape(-1)
 

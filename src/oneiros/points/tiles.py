@@ -1,0 +1,128 @@
+"""Clouds larger than memory, dealt out to square tiles on disk and read back tile by tile.
+
+Legend: N points of a tile and its surroundings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from oneiros.console import Track, silent
+from oneiros.data.clouds.cloud import COLOURS, Cloud, CloudFile, full_colour
+
+TILE_POINTS = 500_000  # a tile holds about so many, its surroundings not counted
+CHUNK_POINTS = 1_000_000  # read from a cloud at once
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, gone afterwards: what is dealt out may be larger than memory and than /tmp."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Points dealt out to square tiles, a file each.
+
+    source: the cloud. side: of a tile, in the cloud's unit. margin: how far around a tile its surroundings reach.
+    names: attributes of a point that are kept. counts: how many points each tile has, by its place. full_colour: of
+    each chunk that was read: one part of a cloud may be too dark to tell 8 bits from 16.
+    """
+
+    source: Path
+    folder: Path
+    side: float
+    margin: float
+    names: tuple[str, ...]
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    full_colour: list[int] = field(default_factory=list)
+
+    @classmethod
+    def deal(
+        cls, file: CloudFile, names: tuple[str, ...], folder: Path, *, margin: float, track: Track = silent
+    ) -> Tiles:
+        """Deal out a cloud into files in `folder`. ValueError where an attribute is not a number."""
+        tiles = cls(file.path, folder, max(_side(file), margin), margin, names)
+        advance = track("dealing out points", file.num_points)
+        row = 0
+        for cloud in file.chunks(CHUNK_POINTS, attributes=names):
+            tiles._add(cloud, row)
+            row += len(cloud)
+            advance(len(cloud))
+        return tiles
+
+    def each(self) -> Iterator[tuple[Cloud, np.ndarray, np.ndarray]]:
+        """A tile with its surroundings, which of these points are its own, bool (N,), and their rows in the source."""
+        for place in sorted(self.counts):
+            near = [self._read(place)]
+            own = len(near[0])
+            low = np.array(place) * self.side - self.margin
+            high = low + self.side + 2 * self.margin
+            for step in itertools.product((-1, 0, 1), repeat=2):
+                other = (place[0] + step[0], place[1] + step[1])
+                if other != place and other in self.counts:
+                    points = self._read(other)
+                    within = ((points["xyz"][:, :2] >= low) & (points["xyz"][:, :2] < high)).all(1)
+                    near.append(points[within])
+            points = np.concatenate(near)
+            cloud = Cloud(points["xyz"], self._attributes(points["values"]), path=self.source)
+            yield cloud, np.arange(len(points)) < own, near[0]["row"]
+
+    @property
+    def _dtype(self) -> np.dtype:
+        """What a point is on disk."""
+        return np.dtype([("row", np.int64), ("xyz", np.float64, 3), ("values", np.float32, len(self.names))])
+
+    def _attributes(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        attributes = {name: values[:, column] for column, name in enumerate(self.names)}
+        return attributes | {name: attributes[name] / max(self.full_colour) for name in COLOURS if name in attributes}
+
+    def _add(self, cloud: Cloud, first_row: int) -> None:
+        points = np.empty(len(cloud), self._dtype)
+        points["row"] = np.arange(first_row, first_row + len(cloud))
+        points["xyz"] = cloud.xyz
+        for column, name in enumerate(self.names):
+            points["values"][:, column] = cloud.attributes[name]
+        wrong = ~np.isfinite(points["values"])
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            value = points["values"][row, column]
+            raise ValueError(
+                f"{self.source}: point {first_row + row}: {self.names[column]} is {value}; it must be a number"
+            )
+        colours = [full_colour(cloud.attributes[name]) for name in COLOURS if name in cloud.attributes]
+        self.full_colour.append(max(colours, default=1))
+        places = np.floor(cloud.xyz[:, :2] / self.side).astype(np.int64)
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        found, starts = np.unique(places[order], axis=0, return_index=True)
+        for (x, y), part in zip(found.tolist(), np.split(points[order], starts[1:]), strict=True):
+            with self._path((x, y)).open("ab") as target:
+                part.tofile(target)
+            self.counts[x, y] = self.counts.get((x, y), 0) + len(part)
+
+    def _read(self, place: tuple[int, int]) -> np.ndarray:
+        return np.fromfile(self._path(place), self._dtype)
+
+    def _path(self, place: tuple[int, int]) -> Path:
+        return self.folder / f"tile_{place[0]}_{place[1]}"
+
+
+def _side(file: CloudFile) -> float:
+    """Of tiles that hold about `TILE_POINTS` each, if points lie evenly."""
+    low, high = file.bounds
+    area = float(np.prod(np.maximum(high - low, 1e-3)[:2]))
+    return math.sqrt(area * TILE_POINTS / file.num_points)
