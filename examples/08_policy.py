@@ -12,7 +12,7 @@ from pathlib import Path
 from oneiros import DatasetWriter, load, make_env
 from oneiros.envs.explore import Expert
 from oneiros.envs.record import record_episode
-from oneiros.policy.evaluation.contenders import sight_of
+from oneiros.policy.evaluation.contenders import observation_spec_of
 from oneiros.policy.evaluation.observing import observe
 from oneiros.policy.settings import PolicySettings
 from oneiros.policy.training import policy
@@ -38,10 +38,10 @@ print(f"policy: {fitted.step} steps, loss {fitted.loss:.2f}")
 
 # Act: once a step, and every fourth step is a decision.
 actor = load(runs["policy"]).quicken()
-sight = sight_of(runs["policy"], actor)  # how the recording was seen
+spec = observation_spec_of(runs["policy"], actor)  # how the recording was seen
 seen, info = env.reset(options={"task": "button-press-v3", "start": 0})
 carry = actor.init(batch_size=1)
 for _ in range(40):
-    carry, action = actor.act(carry, observe([seen], [env], [env.task], sight))
+    carry, action = actor.act(carry, observe([seen], [env], [env.task], spec))
     seen, reward, terminated, truncated, info = env.step(action[0].numpy())
 print(f"{env.task}: 40 steps, success {info['success']}; it imagined {tuple(actor.imagined_frames(carry).shape)}")

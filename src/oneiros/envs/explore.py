@@ -15,7 +15,7 @@ from oneiros.envs.pixel_env import PixelEnv
 from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec
 
-Policy = Callable[[Mapping[str, np.ndarray], ActionSpec, np.random.Generator], Any]
+ActionSource = Callable[[Mapping[str, np.ndarray], ActionSpec, np.random.Generator], Any]
 
 LONGEST_HOLD = 8
 
@@ -65,7 +65,7 @@ class Expert:
         return action.astype(np.float32)
 
 
-def load_policy(path: str) -> Callable[[], Policy]:
+def load_policy(path: str) -> Callable[[], ActionSource]:
     """`module:function` or `module:Class` -> a maker of the policy, called once an episode.
 
     Modules are looked for in the working directory too. Raises ValueError when there is no such callable.

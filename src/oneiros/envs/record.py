@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from oneiros.data.episodes.writer import DatasetWriter
-from oneiros.envs.explore import Policy
+from oneiros.envs.explore import ActionSource
 from oneiros.envs.pixel_env import PixelEnv, succeeded
 
 ATTEMPTS = 20  # failures in a row after which an episode is given up
@@ -50,7 +50,7 @@ class _Failed(Exception):
 def record_episode(
     env: PixelEnv,
     writer: DatasetWriter,
-    make_policy: Callable[[], Policy],
+    make_policy: Callable[[], ActionSource],
     *,
     seed: int,
     max_steps: int,
@@ -83,7 +83,7 @@ def record_episode(
 def _attempt(
     env: PixelEnv,
     writer: DatasetWriter,
-    make_policy: Callable[[], Policy],
+    make_policy: Callable[[], ActionSource],
     keys: list[int],
     max_steps: int,
     task: str | None,

@@ -27,7 +27,7 @@ def observed_rows(row: int, count: int, stride: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class Chunking:
     """observed_frames: O. frame_stride: k, steps between them. execute: actions of a chunk that are done before the
     next is planned."""
 
@@ -56,12 +56,12 @@ class Rhythm:
 class Carry:
     """All B environments are in the same step. Carries are values: `act` returns the next one.
 
-    seeds: of each environment's chances. step: steps done. frames: by step, each (B, C, H, W). actions: (B, span, ...),
-    the newest done, before the first `no_action`. chunk: (B, L, ...), the plan, or None. codes: int64 (B, F, N), of the
-    frames imagined for the plan; past: int64 (B, O, N), of the observed before them; or None.
+    seeds: of each environment's random numbers. step: steps done. frames: by step, each (B, C, H, W). actions: (B,
+    span, ...), the newest done, before the first `no_action`. chunk: (B, L, ...), the plan, or None. codes: int64 (B,
+    F, N), of the frames imagined for the plan; past: int64 (B, O, N), of the observed before them; or None.
     """
 
-    rhythm: Rhythm
+    chunking: Chunking
     seeds: tuple[int, ...]
     step: int
     frames: dict[int, Tensor]
@@ -72,14 +72,14 @@ class Carry:
 
     @classmethod
     def start(
-        cls, batch_size: int, seeds: Sequence[int] | None, rhythm: Rhythm, spec: ActionSpec, device: torch.device
+        cls, batch_size: int, seeds: Sequence[int] | None, chunking: Chunking, spec: ActionSpec, device: torch.device
     ) -> Carry:
         """Raises ValueError where there is not one seed for each environment."""
         seeds = range(batch_size) if seeds is None else seeds
         if batch_size < 1 or len(seeds) != batch_size:
             raise ValueError(f"there are {len(seeds)} seeds for {batch_size} environments; one for each is needed")
-        none = no_action(spec, batch_size, rhythm.span, device=device)
-        return cls(rhythm, tuple(int(seed) for seed in seeds), 0, {}, none)
+        none = no_action(spec, batch_size, chunking.span, device=device)
+        return cls(chunking, tuple(int(seed) for seed in seeds), 0, {}, none)
 
     @property
     def batch_size(self) -> int:
@@ -91,31 +91,31 @@ class Carry:
 
         Where `execute` is a multiple of the frame stride, or there is one frame, this is exactly when it plans.
         """
-        return self.rhythm.looks(self.step)
+        return self.chunking.looks(self.step)
 
     @property
     def noise_seeds(self) -> tuple[int, ...]:
-        """Keys of the next plan's chances, of each environment: they follow from its seed and the step alone."""
+        """Keys of the next plan's random numbers, of each environment: they follow from its seed and the step alone."""
         return tuple(zlib.crc32(struct.pack("<qq", seed, self.step)) for seed in self.seeds)
 
-    def seeing(self, observation: Observation) -> Carry:
+    def with_observation(self, observation: Observation) -> Carry:
         """With the observation's frames, if they are ever looked at, and without those that are no longer."""
         if len(observation.frames) != self.batch_size:
             raise ValueError(f"the observation is of {len(observation.frames)} environments, not {self.batch_size}")
         if not self.plans_next:
             return self
-        kept = {step: frames for step, frames in self.frames.items() if step >= self.step - self.rhythm.span}
+        kept = {step: frames for step, frames in self.frames.items() if step >= self.step - self.chunking.span}
         return replace(self, frames={**kept, self.step: observation.frames})
 
     def observed(self) -> Tensor:
-        """Frames (B, O, C, H, W) looked at now, after `seeing` the newest."""
-        return torch.stack([self.frames[row] for row in self.rhythm.rows(self.step)], 1)
+        """Frames (B, O, C, H, W) looked at now, after `with_observation` the newest."""
+        return torch.stack([self.frames[row] for row in self.chunking.rows(self.step)], 1)
 
     def next_action(self) -> tuple[Carry, Tensor]:
         """The plan's action for this step (B, ...), and the carry for the next."""
         assert self.chunk is not None
-        action = self.chunk[:, self.step % self.rhythm.execute]
-        actions = torch.cat([self.actions, action[:, None]], 1)[:, 1:] if self.rhythm.span else self.actions
+        action = self.chunk[:, self.step % self.chunking.execute]
+        actions = torch.cat([self.actions, action[:, None]], 1)[:, 1:] if self.chunking.span else self.actions
         return replace(self, step=self.step + 1, actions=actions), action
 
     def take(self, indices: Sequence[int] | Tensor) -> Carry:

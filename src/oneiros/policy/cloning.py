@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from oneiros.nn.attention import check_counts
 from oneiros.nn.per_sample import PerSample
-from oneiros.policy.carry import Carry, Rhythm
+from oneiros.policy.carry import Carry, Chunking
 from oneiros.policy.condense import standardise
 from oneiros.policy.config import check_statistics
 from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
@@ -62,8 +62,8 @@ class CloningConfig:
             raise ValueError(f"execute is {self.execute}; a chunk has only action_horizon, {self.action_horizon}")
 
     @property
-    def rhythm(self) -> Rhythm:
-        return Rhythm(self.observed_frames, self.frame_stride, self.execute)
+    def chunking(self) -> Chunking:
+        return Chunking(self.observed_frames, self.frame_stride, self.execute)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CloningConfig:
@@ -95,7 +95,7 @@ class Cloning(Trainable):
             dim=dim,
         )
         self.state = nn.Linear(len(config.state_mean), dim) if config.state_mean else None
-        self.blocks = nn.ModuleList(Block(dim) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(ModulatedBlock(dim) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim)
         self.leave = nn.Linear(dim, config.action_horizon * config.action_spec.size)
         with torch.no_grad():
@@ -169,7 +169,7 @@ class Cloning(Trainable):
 
     def init(self, batch_size: int, *, seeds: Sequence[int] | None = None) -> Carry:
         """The beginning of `batch_size` episodes; nothing is random."""
-        return Carry.start(batch_size, seeds, self.config.rhythm, self.config.action_spec, self.device)
+        return Carry.start(batch_size, seeds, self.config.chunking, self.config.action_spec, self.device)
 
     @torch.no_grad()
     def act(self, carry: Carry, observation: Observation) -> tuple[Carry, Tensor]:
@@ -177,8 +177,8 @@ class Cloning(Trainable):
 
         Called once a step. Where `carry.plans_next` is False, nothing of the observation but its batch is looked at.
         """
-        carry = carry.seeing(observation)
-        if carry.rhythm.plans(carry.step):
+        carry = carry.with_observation(observation)
+        if carry.chunking.plans(carry.step):
             goal = self.goals.numbers(observation.task, carry.batch_size, self.device)
             numbers = self._chunk(carry.observed().to(self.device), observation.state, goal)
             carry = replace(carry, chunk=from_numbers(numbers, self.config.action_spec))
@@ -208,7 +208,7 @@ class Cloning(Trainable):
         return load_model(folder, config, lambda values: cls(CloningConfig.from_json(values)), device=device)
 
 
-class Block(nn.Module):
+class ModulatedBlock(nn.Module):
     """A residual feed-forward whose input is scaled and shifted by goal and state."""
 
     def __init__(self, dim: int) -> None:
@@ -221,7 +221,7 @@ class Block(nn.Module):
             narrow.weight.mul_(0.5)
         self.feed_forward = nn.Sequential(widen, nn.GELU(), narrow)
 
-    def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        """x, known (B, D) -> (B, D)."""
-        scale, shift = self.film(known).chunk(2, -1)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x, condition (B, D) -> (B, D)."""
+        scale, shift = self.film(condition).chunk(2, -1)
         return x + self.feed_forward(self.norm(x) * (1 + scale) + shift)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from oneiros.nn.attention import check_counts, check_divides
-from oneiros.policy.carry import Rhythm
+from oneiros.policy.carry import Chunking
 from oneiros.records import ActionSpec
 from oneiros.run_folder import from_json
 
@@ -29,7 +29,7 @@ class PolicyConfig:
     action_horizon: actions of a chunk. execute: how many are done before the next chunk is planned.
     goal_dropout: how often training forgets the goal. goal_dim: width of the goals' embeddings (see `set_goals`); 0 = a
     learned table. noise_draws: noisy chunks that a training step makes of each sample: the decoder alone runs for each,
-    and the gradient is steadier. feature_noise, state_noise: deviation of noise that training adds to standardised
+    and the gradient is steadier. feature_noise, state_noise: std of noise that training adds to standardised
     features and states.
     geometry_tokens: tokens made of the depth image, 0 for none; intrinsics: its fx, fy, cx, cy in pixels; max_depth: in
     metres, from where depth counts as missing; num_points: pixels looked at. geometry_dim: width of the teacher's
@@ -98,8 +98,8 @@ class PolicyConfig:
     def state_dim(self) -> int:
         return len(self.state_mean)
 
-    def rhythm(self, frame_stride: int) -> Rhythm:
-        return Rhythm(self.observed_frames, frame_stride, self.execute)
+    def chunking(self, frame_stride: int) -> Chunking:
+        return Chunking(self.observed_frames, frame_stride, self.execute)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PolicyConfig:
@@ -110,6 +110,6 @@ class PolicyConfig:
 
 
 def check_statistics(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """ValueError unless there is a deviation for each mean."""
+    """ValueError unless there is a standard deviation for each mean."""
     if len(mean) != len(std):
         raise ValueError(f"{name}_mean has {len(mean)} values and {name}_std {len(std)}; both need one for each number")

@@ -42,7 +42,7 @@ from oneiros.world.model import World
 
 WORLD = "world"  # where a run folder holds its policy's
 
-_SMALL_MISS = 0.1  # deviations of the actions: below, the guess's loss is quadratic
+_SMALL_MISS = 0.1  # standard deviations of the actions: below, the guess's loss is quadratic
 
 
 class Policy(Trainable):
@@ -141,8 +141,8 @@ class Policy(Trainable):
     def _action_losses(
         self, context: Tensor, actions: Tensor, valid: Tensor, random: PerSample
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of denoising and of the guess, and the mean error of the chunks denoised from the most noise, in deviations
-        of the actions."""
+        """Of denoising and of the guess, and the mean error of the chunks denoised from the most noise, in
+        standard deviations of the actions."""
         draws = self.config.noise_draws
         shape = (draws, *valid.shape[1:], self.config.action_spec.size)
         counted = valid[:, None, :, None]
@@ -152,13 +152,13 @@ class Policy(Trainable):
         at = Preconditioning.of(sigmas := training_sigmas(spread)[..., None, None])
         noise = random.normal(shape[0] * shape[1] * shape[2]).view(len(clean), *shape)
         noisy = clean + sigmas * noise
-        known = self.head.known(context)
-        said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), known).float()
+        inputs = self.head.decoder_input(context)
+        said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), inputs).float()
         many = (counted.sum() * draws * shape[2]).clamp_min(1)
         loss = ((said - network_target(clean, noisy, at)).square() * counted).sum() / many
         denoised = (at.skip * noisy + at.out * said)[:, -1:]
         error = ((denoised - clean).abs() * counted).sum() * draws / many / SIGMA_DATA
-        missed = F.smooth_l1_loss(known.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
+        missed = F.smooth_l1_loss(inputs.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
         return loss, missed.sum() * draws / many, error
 
     # -- run folders ----------------------------------------------------------------------------------------------
@@ -232,9 +232,9 @@ class Policy(Trainable):
     # -- acting --------------------------------------------------------------------------------------------------
 
     def init(self, batch_size: int, *, seeds: Sequence[int] | None = None) -> Carry:
-        """The beginning of `batch_size` episodes. seeds: of each one's chances; None is 0 .. batch_size - 1."""
-        rhythm = self.config.rhythm(self._world.config.frame_stride)
-        return Carry.start(batch_size, seeds, rhythm, self.config.action_spec, self.device)
+        """The beginning of `batch_size` episodes. seeds: of each one's random numbers; None is 0 .. batch_size - 1."""
+        chunking = self.config.chunking(self._world.config.frame_stride)
+        return Carry.start(batch_size, seeds, chunking, self.config.action_spec, self.device)
 
     @torch.no_grad()
     def act(self, carry: Carry, observation: Observation) -> tuple[Carry, Tensor]:
@@ -242,8 +242,8 @@ class Policy(Trainable):
 
         Called once a step. Where `carry.plans_next` is False, nothing of the observation but its batch is looked at.
         """
-        carry = carry.seeing(observation)
-        if carry.rhythm.plans(carry.step):
+        carry = carry.with_observation(observation)
+        if carry.chunking.plans(carry.step):
             codes, features = self._imagine(carry)
             chunk = self.denoise(self.condition(features, observation), carry.noise_seeds)
             observed = self.config.observed_frames
@@ -253,7 +253,7 @@ class Policy(Trainable):
     @torch.no_grad()
     def imagine(self, carry: Carry, observation: Observation) -> Tensor:
         """Features (B, T, N, C) of the frames observed and imagined."""
-        return self._imagine(carry.seeing(observation))[1]
+        return self._imagine(carry.with_observation(observation))[1]
 
     @torch.no_grad()
     def condition(self, features: Tensor, observation: Observation) -> Tensor:
@@ -266,11 +266,11 @@ class Policy(Trainable):
         """Chunks (B, L, ...) in the environments' units, from `condition`'s tokens. seeds: of each one's noise."""
         config, sigmas = self.config, exponential_schedule(self.config.denoising_steps)
         at = Preconditioning.of(sigmas[:-1].to(self.device))
-        known, modulations = self.head.known(tokens), self.head.modulation(at.level)
+        inputs, modulations = self.head.decoder_input(tokens), self.head.modulation(at.level)
         skips, outs, intos = (values.tolist() for values in (at.skip, at.out, at.into))
 
         def denoised(noisy: Tensor, index: int) -> Tensor:
-            said = self.head(intos[index] * noisy, modulations[None, index : index + 1], known)
+            said = self.head(intos[index] * noisy, modulations[None, index : index + 1], inputs)
             return skips[index] * noisy + outs[index] * said.float()
 
         numbers = config.action_horizon * config.action_spec.size
@@ -294,8 +294,8 @@ class Policy(Trainable):
     def _imagine(self, carry: Carry) -> tuple[Tensor, Tensor]:
         frames = carry.observed().to(self.device)
         known = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-        rhythm, spec = carry.rhythm, self.config.action_spec
-        actions = spec.join(carry.actions, rhythm.frame_stride) if rhythm.span else None
+        chunking, spec = carry.chunking, self.config.action_spec
+        actions = spec.join(carry.actions, chunking.frame_stride) if chunking.span else None
         return self._world.imagine(Clip(frames, actions, known), self.config.imagined_frames, layer=self.config.layer)
 
 

@@ -14,8 +14,8 @@ from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.envs.make import make_env
 from oneiros.policy.cloning import Cloning, CloningConfig
-from oneiros.policy.evaluation.contenders import sight_of
-from oneiros.policy.evaluation.observing import Sight, frame_of
+from oneiros.policy.evaluation.contenders import observation_spec_of
+from oneiros.policy.evaluation.observing import ObservationSpec, frame_of
 from oneiros.policy.evaluation.run import EPISODES, PolicyEvalConfig, evaluate_policy
 from oneiros.run_folder import Origin
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
@@ -52,7 +52,7 @@ def test_live_frames_have_nearly_the_codes_of_recorded_ones(env, recorded):
     seen, dataset = recorded
     loaded = load_frames(dataset, [0], height=SIZE, width=SIZE, depth=True)
     clip = Clips(loaded, dataset.action_spec, length=FRAMES).batch([0])
-    told = Sight(
+    told = ObservationSpec(
         height=SIZE,
         width=SIZE,
         channels=4,
@@ -108,7 +108,7 @@ def cloning(env, tmp_path_factory):
 def test_a_run_tells_how_its_recording_was_seen(cloning, env):
     from oneiros.loading import load
 
-    seen = sight_of(cloning, load(cloning))
+    seen = observation_spec_of(cloning, load(cloning))
     assert (seen.rendered, seen.height, seen.channels, seen.fps, seen.state_size) == ((SIZE, SIZE), 16, 4, 80.0, 4)
     assert seen.depth_camera == env.cameras[1]
     assert seen.camera == "observation.images.corner4"
@@ -138,7 +138,7 @@ def test_resized_depth_is_taken_at_pixel_centres(cloning, env, recorded):
     from oneiros.data.frames import resize_nearest
     from oneiros.loading import load
 
-    seen = sight_of(cloning, load(cloning))
+    seen = observation_spec_of(cloning, load(cloning))
     frame, _ = frame_of(recorded[0][0], env, seen)
     codes = depth_to_codes(recorded[0][0][env.cameras[1].name], env.cameras[1])
     assert torch.equal(frame[3], codes_to_model(resize_nearest(codes[None], 16, 16)[0]))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from oneiros.policy.carry import Carry, Rhythm
+from oneiros.policy.carry import Carry, Chunking
 from oneiros.policy.evaluation.film import beside_imagination, film
 from oneiros.policy.evaluation.latency import measure_latency
-from oneiros.policy.evaluation.observing import Sight, colour_of, frame_of
-from oneiros.policy.evaluation.rollouts import Expert, Learned, Random, play, seed_of
+from oneiros.policy.evaluation.observing import ObservationSpec, colour_of, frame_of
+from oneiros.policy.evaluation.rollouts import ExpertActor, LearnedActor, RandomActor, play, seed_of
 from oneiros.records import Camera
 from tests.policy.push_env import CAMERA, SIZE, Pushes
 
@@ -32,19 +32,19 @@ class Pusher:
         self.imagined = 0
 
     def init(self, batch_size, *, seeds=None):
-        return Carry.start(batch_size, seeds, Rhythm(1, STRIDE, EXECUTE), Pushes.action_spec, self.device)
+        return Carry.start(batch_size, seeds, Chunking(1, STRIDE, EXECUTE), Pushes.action_spec, self.device)
 
     def act(self, carry, observation):
-        carry = carry.seeing(observation)
+        carry = carry.with_observation(observation)
         self.tasks_seen |= set(observation.task)
-        if carry.rhythm.plans(carry.step):
+        if carry.chunking.plans(carry.step):
             chunk = self.denoise(self.condition(self.imagine(carry, observation), observation), carry.noise_seeds)
             carry = Carry(**{**carry.__dict__, "chunk": chunk})
         return carry.next_action()
 
     def imagine(self, carry, observation):
         self.imagined += 1
-        return carry.seeing(observation).observed()
+        return carry.with_observation(observation).observed()
 
     def condition(self, features, observation):
         """Which way (B,): red without green is the goal, green the dot."""
@@ -60,8 +60,8 @@ class Pusher:
         return torch.stack([torch.full((carry.batch_size, 3, SIZE, SIZE), -1.0 + i) for i in range(AHEAD)], 1)
 
 
-def sight(**changes) -> Sight:
-    return Sight(**{"height": SIZE, "width": SIZE, "channels": 3, "rendered": (SIZE, SIZE), "fps": 10.0,
+def spec(**changes) -> ObservationSpec:
+    return ObservationSpec(**{"height": SIZE, "width": SIZE, "channels": 3, "rendered": (SIZE, SIZE), "fps": 10.0,
                     "action_spec": Pushes.action_spec, "state_size": 1, **changes})  # fmt: skip
 
 
@@ -72,23 +72,25 @@ def outcomes(actor, starts, task="push-right-v3", max_steps=60, **options):
 
 def test_a_policy_that_reads_the_picture_succeeds_everywhere():
     model = Pusher()
-    told = outcomes(Learned(model, sight()), range(0, 50, 7)) + outcomes(Learned(model, sight()), [3], "push-left-v3")
+    told = outcomes(LearnedActor(model, spec()), range(0, 50, 7)) + outcomes(
+        LearnedActor(model, spec()), [3], "push-left-v3"
+    )
     assert all(success for _, success, _, _ in told)
     assert model.tasks_seen == {"push right", "push left"}
 
 
 def test_success_ends_an_episode_in_the_step_that_has_it():
-    (start, success, steps, total), *_ = outcomes(Expert(), [25])
+    (start, success, steps, total), *_ = outcomes(ExpertActor(), [25])
     distance = 0.8 - 0.12 - 0.0
     assert (start, success, total) == (25, True, 1.0)
     assert steps == int(np.ceil(distance / 0.1))
 
 
 def test_an_episode_that_fails_lasts_as_long_as_it_may():
-    assert outcomes(Expert(), [0, 49], max_steps=2) == [(0, False, 2, 0.0), (49, False, 2, 0.0)]
+    assert outcomes(ExpertActor(), [0, 49], max_steps=2) == [(0, False, 2, 0.0), (49, False, 2, 0.0)]
 
 
-@pytest.mark.parametrize("make", [lambda: Learned(Pusher(noise=1.0), sight()), Random, Expert])
+@pytest.mark.parametrize("make", [lambda: LearnedActor(Pusher(noise=1.0), spec()), RandomActor, ExpertActor])
 def test_side_by_side_is_as_one_by_one(make):
     starts = [40, 1, 13, 25]
     together = outcomes(make(), starts)
@@ -97,21 +99,21 @@ def test_side_by_side_is_as_one_by_one(make):
 
 
 def test_noise_follows_from_seed_task_and_start_alone():
-    assert outcomes(Random(), [1, 2], seed=0) != outcomes(Random(), [1, 2], seed=1)
+    assert outcomes(RandomActor(), [1, 2], seed=0) != outcomes(RandomActor(), [1, 2], seed=1)
     assert len({seed_of(seed, task, start) for seed in (0, 1) for task in ("a", None) for start in (0, 1)}) == 8
 
 
 def test_pictures_are_drawn_only_where_a_decision_needs_them():
     envs = [Pushes()]
-    steps = play(Learned(Pusher(), sight()), envs, task="push-right-v3", starts=[0], max_steps=60)[0].steps
+    steps = play(LearnedActor(Pusher(), spec()), envs, task="push-right-v3", starts=[0], max_steps=60)[0].steps
     assert envs[0].pictures == 1 + steps // EXECUTE
-    play(Expert(), envs, task="push-right-v3", starts=[0], max_steps=60)
+    play(ExpertActor(), envs, task="push-right-v3", starts=[0], max_steps=60)
     assert envs[0].pictures == 2 + steps // EXECUTE  # one more: of the reset
 
 
 def test_ended_counts_every_episode_once():
     counts: list[int] = []
-    outcomes(Random(), [0, 20, 45], ended=counts.append)
+    outcomes(RandomActor(), [0, 20, 45], ended=counts.append)
     assert sum(counts) == 3
 
 
@@ -120,11 +122,11 @@ def test_an_environment_without_tasks_starts_from_seeds_and_takes_the_policys_on
 
     model = Pusher()
     env = RenderedEnv("tests.policy.push_env:Push-v0", height=SIZE, width=SIZE)
-    seen = sight(camera=CAMERA, words="push the dot", action_spec=env.action_spec)
-    played = play(Learned(model, seen), [env], task=None, starts=[4], max_steps=60)
+    seen = spec(camera=CAMERA, instruction="push the dot", action_spec=env.action_spec)
+    played = play(LearnedActor(model, seen), [env], task=None, starts=[4], max_steps=60)
     assert played[0].success
     assert model.tasks_seen == {"push the dot"}
-    twice = [play(Random(), [env], task=None, starts=[start], max_steps=60)[0].steps for start in (4, 4)]
+    twice = [play(RandomActor(), [env], task=None, starts=[start], max_steps=60)[0].steps for start in (4, 4)]
     assert twice[0] == twice[1]
 
 
@@ -132,7 +134,7 @@ def test_without_a_word_on_success_there_is_the_return():
     from oneiros.envs.rendered import RenderedEnv
 
     env = RenderedEnv("tests.policy.push_env:MutePush-v0", height=SIZE, width=SIZE)
-    played = play(Random(), [env], task=None, starts=[0], max_steps=30)[0]
+    played = play(RandomActor(), [env], task=None, starts=[0], max_steps=30)[0]
     assert played.success is None
     assert played.steps == 30
 
@@ -164,7 +166,7 @@ def test_a_frame_is_what_a_recording_would_give_back(tmp_path):
     loaded = load_frames(dataset, [0], height=SIZE, width=SIZE, depth=True)
     recorded = Clips(loaded, dataset.action_spec, length=4).batch([0]).frames[0]
     env = SimpleNamespace(cameras=cameras)
-    seen = sight(channels=4, rendered=(big, big), depth_camera=dataset.camera(kind="depth"), metres=True)
+    seen = spec(channels=4, rendered=(big, big), depth_camera=dataset.camera(kind="depth"), metres=True)
     for row, each in enumerate(images):
         frame, metres = frame_of(each, env, seen)
         assert torch.equal(frame[3], recorded[row, 3])
@@ -174,9 +176,9 @@ def test_a_frame_is_what_a_recording_would_give_back(tmp_path):
 
 
 def test_a_film_holds_what_was_seen_and_what_was_imagined_of_it():
-    actor = Learned(Pusher(), sight())
+    actor = LearnedActor(Pusher(), spec())
     shot = film(actor, Pushes(), task="push-right-v3", start=10, max_steps=60)
-    plain = play(Learned(Pusher(), sight()), [Pushes()], task="push-right-v3", starts=[10], max_steps=60)[0]
+    plain = play(LearnedActor(Pusher(), spec()), [Pushes()], task="push-right-v3", starts=[10], max_steps=60)[0]
     assert (len(shot.seen) - 1, shot.success) == (plain.steps, True)
     assert shot.decisions.tolist() == list(range(0, plain.steps, EXECUTE))
     assert shot.imagined.shape == (len(shot.decisions), AHEAD, SIZE, SIZE, 3)
@@ -194,7 +196,7 @@ def test_a_film_holds_what_was_seen_and_what_was_imagined_of_it():
 
 def test_decisions_are_timed_with_their_parts():
     model = Pusher()
-    told = measure_latency(Learned(model, sight()), Pushes(), task="push-right-v3", decisions=4, max_steps=60)
+    told = measure_latency(LearnedActor(model, spec()), Pushes(), task="push-right-v3", decisions=4, max_steps=60)
     times = told["decision_ms"]
     assert set(times) == {"total", "imagine", "condition", "denoise"}
     assert 0 < times["denoise"]["p50"] < times["total"]["p50"]
@@ -209,5 +211,5 @@ def test_a_model_without_parts_is_timed_as_a_whole():
         def __init__(self):
             self.init, self.act = Pusher().init, Pusher().act
 
-    told = measure_latency(Learned(Plain(), sight()), Pushes(), task="push-right-v3", decisions=2, max_steps=60)
+    told = measure_latency(LearnedActor(Plain(), spec()), Pushes(), task="push-right-v3", decisions=2, max_steps=60)
     assert set(told["decision_ms"]) == {"total"}

@@ -31,7 +31,7 @@ def head() -> PolicyHead:
 
 
 def said(head: PolicyHead, noisy: torch.Tensor, level: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return head(noisy, head.modulation(level), head.known(head.encode(tokens)))
+    return head(noisy, head.modulation(level), head.decoder_input(head.encode(tokens)))
 
 
 def given(batch: int = 2, draws: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -68,7 +68,7 @@ def test_actions_have_positions(head):
 
 def test_the_first_guess_is_seen_and_learns_from_its_own_loss_alone(head):
     noisy, level, tokens = given()
-    known = head.known(head.encode(tokens))
+    known = head.decoder_input(head.encode(tokens))
     other = known._replace(guess=(known.guess + 1).requires_grad_())
     modulation = head.modulation(level)
     head.enter_guess.weight.requires_grad_()
@@ -119,7 +119,7 @@ def test_two_modes_are_learned_and_kept_apart():
         schedule.step()
     sigmas = exponential_schedule(10)
     at = Preconditioning.of(sigmas[:-1])
-    known, modulations = head.known(head.encode(torch.zeros(200, 1, 32))), head.modulation(at.level)
+    known, modulations = head.decoder_input(head.encode(torch.zeros(200, 1, 32))), head.modulation(at.level)
 
     def denoise(noisy: torch.Tensor, index: int) -> torch.Tensor:
         return at.skip[index] * noisy + at.out[index] * head(at.into[index] * noisy, modulations[None, [index]], known)

@@ -10,8 +10,8 @@ from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
 from oneiros.envs.pixel_env import PixelEnv
-from oneiros.policy.evaluation.observing import Sight, open_env
-from oneiros.policy.evaluation.rollouts import begin_at, words_of
+from oneiros.policy.evaluation.observing import ObservationSpec, open_env
+from oneiros.policy.evaluation.rollouts import begin_at, instruction_of
 from oneiros.policy.evaluation.workers import ACTING, Contender
 from oneiros.policy.model import WORLD, Policy
 from oneiros.run_folder import WEIGHTS, read_config, read_origin
@@ -27,33 +27,33 @@ def find_contenders(
     never taught, and runs of different speeds.
     """
     opened = [_open(path, beside=number > 0) for number, path in enumerate((run, *beside))]
-    sight = opened[0][1]
-    tasks, words, has_expert = _look_at(env, sight)
+    spec = opened[0][1]
+    tasks, instructions, has_expert = _look_at(env, spec)
     family = env if tasks == (None,) else env.partition(":")[0]  # tasks are told in every row
-    settings = (family, max_steps, seed, sight.fps)
+    settings = (family, max_steps, seed, spec.fps)
     contenders: list[Contender] = []
-    for path, (model, seen) in zip((run, *beside), opened, strict=True):
-        _check_words(path, model.config.tasks, env, words)
-        ours, theirs = (Controls(str(p), s.action_spec, s.fps) for p, s in ((run, sight), (path, seen)))
+    for path, (model, its_spec) in zip((run, *beside), opened, strict=True):
+        _check_instructions(path, model.config.tasks, env, instructions)
+        ours, theirs = (Controls(str(p), s.action_spec, s.fps) for p, s in ((run, spec), (path, its_spec)))
         check_agreement(theirs, ours)
-        if seen != sight:
-            open_env(env, seen).close()  # says where it does not fit
-        key = _key(*settings, repr(seen), _weights(path))
-        contenders.append(Contender(_name(path, contenders), model.kind, path, seen, key))
+        if its_spec != spec:
+            open_env(env, its_spec).close()  # says where it does not fit
+        key = _key(*settings, repr(its_spec), _weights(path))
+        contenders.append(Contender(_name(path, contenders), model.kind, path, its_spec, key))
     for kind in ("expert", "random") if has_expert else ("random",):
-        contenders.append(Contender(kind, kind, None, sight, _key(*settings, kind)))
+        contenders.append(Contender(kind, kind, None, spec, _key(*settings, kind)))
     return tuple(contenders), tasks
 
 
-def _check_words(run: Path, known: Sequence[str], env: str, words: Sequence[str]) -> None:
-    if strangers := [word for word in words if word and word not in known]:
-        raise ValueError(f"{run} was never taught {strangers[0]!r}; it knows {', '.join(known)}")
-    if not all(words) and len(known) > 1:
-        raise ValueError(f"{env} does not say what is to be done, and {run} knows several: {', '.join(known)}")
+def _check_instructions(run: Path, learned: Sequence[str], env: str, instructions: Sequence[str]) -> None:
+    if strangers := [each for each in instructions if each and each not in learned]:
+        raise ValueError(f"{run} was never taught {strangers[0]!r}; it knows {', '.join(learned)}")
+    if not all(instructions) and len(learned) > 1:
+        raise ValueError(f"{env} does not say what is to be done, and {run} knows several: {', '.join(learned)}")
 
 
-def sight_of(run: Path, model: Any) -> Sight:
-    """How the run's recording was seen, from what its config.json says of the data."""
+def observation_spec_of(run: Path, model: Any) -> ObservationSpec:
+    """How the model of `run` saw the recording it learned from, as config.json says."""
     data, config = read_origin(run), model.config
     world = model.world
     size = world.tokenizer.config if world is not None else config
@@ -62,7 +62,7 @@ def sight_of(run: Path, model: Any) -> Sight:
     if fps is None:
         raise ValueError(f"{run} does not tell how fast its recording ran (data.fps in config.json)")
     rendered = (camera.height, camera.width) if camera and camera.height else (size.height, size.width)
-    return Sight(
+    return ObservationSpec(
         height=size.height,
         width=size.width,
         channels=size.channels,
@@ -73,33 +73,33 @@ def sight_of(run: Path, model: Any) -> Sight:
         depth_camera=data.depth_camera,
         metres=isinstance(model, Policy) and model.config.geometry_tokens > 0,
         state_size=len(config.state_mean),
-        words=config.tasks[0] if config.tasks else "",
+        instruction=config.tasks[0] if config.tasks else "",
     )
 
 
-def _open(run: Path, *, beside: bool) -> tuple[Any, Sight]:
+def _open(run: Path, *, beside: bool) -> tuple[Any, ObservationSpec]:
     kind = read_config(run).kind
     if kind not in ACTING:
         where = f"--beside {run}" if beside else str(run)
         raise ValueError(f"{where} holds a {kind}; what acts is a policy or a cloning (oneiros train policy --help)")
     model: Any = ACTING[kind].load(run)
-    return model, sight_of(run, model)
+    return model, observation_spec_of(run, model)
 
 
-def _look_at(env: str, sight: Sight) -> tuple[tuple[str | None, ...], list[str], bool]:
-    """The environment's tasks, their instructions in words, and whether it has an expert. Opens it for a moment."""
-    opened = open_env(env, sight)
+def _look_at(env: str, spec: ObservationSpec) -> tuple[tuple[str | None, ...], list[str], bool]:
+    """The environment's tasks, their instructions, and whether it has an expert. Opens it for a moment."""
+    opened = open_env(env, spec)
     try:
         tasks: tuple[str | None, ...] = opened.tasks or (None,)
-        return tasks, [_words(opened, task) for task in tasks], opened.has_expert
+        return tasks, [_instruction(opened, task) for task in tasks], opened.has_expert
     finally:
         opened.close()
 
 
-def _words(env: PixelEnv, task: str | None) -> str:
+def _instruction(env: PixelEnv, task: str | None) -> str:
     if task is not None:
         begin_at(env, task, 0)
-    return words_of(env, task)
+    return instruction_of(env, task)
 
 
 def _name(path: Path, others: Sequence[Contender]) -> str:

@@ -17,7 +17,7 @@ from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import DREAMED, GIVEN, enlarge, save_frames
 from oneiros.envs.pixel_env import PixelEnv, succeeded
 from oneiros.policy.evaluation.observing import Images, colour_of
-from oneiros.policy.evaluation.rollouts import Learned, begin_at, seed_of, words_of
+from oneiros.policy.evaluation.rollouts import LearnedActor, begin_at, instruction_of, seed_of
 
 _BAND, _GAP = 22, 8  # pixels above the pictures for words, and between them
 _INK, _PAPER = (235, 233, 228), (24, 26, 29)
@@ -47,7 +47,7 @@ class Film:
 
 
 def film(
-    actor: Learned,
+    actor: LearnedActor,
     env: PixelEnv,
     *,
     task: str | None,
@@ -58,9 +58,9 @@ def film(
 ) -> Film:
     """Play one episode as `play` does, looking at every step."""
     observation: Images = begin_at(env, task, start)
-    words = words_of(env, task)
-    actor.begin([seed_of(seed, task, start)], [words])
-    seen, decisions, imagined = [colour_of(observation, env, actor.sight)], [], []
+    instruction = instruction_of(env, task)
+    actor.begin([seed_of(seed, task, start)], [instruction])
+    seen, decisions, imagined = [colour_of(observation, env, actor.observation_spec)], [], []
     success: bool | None = None
     for index in range(max_steps):
         decides = actor.plans
@@ -69,7 +69,7 @@ def film(
             decisions.append(index)
             imagined.append(_imagined(actor))
         observation, _, terminated, truncated, info = env.step(action)
-        seen.append(colour_of(observation, env, actor.sight))
+        seen.append(colour_of(observation, env, actor.observation_spec))
         if (told := succeeded(info)) is not None:
             success = told or bool(success)
         if success or terminated or truncated:
@@ -77,22 +77,22 @@ def film(
         ended(0)
     ended(1)
     return Film(
-        task=words or task or "",
+        task=instruction or task or "",
         start=start,
         seen=np.stack(seen),
         decisions=np.array(decisions),
         imagined=np.stack(imagined),
         stride=_stride(actor.model),
-        fps=actor.sight.fps,
+        fps=actor.observation_spec.fps,
         success=success,
     )
 
 
-def _imagined(actor: Learned) -> np.ndarray:
+def _imagined(actor: LearnedActor) -> np.ndarray:
     """uint8 (F, H, W, 3)."""
     frames = actor.model.imagined_frames(actor.carry)
     if frames is None:
-        return np.zeros((0, actor.sight.height, actor.sight.width, 3), np.uint8)
+        return np.zeros((0, actor.observation_spec.height, actor.observation_spec.width, 3), np.uint8)
     return to_uint8(frames)[0].cpu().numpy()
 
 

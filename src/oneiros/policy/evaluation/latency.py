@@ -12,7 +12,7 @@ from torch import Tensor
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.machine import all_cores, cores
 from oneiros.policy.carry import Carry
-from oneiros.policy.evaluation.rollouts import Learned, begin_at, seed_of, words_of
+from oneiros.policy.evaluation.rollouts import LearnedActor, begin_at, instruction_of, seed_of
 from oneiros.records import Observation
 
 _WARM_UP = 3
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def measure_latency(
-    actor: Learned,
+    actor: LearnedActor,
     env: PixelEnv,
     *,
     task: str | None,
@@ -38,7 +38,7 @@ def measure_latency(
     with all_cores():
         while count < decisions + _WARM_UP:
             observation = begin_at(env, task, start)
-            actor.begin([seed_of(0, task, start)], [words_of(env, task)])
+            actor.begin([seed_of(0, task, start)], [instruction_of(env, task)])
             start += 1
             for _ in range(max_steps):
                 if actor.plans:
@@ -59,7 +59,7 @@ def measure_latency(
     }
 
 
-def _time_parts(actor: Learned, carry: Carry, observation: Observation, clock: _Clock) -> None:
+def _time_parts(actor: LearnedActor, carry: Carry, observation: Observation, clock: _Clock) -> None:
     """Decide again, part by part, from where the actor stood at this observation."""
     model = actor.model
     if not isinstance(model, Staged):

@@ -24,12 +24,14 @@ Images = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Sight:
-    """height, width, channels: of the model's frames. rendered: height and width of the environment's pictures, those
-    of the recording. fps: steps a second of the recording. camera: the colour camera's name, None = the first.
+class ObservationSpec:
+    """How a model looks at an environment: as it saw the recording that it learned from.
+
+    height, width, channels: of the model's frames. rendered: height and width of the environment's pictures, those of
+    the recording. fps: steps a second of the recording. camera: the colour camera's name, None = the first.
     depth_camera: how the recording coded metres, None = as the environment does. metres: whether depth in metres is
-    wanted beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. words: what to
-    tell the model where the environment does not say what is to be done.
+    wanted beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. instruction:
+    what to tell the model where the environment does not say what is to be done.
     """
 
     height: int
@@ -42,76 +44,76 @@ class Sight:
     depth_camera: Camera | None = None
     metres: bool = False
     state_size: int = 0
-    words: str = ""
+    instruction: str = ""
 
     @property
     def depth(self) -> bool:
         return self.channels == 4 or self.metres
 
 
-def open_env(name: str, sight: Sight) -> PixelEnv:
+def open_env(name: str, spec: ObservationSpec) -> PixelEnv:
     """The environment as large and as fast as what the model learned from.
 
     Raises ValueError where it has other actions, no such camera, no state though one is needed, or cannot run as fast.
     """
-    height, width = sight.rendered
-    env = make_env(name, height=height, width=width, depth=sight.depth, fps=sight.fps)
+    height, width = spec.rendered
+    env = make_env(name, height=height, width=width, depth=spec.depth, fps=spec.fps)
     try:
-        _check(name, env, sight)
+        _check(name, env, spec)
     except ValueError:
         env.close()
         raise
     return env
 
 
-def _check(name: str, env: PixelEnv, sight: Sight) -> None:
-    known = Controls("the policy", sight.action_spec, sight.fps)
+def _check(name: str, env: PixelEnv, spec: ObservationSpec) -> None:
+    known = Controls("the policy", spec.action_spec, spec.fps)
     check_agreement(Controls(name, env.action_spec, env.fps), known)
-    if sight.state_size and len(env.state_names) != sight.state_size:
+    if spec.state_size and len(env.state_names) != spec.state_size:
         has = f"{len(env.state_names)} ({', '.join(env.state_names)})" if env.state_names else "none"
-        raise ValueError(f"{name} has {has} numbers of state; the policy was trained with {sight.state_size}")
+        raise ValueError(f"{name} has {has} numbers of state; the policy was trained with {spec.state_size}")
     cameras = [camera.name for camera in env.cameras if camera.kind == "rgb"]
-    if sight.camera is not None and sight.camera not in cameras:
-        raise ValueError(f"{name} has the cameras {', '.join(cameras)}; the policy was trained on {sight.camera}")
+    if spec.camera is not None and spec.camera not in cameras:
+        raise ValueError(f"{name} has the cameras {', '.join(cameras)}; the policy was trained on {spec.camera}")
 
 
-def colour_of(observation: Images, env: PixelEnv, sight: Sight) -> np.ndarray:
+def colour_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> np.ndarray:
     """uint8 (H, W, 3) of the model's size, its colours as a recording keeps them."""
-    name = sight.camera or next(camera.name for camera in env.cameras if camera.kind == "rgb")
-    return resize(as_stored(np.asarray(observation[name]))[None], sight.height, sight.width)[0]
+    name = spec.camera or next(camera.name for camera in env.cameras if camera.kind == "rgb")
+    return resize(as_stored(np.asarray(observation[name]))[None], spec.height, spec.width)[0]
 
 
-def frame_of(observation: Images, env: PixelEnv, sight: Sight) -> tuple[Tensor, Tensor | None]:
+def frame_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> tuple[Tensor, Tensor | None]:
     """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where they are wanted.
 
     Training saw frames through a recording: depth in 12-bit codes, chroma of half the resolution. So does this.
     """
-    colour = to_model(colour_of(observation, env, sight).copy())
-    if not sight.depth:
+    colour = to_model(colour_of(observation, env, spec).copy())
+    if not spec.depth:
         return colour, None
     seen = next(camera for camera in env.cameras if camera.kind == "depth")
-    coded = sight.depth_camera or seen
+    coded = spec.depth_camera or seen
     codes = depth_to_codes(np.asarray(observation[seen.name]), coded)
-    codes = resize_nearest(codes[None], sight.height, sight.width)[0]
-    frame = torch.cat([colour, codes_to_model(codes)[None]]) if sight.channels == 4 else colour
-    return frame, torch.from_numpy(codes_to_depth(codes, coded)) if sight.metres else None
+    codes = resize_nearest(codes[None], spec.height, spec.width)[0]
+    frame = torch.cat([colour, codes_to_model(codes)[None]]) if spec.channels == 4 else colour
+    return frame, torch.from_numpy(codes_to_depth(codes, coded)) if spec.metres else None
 
 
 def observe(
-    observations: Sequence[Images], envs: Sequence[PixelEnv], tasks: Sequence[str], sight: Sight
+    observations: Sequence[Images], envs: Sequence[PixelEnv], tasks: Sequence[str], spec: ObservationSpec
 ) -> Observation:
     """What B environments show, as one record."""
-    frames, metres = zip(*(frame_of(*pair, sight) for pair in zip(observations, envs, strict=True)), strict=True)
+    frames, metres = zip(*(frame_of(*pair, spec) for pair in zip(observations, envs, strict=True)), strict=True)
     return Observation(
         frames=torch.stack(frames),
-        state=state_of(observations, sight),
+        state=state_of(observations, spec),
         task=tuple(tasks),
-        depth=torch.stack(metres) if sight.metres else None,
+        depth=torch.stack(metres) if spec.metres else None,
     )
 
 
-def state_of(observations: Sequence[Images], sight: Sight) -> Tensor | None:
+def state_of(observations: Sequence[Images], spec: ObservationSpec) -> Tensor | None:
     """(B, S) in the environment's own units."""
-    if not sight.state_size:
+    if not spec.state_size:
         return None
     return torch.from_numpy(np.stack([np.asarray(one["observation.state"], np.float32) for one in observations]))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.pixel_env import PixelEnv, succeeded
-from oneiros.policy.evaluation.observing import Images, Sight, observe, state_of
+from oneiros.policy.evaluation.observing import Images, ObservationSpec, observe, state_of
 from oneiros.records import Observation
 
 
@@ -45,25 +45,25 @@ class Actor(Protocol):
     def keep(self, places: Sequence[int]) -> None: ...
 
 
-class Learned:
+class LearnedActor:
     """A policy or a cloning. Pictures become frames only where the next decision needs them."""
 
     looks = True
 
-    def __init__(self, model: Any, sight: Sight, *, device: str = "cpu") -> None:
-        self.model, self.sight, self.device = model, sight, device
+    def __init__(self, model: Any, observation_spec: ObservationSpec, *, device: str = "cpu") -> None:
+        self.model, self.observation_spec, self.device = model, observation_spec, device
 
     def begin(self, seeds: Sequence[int], tasks: Sequence[str]) -> None:
-        self._tasks, self._seen = tuple(task or self.sight.words for task in tasks), None
+        self._tasks, self._seen = tuple(task or self.observation_spec.instruction for task in tasks), None
         self.carry = self.model.init(len(seeds), seeds=list(seeds))
         self.looks = True
 
     def observation(self, observations: Sequence[Images], envs: Sequence[PixelEnv]) -> Observation:
         """What the model is given: new frames where it looks, else those it has seen last."""
         if self.looks or self._seen is None:
-            self._seen = observe(observations, envs, self._tasks, self.sight)
+            self._seen = observe(observations, envs, self._tasks, self.observation_spec)
         else:
-            self._seen = replace(self._seen, state=state_of(observations, self.sight))
+            self._seen = replace(self._seen, state=state_of(observations, self.observation_spec))
         return self._seen.to(self.device)
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class Learned:
     @property
     def plans(self) -> bool:
         """Whether the next `act` decides on a new chunk of actions."""
-        return bool(self.carry.rhythm.plans(self.carry.step))
+        return bool(self.carry.chunking.plans(self.carry.step))
 
     def keep(self, places: Sequence[int]) -> None:
         self.carry = self.carry.take(list(places))
@@ -84,7 +84,7 @@ class Learned:
             self._seen = _taken(self._seen, places)
 
 
-class Expert:
+class ExpertActor:
     """The environment's own script, which sees what no policy sees."""
 
     looks = False
@@ -99,7 +99,7 @@ class Expert:
         return None
 
 
-class Random:
+class RandomActor:
     """Random actions, each held for a while, so that they lead somewhere."""
 
     looks = False
@@ -133,7 +133,7 @@ def play(
     began = time.perf_counter()
     running = list(range(len(starts)))
     seen: list[Images] = [begin_at(envs[i], task, starts[i]) for i in running]
-    actor.begin([seed_of(seed, task, start) for start in starts], [words_of(envs[i], task) for i in running])
+    actor.begin([seed_of(seed, task, start) for start in starts], [instruction_of(envs[i], task) for i in running])
     successes: list[bool | None] = [None] * len(starts)
     totals, steps = [0.0] * len(starts), [0] * len(starts)
     while running:
@@ -162,8 +162,8 @@ def begin_at(env: PixelEnv, task: str | None, start: int) -> Images:
     return env.reset(options={"task": task, "start": start})[0]
 
 
-def words_of(env: PixelEnv, task: str | None) -> str:
-    """What is to be done, in the words the recording was labelled with; empty where the environment says nothing."""
+def instruction_of(env: PixelEnv, task: str | None) -> str:
+    """The instruction of the episode under way, as recordings are labelled; empty where the environment has none."""
     return env.task or task or ""
 
 

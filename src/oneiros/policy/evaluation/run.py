@@ -21,7 +21,7 @@ from oneiros.policy.evaluation.film import Film, save_film
 from oneiros.policy.evaluation.latency import measure_latency
 from oneiros.policy.evaluation.observing import open_env
 from oneiros.policy.evaluation.report import report_html
-from oneiros.policy.evaluation.rollouts import Learned, Outcome
+from oneiros.policy.evaluation.rollouts import LearnedActor, Outcome
 from oneiros.policy.evaluation.scores import Row, scores
 from oneiros.policy.evaluation.workers import Contender, Job, Plan, make_actor, one_task, run_jobs
 from oneiros.report.files import write
@@ -178,8 +178,8 @@ def _latencies(plan: Plan, task: str | None, config: PolicyEvalConfig, track: Tr
         return {}
     advance, found = track("timing single decisions", len(runs) * config.decisions), {}
     for contender in runs:
-        actor, env = make_actor(contender, plan.device), open_env(one_task(plan.env, task), contender.sight)
-        assert isinstance(actor, Learned)
+        actor, env = make_actor(contender, plan.device), open_env(one_task(plan.env, task), contender.observation_spec)
+        assert isinstance(actor, LearnedActor)
         try:
             found[contender.name] = measure_latency(
                 actor, env, task=task, decisions=config.decisions, max_steps=config.max_steps, advance=advance

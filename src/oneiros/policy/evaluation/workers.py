@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from oneiros.policy.cloning import Cloning
 from oneiros.policy.evaluation.film import Film, film
-from oneiros.policy.evaluation.observing import Sight, open_env
-from oneiros.policy.evaluation.rollouts import Actor, Expert, Learned, Outcome, Random, play
+from oneiros.policy.evaluation.observing import ObservationSpec, open_env
+from oneiros.policy.evaluation.rollouts import Actor, ExpertActor, LearnedActor, Outcome, RandomActor, play
 from oneiros.policy.model import Policy
 
 Kind = Literal["policy", "cloning", "expert", "random"]
@@ -32,7 +32,7 @@ class Contender:
     name: str
     kind: Kind
     run: Path | None
-    sight: Sight
+    observation_spec: ObservationSpec
     key: str
 
 
@@ -129,7 +129,7 @@ def _work(connection: Connection, plan: Plan, parent: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started this process
     torch.set_num_threads(1)
-    stage = _Stage(plan)
+    player = _Player(plan)
 
     def ended(count: int) -> None:
         if os.getppid() != parent:  # killed: nobody waits for the rest
@@ -143,7 +143,7 @@ def _work(connection: Connection, plan: Plan, parent: int) -> None:
         except EOFError:
             return
         try:
-            connection.send(("done", stage.play(job, ended)))
+            connection.send(("done", player.play(job, ended)))
         except Exception as error:
             error.add_note(traceback.format_exc())
             connection.send(("failed", _portable(error)))
@@ -158,7 +158,7 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError("".join(traceback.format_exception(error)))
 
 
-class _Stage:
+class _Player:
     """What a process has built so far: the models it was asked for, and environments of the task it is at."""
 
     def __init__(self, plan: Plan) -> None:
@@ -168,10 +168,10 @@ class _Stage:
 
     def play(self, job: Job, ended: Callable[[int], None]) -> Result:
         contender = self._plan.contenders[job.contender]
-        actor, envs = self._actor(job.contender), self._stand(contender.sight, job.task, len(job.starts))
+        actor, envs = self._actor(job.contender), self._stand(contender.observation_spec, job.task, len(job.starts))
         told = {"task": job.task, "max_steps": self._plan.max_steps, "seed": self._plan.seed, "ended": ended}
         if job.filmed:
-            assert isinstance(actor, Learned)
+            assert isinstance(actor, LearnedActor)
             return film(actor, envs[0], start=job.starts[0], **told)
         return play(actor, envs, starts=job.starts, **told)
 
@@ -180,22 +180,22 @@ class _Stage:
             self._actors[number] = make_actor(self._plan.contenders[number], self._plan.device)
         return self._actors[number]
 
-    def _stand(self, sight: Sight, task: str | None, count: int) -> list[Any]:
+    def _stand(self, spec: ObservationSpec, task: str | None, count: int) -> list[Any]:
         if task != self._task:
             for env in (env for envs in self._envs.values() for env in envs):
                 env.close()
             self._envs, self._task = {}, task
-        envs = self._envs.setdefault((sight.rendered, sight.depth, sight.fps), [])
+        envs = self._envs.setdefault((spec.rendered, spec.depth, spec.fps), [])
         name = one_task(self._plan.env, task)
-        envs += [open_env(name, sight) for _ in range(count - len(envs))]
+        envs += [open_env(name, spec) for _ in range(count - len(envs))]
         return envs[:count]
 
 
 def make_actor(contender: Contender, device: str) -> Actor:
     if contender.run is None:
-        return Expert() if contender.kind == "expert" else Random()
+        return ExpertActor() if contender.kind == "expert" else RandomActor()
     model = ACTING[contender.kind].load(contender.run, device=device)
-    return Learned(model.quicken(), contender.sight, device=device)
+    return LearnedActor(model.quicken(), contender.observation_spec, device=device)
 
 
 def one_task(env: str, task: str | None) -> str:

@@ -1,6 +1,6 @@
 """Diffusion as in EDM (Karras et al., arXiv 2206.00364): noise levels, preconditioning, and sampling by DDIM.
 
-The network may be anything; here is only what surrounds it. Data has deviation `SIGMA_DATA`.
+The network may be anything; here is only what surrounds it. Data has standard deviation `SIGMA_DATA`.
 
 Legend: B batch, R noise draws of a sample, ... the shape of one sample.
 """

@@ -23,7 +23,7 @@ from oneiros.video_former.layers import SelfAttention
 _FREQUENCIES = 32  # of the noise level's embedding, from a quarter to sixteen turns a unit
 
 
-class Known(NamedTuple):
+class DecoderInput(NamedTuple):
     """What the decoder reads: keys and values of each layer, (B, H, M, d) each, and the first guess (B, 1, L, A)."""
 
     keys: list[tuple[Tensor, Tensor]]
@@ -31,7 +31,7 @@ class Known(NamedTuple):
 
 
 class PolicyHead(nn.Module):
-    """`encode` and take in what is `known`, then `forward` as often as needed.
+    """`encode`, make the `decoder_input` of it, then `forward` as often as needed.
 
     dim: D, which `heads` divides. encoder_depth, decoder_depth: layers. num_tokens: M. horizon: L. action_dim: A.
     """
@@ -89,25 +89,25 @@ class PolicyHead(nn.Module):
             x = layer(x)
         return self.context_norm(x)
 
-    def known(self, context: Tensor) -> Known:
-        """context (B, M, D) -> what the decoder reads. The guess is made from the first token's place."""
+    def decoder_input(self, context: Tensor) -> DecoderInput:
+        """context (B, M, D) -> keys, values and a first guess, made from the first token's place, for the decoder."""
         both = self.context(context).unflatten(-1, (self.depth, 2, self.heads, -1))
         guess = self.guess(context[:, 0]).float().view(len(context), 1, *self.shape)
-        return Known([(key, value) for key, value in both.permute(2, 3, 0, 4, 1, 5)], guess)
+        return DecoderInput([(key, value) for key, value in both.permute(2, 3, 0, 4, 1, 5)], guess)
 
     def modulation(self, level: Tensor) -> Tensor:
         """Noise levels (...) as `Preconditioning` gives them -> scales and shifts of all layers (..., 2 n + 1, 2 D)."""
         angles = level[..., None] * self.frequencies
         return self.film(self.level(torch.cat([angles.sin(), angles.cos()], -1))).unflatten(-1, (-1, 2 * self.dim))
 
-    def forward(self, noisy: Tensor, modulation: Tensor, known: Known) -> Tensor:
+    def forward(self, noisy: Tensor, modulation: Tensor, inputs: DecoderInput) -> Tensor:
         """noisy (B, R, L, A), scaled to unit variance; modulation (B or 1, R or 1, 2 n + 1, 2 D) -> (B, R, L, A).
 
         The guess is only looked at: its own loss alone teaches it.
         """
-        x = self.enter(noisy) + self.enter_guess(known.guess.detach()) + self.chunk_position
+        x = self.enter(noisy) + self.enter_guess(inputs.guess.detach()) + self.chunk_position
         films = modulation[..., None, :].unbind(2)
-        for index, (layer, (key, value)) in enumerate(zip(self.decoder, known.keys, strict=True)):
+        for index, (layer, (key, value)) in enumerate(zip(self.decoder, inputs.keys, strict=True)):
             x = layer(x, films[2 * index], films[2 * index + 1], key, value)
         return self.leave(film(self.leave_norm(x), films[-1]))
 

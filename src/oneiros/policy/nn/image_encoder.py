@@ -25,7 +25,7 @@ class ImageEncoder(nn.Module):
         widths = [width * times for times in _WIDTHS]
         self.enter = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2)
         self.stages = nn.ModuleList(
-            Stage(before, after, stride=2 if index in (1, 2) else 1)
+            ResidualStage(before, after, stride=2 if index in (1, 2) else 1)
             for index, (before, after) in enumerate(zip([widths[0], *widths], widths, strict=False))
         )
         self.norm = nn.GroupNorm(8, widths[-1])
@@ -45,7 +45,7 @@ class ImageEncoder(nn.Module):
         return self.leave(torch.cat([places.to(around.dtype), around], 1))
 
 
-class Stage(nn.Module):
+class ResidualStage(nn.Module):
     """Two convolutions, each after its norm, beside a shortcut."""
 
     def __init__(self, before: int, after: int, *, stride: int) -> None:

@@ -16,7 +16,7 @@ from oneiros.policy.model import WORLD
 from oneiros.policy.settings import PolicySettings
 from oneiros.policy.training.demonstrations import frame_source, origin_of, read_episodes
 from oneiros.policy.training.depths import Depths, read_depths
-from oneiros.policy.training.imagination import Outlook, cached_features
+from oneiros.policy.training.imagination import FeatureSpec, cached_features
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.teacher import Teacher, cached_teacher
 from oneiros.records import PolicyBatch
@@ -71,10 +71,10 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     )
     say(f"{len(moments):,} moments of {len(episodes)} episodes; tasks: {', '.join(moments.tasks)}")
 
-    outlook = Outlook(
+    spec = FeatureSpec(
         settings.observed_frames, settings.imagined_frames, settings.layer, quick=settings.precision != "float32"
     )
-    features = cached_features(cache, world, episodes, moments, outlook, data=source.key)
+    features = cached_features(cache, world, episodes, moments, spec, data=source.key)
     depths, teacher, size = None, None, (world.tokenizer.config.height, world.tokenizer.config.width)
     if settings.geometry_tokens or settings.alignment:
         depths = read_depths(dataset, episodes, camera=seen.name, height=size[0], width=size[1], cache=cache)
@@ -87,7 +87,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     return PolicyData(
         moments=moments,
         features=features,
-        offsets=outlook.offsets(world.config.frame_stride),
+        offsets=spec.offsets(world.config.frame_stride),
         depths=depths,
         teacher=teacher,
         origin=origin_of(dataset, seen, eye, episodes),

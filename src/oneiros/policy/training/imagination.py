@@ -34,7 +34,7 @@ _FOR_STATISTICS = 256  # moments
 
 
 @dataclass(frozen=True)
-class Outlook:
+class FeatureSpec:
     """How far back and ahead is looked: `observed_frames` up to now, `imagined_frames` from here. layer: see
     `World.imagine`. quick: as a world prepared for play sees it (`World.quicken`), not in float32."""
 
@@ -49,18 +49,18 @@ class Outlook:
 
 
 def cached_features(
-    cache: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook, *, data: str
+    cache: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec, *, data: str
 ) -> np.ndarray:
     """float16 (moments, T, N, C), mapped from disk; made first where `cache` does not hold them yet.
 
     episodes: of codes, or of frames for a tokenizer that looks back. data: changes whenever their content does.
     OSError where there is no room for them, ValueError for a damaged folder.
     """
-    digest = hashlib.sha256(json.dumps([_describe(world, moments, outlook), data]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([_describe(world, moments, spec), data]).encode()).hexdigest()[:16]
     folder = cache / f"features-{digest}"
     with alone(folder):
         if not folder.is_dir():
-            _write(folder, world, episodes, moments, outlook)
+            _write(folder, world, episodes, moments, spec)
     return _read(folder, len(moments))
 
 
@@ -86,37 +86,35 @@ def context(
     return Clip(frames_of(content), actions, valid)
 
 
-def _describe(world: World, moments: Moments, outlook: Outlook) -> dict:
+def _describe(world: World, moments: Moments, spec: FeatureSpec) -> dict:
     return {
         "world": fingerprint_of(world),
         "config": world.config.to_json(),
         "every": moments.every,
         "episodes": [each.index for each in moments.demonstrations],
-        **asdict(outlook),
+        **asdict(spec),
     }
 
 
-def _write(folder: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook) -> None:
+def _write(folder: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec) -> None:
     """The folder appears whole or not at all."""
     with replacing(folder, "features") as aside:
         aside.mkdir()
-        _fill(aside / _FEATURES, world, episodes, moments, outlook)
-        (aside / _INDEX).write_text(json.dumps(_describe(world, moments, outlook), indent=1))
+        _fill(aside / _FEATURES, world, episodes, moments, spec)
+        (aside / _INDEX).write_text(json.dumps(_describe(world, moments, spec), indent=1))
 
 
-def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, outlook: Outlook) -> None:
+def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec) -> None:
     world = copy.deepcopy(world).to(best_device()).eval()
-    if outlook.quick:
+    if spec.quick:
         world.quicken()
     kept: np.ndarray | None = None
     with bars(transient=True) as track:
         advance = track("imagining moments", len(moments))
         for first in range(0, len(moments), _AT_ONCE):
             chosen = range(first, min(first + _AT_ONCE, len(moments)))
-            clip = context(
-                episodes, moments, chosen, num_frames=outlook.observed_frames, stride=world.config.frame_stride
-            )
-            _, features = world.imagine(clip.to(world.device), outlook.imagined_frames, layer=outlook.layer)
+            clip = context(episodes, moments, chosen, num_frames=spec.observed_frames, stride=world.config.frame_stride)
+            _, features = world.imagine(clip.to(world.device), spec.imagined_frames, layer=spec.layer)
             if kept is None:
                 shape = (len(moments), *features.shape[1:])
                 what = f"features of {len(moments):,} moments take"
