@@ -115,6 +115,8 @@ class DotWorld(torch.nn.Module):
         return DotState(torch.stack([places // SIZE, places % SIZE], -1), last)
 
     def step(self, state: DotState, action: Tensor | None, *, generator=None, sampling: Sampling | None = None):
+        if action is not None:
+            self.config.action_spec.check(action, "B", per_step=self.config.frame_stride)
         obeyed = state.last if self.lag else action
         places = state.places
         if obeyed is not None and self.obedient:

@@ -93,10 +93,10 @@ def test_it_is_cut_off_after_max_steps():
 @pytest.mark.parametrize(
     ("kind", "action", "message"),
     [
-        ("discrete", 7, "7 is not an action; choose 0 to 4: stay, left"),
+        ("discrete", 7, "discrete actions are 0 to 4: stay, left"),
         ("discrete", [1], "shape"),
         ("discrete", "left", "does not fit"),
-        ("keys", [1, 0], r"shape \(4,\) \(keys\)"),
+        ("keys", [1, 0], r"shape \(1, 2\); keys actions .* are \('B', 4\)"),
         ("continuous", [np.nan, 0.0], "finite"),
     ],
 )

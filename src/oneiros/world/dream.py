@@ -191,20 +191,17 @@ class Dream(gym.Env[np.ndarray, Any]):
         return {"depth": self._newest[3].float().cpu().numpy()} if len(self._newest) == 4 else {}
 
     def _to_model(self, action: Any) -> torch.Tensor | None:
-        """An action of the player, checked -> the world's batch of one."""
+        """An action as a batch of one; whether it is one of the world's, the world itself checks."""
         spec = self.action_spec
         if spec is None:
             return None
         values = np.asarray(action)
-        expected = spec.shape()
-        if values.dtype.kind not in "biuf" or values.shape != expected or not np.isfinite(values).all():
-            raise ValueError(f"action {action!r} does not fit; it must be finite and of shape {expected} ({spec.kind})")
-        if spec.kind == "discrete" and not 0 <= values < spec.size:
-            raise ValueError(f"{action!r} is not an action; choose 0 to {spec.size - 1}: {', '.join(spec.names)}")
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError(f"action {action!r} does not fit; {spec.kind} actions are finite numbers")
+        if spec.kind == "continuous":
+            values = np.tile(values, self.world.config.frame_stride * self.world.tokenizer.temporal_stride)
         dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
-        batch = torch.from_numpy(values.astype(dtype)[None]).to(self.world.device)
-        repeats = self.world.config.frame_stride * self.world.tokenizer.temporal_stride
-        return batch.repeat(1, repeats) if spec.kind == "continuous" else batch
+        return torch.from_numpy(np.array(values, dtype)[None]).to(self.world.device)
 
 
 def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
