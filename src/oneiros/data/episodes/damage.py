@@ -8,20 +8,20 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from oneiros.data.episodes.metadata import Layout
+from oneiros.data.episodes.metadata import DatasetMetadata
 from oneiros.data.video import count_whole_frames, is_complete
 
 
-def find_damage(layout: Layout) -> dict[int, str]:
+def find_damage(metadata: DatasetMetadata) -> dict[int, str]:
     """By number of episode, what keeps it from being read."""
     look = cache(_rows_and_flaw)
     damage: dict[int, str] = {}
-    for files in layout.episodes:
+    for files in metadata.episodes:
         needed = {files.data: 1, **{video.path: video.first_frame + files.length for video in files.videos.values()}}
         for path, rows in needed.items():
             readable, flaw = look(path)
             if rows > readable:
-                damage.setdefault(files.index, f"{path.relative_to(layout.root)} {flaw}")
+                damage.setdefault(files.index, f"{path.relative_to(metadata.root)} {flaw}")
     return damage
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.damage import find_damage, report
 from oneiros.data.episodes.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
-from oneiros.data.episodes.metadata import INFO, EpisodeFiles, Layout, read_layout, understanding
+from oneiros.data.episodes.metadata import INFO, DatasetMetadata, EpisodeFiles, read_metadata, understanding
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
@@ -50,16 +50,16 @@ class Dataset:
     state_names: tuple[str, ...]
     problems: list[str]
 
-    def __init__(self, layout: Layout, damage: dict[int, str]) -> None:
-        self._layout = layout
-        self._files = {files.index: files for files in layout.episodes if files.index not in damage}
+    def __init__(self, metadata: DatasetMetadata, damage: dict[int, str]) -> None:
+        self._metadata = metadata
+        self._files = {files.index: files for files in metadata.episodes if files.index not in damage}
         self._columns: dict[str, tuple[Path, np.ndarray, pa.Array]] = {}
-        features = layout.info["features"]
-        self.path, self.fps = layout.root, layout.info["fps"]
+        features = metadata.info["features"]
+        self.path, self.fps = metadata.root, metadata.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
         statistics = self._action_statistics() if ACTION in features else {}
-        with understanding(layout.root, INFO):
+        with understanding(metadata.root, INFO):
             self.cameras = read_cameras(features)
             self.state_names = _names_of(features[STATE]) if STATE in features else ()
             self.action_spec = read_action_spec(features[ACTION], statistics) if ACTION in features else None
@@ -67,12 +67,12 @@ class Dataset:
     @property
     def info(self) -> Mapping[str, Any]:
         """The content of meta/info.json."""
-        return self._layout.info
+        return self._metadata.info
 
     @property
     def totals(self) -> dict[str, int]:
         """What the metadata's own totals should be, episodes that cannot be read included."""
-        episodes = self._layout.episodes
+        episodes = self._metadata.episodes
         return {"total_episodes": len(episodes), "total_frames": sum(files.length for files in episodes)}
 
     @classmethod
@@ -82,15 +82,15 @@ class Dataset:
         Episodes whose files are missing or cut off are left out, with one warning that lists them.
         strict: a ValueError instead. ValueError as well when the folder is no dataset or nothing in it is readable.
         """
-        layout = read_layout(Path(path))
-        if not layout.episodes:
+        metadata = read_metadata(Path(path))
+        if not metadata.episodes:
             raise ValueError(f"{path}: has no episodes yet")
-        damage = find_damage(layout)
+        damage = find_damage(metadata)
         if damage:
-            report(f"{path}: {len(damage)} of {len(layout.episodes)} episodes cannot be read", damage, strict=strict)
-        if len(damage) == len(layout.episodes):
+            report(f"{path}: {len(damage)} of {len(metadata.episodes)} episodes cannot be read", damage, strict=strict)
+        if len(damage) == len(metadata.episodes):
             raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged")
-        return cls(layout, damage)
+        return cls(metadata, damage)
 
     def fingerprint(self) -> str:
         """A cheap hash of the content: the metadata and every file's name and size, not where the folder lies."""
@@ -228,7 +228,7 @@ class Dataset:
 
     def _action_statistics(self) -> Statistics:
         """The dataset's own, else counted over the rows that are numbers."""
-        known, size = self._layout.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
+        known, size = self._metadata.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
         if all(known.get(name, np.empty(0)).size == size and np.isfinite(known[name]).all() for name in _NEEDED):
             return known
         values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])

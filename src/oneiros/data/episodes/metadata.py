@@ -41,7 +41,7 @@ class EpisodeFiles:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetMetadata:
     """A dataset's metadata. statistics: by feature, as far as the dataset has them."""
 
     root: Path
@@ -50,7 +50,7 @@ class Layout:
     statistics: Mapping[str, Statistics]
 
 
-def read_layout(root: Path) -> Layout:
+def read_metadata(root: Path) -> DatasetMetadata:
     """Read the metadata of a dataset of either version. ValueError when the folder is none."""
     info = read_info(root)
     with understanding(root, "meta"):
@@ -58,8 +58,8 @@ def read_layout(root: Path) -> Layout:
         if keys and not info.get("video_path"):
             raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
         if info["codebase_version"].startswith("v3"):
-            return Layout(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
-        return Layout(root, info, tuple(_episodes_v2(root, info, keys)), _statistics_v2(root))
+            return DatasetMetadata(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
+        return DatasetMetadata(root, info, tuple(_episodes_v2(root, info, keys)), _statistics_v2(root))
 
 
 def read_info(root: Path) -> dict[str, Any]:

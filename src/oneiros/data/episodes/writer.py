@@ -42,7 +42,7 @@ from oneiros.data.episodes.metadata import (
     VIDEO,
     read_episode_rows,
     read_info,
-    read_layout,
+    read_metadata,
     read_tasks,
 )
 from oneiros.data.episodes.statistics import Statistics, combine, of_column
@@ -203,7 +203,7 @@ class DatasetWriter:
             raise ValueError(f"{self.path}: is a {info['codebase_version']} dataset; only v3.0 can be appended to")
         check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
         rows = read_episode_rows(self.path)
-        self._tasks, self._statistics = read_tasks(self.path), dict(read_layout(self.path).statistics)
+        self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
         num_frames = rows[-1]["dataset_to_index"] if rows else 0
         self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
         self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
