@@ -33,7 +33,7 @@ actions. Recording into an existing dataset appends.
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordSettings:
     env: Annotated[str, tyro.conf.Positional]
     """doom:SCENARIO, metaworld:TASK or gym:ENV_ID. Tasks of Meta-World may be joined by commas and then take turns;
     metaworld:MT10 and metaworld:MT50 are its ten and fifty. gym:MODULE:ENV_ID where a module of yours registers it."""
@@ -76,10 +76,10 @@ class Record:
 
 
 def main(arguments: list[str]) -> None:
-    record(tyro.cli(Record, prog="oneiros record", args=arguments, description=DESCRIPTION))
+    record(tyro.cli(RecordSettings, prog="oneiros record", args=arguments, description=DESCRIPTION))
 
 
-def record(command: Record) -> None:
+def record(command: RecordSettings) -> None:
     """Raises ValueError for bad input and OSError for a full disk; episodes already complete stay readable."""
     from oneiros.console import bars
     from oneiros.data.episodes.writer import DatasetWriter
@@ -123,13 +123,13 @@ def record(command: Record) -> None:
             print(_summary(command, tally, env))
 
 
-def _max_steps(command: Record) -> int:
+def _max_steps(command: RecordSettings) -> int:
     if command.max_steps is not None:
         return command.max_steps
     return 200 if command.env.startswith(_ROBOT) else 150
 
 
-def _check(command: Record, max_steps: int) -> None:
+def _check(command: RecordSettings, max_steps: int) -> None:
     if command.episodes < 1 or max_steps < 1:
         raise ValueError(f"{command.episodes} episodes of at most {max_steps} steps; both must be at least 1")
     if command.policy == EXPERT and not command.env.startswith(_ROBOT):
@@ -138,7 +138,7 @@ def _check(command: Record, max_steps: int) -> None:
         raise ValueError(f"expert noise is {command.expert_noise}; at least 0, and only with --policy expert")
 
 
-def _summary(command: Record, tally: Tally, env: PixelEnv) -> str:
+def _summary(command: RecordSettings, tally: Tally, env: PixelEnv) -> str:
     played = tally.frames + tally.dropped
     lines = [
         f"{tally.episodes} episodes, {tally.frames} frames -> {command.out}",
@@ -161,7 +161,7 @@ def _speed(tally: Tally) -> str:
     return f"{(tally.frames + tally.dropped) / (tally.playing + tally.encoding):.0f} frames/s"
 
 
-def _depth_summary(command: Record, camera: Camera) -> str:
+def _depth_summary(command: RecordSettings, camera: Camera) -> str:
     if command.env.startswith("doom:"):
         from oneiros.envs.doom import depth_summary
 
