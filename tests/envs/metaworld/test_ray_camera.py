@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from oneiros.envs.metaworld.ray_camera import RayCamera, Sphere, load_mujoco
+from oneiros.envs.metaworld.libraries import load_mujoco
+from oneiros.envs.metaworld.ray_camera import RayCamera, Sphere
 
 mujoco = load_mujoco()
 
@@ -163,7 +164,8 @@ def test_spheres_are_drawn_where_nothing_is_in_front(scene):
 _COMPARE = """
 import sys
 import numpy as np
-from oneiros.envs.metaworld.ray_camera import RayCamera, Sphere, load_mujoco
+from oneiros.envs.metaworld.libraries import load_mujoco
+from oneiros.envs.metaworld.ray_camera import RayCamera, Sphere
 
 mujoco = load_mujoco()
 from oneiros.envs.metaworld.renderer_camera import RendererCamera
@@ -196,7 +198,8 @@ def test_mujocos_renderer_sees_the_same():
 
 _LOAD = """
 import os
-from oneiros.envs.metaworld.ray_camera import RayCamera, load_mujoco
+from oneiros.envs.metaworld.libraries import load_mujoco
+from oneiros.envs.metaworld.ray_camera import RayCamera
 import sys
 assert "mujoco" not in sys.modules
 load_mujoco()

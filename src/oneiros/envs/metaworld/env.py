@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from oneiros.envs.metaworld.ray_camera import RayCamera, Shot, Sphere, load_mujoco
+from oneiros.envs.metaworld.libraries import load_metaworld
+from oneiros.envs.metaworld.ray_camera import RayCamera, Shot, Sphere
 from oneiros.envs.metaworld.renderer_camera import RendererCamera, is_wanted, opengl_works
 from oneiros.envs.metaworld.tasks import LABELS, instruction, label, task_names
 from oneiros.envs.pixel_env import (
@@ -21,13 +22,6 @@ from oneiros.envs.pixel_env import (
     observation_space,
 )
 from oneiros.records import ActionSpec, Camera
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    load_mujoco()  # before Meta-World does, which fails where the OpenGL of MUJOCO_GL does
-    import metaworld
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-    from metaworld.policies import ENV_POLICY_MAP
 
 STEPS_PER_SECOND = 80
 STARTS = 50
@@ -47,7 +41,7 @@ class MetaWorldEnv(PixelEnv):
     Observations, by name:
         observation.images.corner4  uint8 (height, width, 3), camera corner4 turned upright
         observation.depth.corner4   float32 (height, width), metres, with depth=True
-        observation.labels.corner4  uint16 (height, width), indices of `metaworld_tasks.LABELS`, with labels=True
+        observation.labels.corner4  uint16 (height, width), indices of `tasks.LABELS`, with labels=True
         observation.state           float32 (4,): the gripper's x, y, z in metres and its opening, 0 to 1
     camera: `ray` needs no OpenGL; `renderer` is MuJoCo's own; `auto` is that one where MUJOCO_GL names an OpenGL that
     works. `camera_kind` says which it became. Goals are shown as spheres where Meta-World marks them by a site.
@@ -112,7 +106,7 @@ class MetaWorldEnv(PixelEnv):
             self._scene.seed(int(self.np_random.integers(2**31)))
             self._scene.seeded_rand_vec, self._scene._freeze_rand_vec = True, False
         self._seen, _ = self._scene.reset()
-        self._expert = ENV_POLICY_MAP[self._task]()
+        self._expert = load_metaworld("metaworld.policies").ENV_POLICY_MAP[self._task]()
         self._look()
         return self._observation(), {"success": False, "task": self._task}
 
@@ -203,10 +197,10 @@ def _fixed_starts(task: str) -> list[Any]:
     """Meta-World's own benchmark of a task with a fixed seed: 50 initial states and goals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return metaworld.MT1(task, seed=_EVALUATION_SEED).train_tasks
+        return load_metaworld().MT1(task, seed=_EVALUATION_SEED).train_tasks
 
 
 def _quiet_scene(task: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ALL_V3_ENVIRONMENTS[task]()
+        return load_metaworld("metaworld.env_dict").ALL_V3_ENVIRONMENTS[task]()

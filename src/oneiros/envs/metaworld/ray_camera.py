@@ -8,38 +8,13 @@ MuJoCo draws as sites are put in by hand.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-
-@cache
-def load_mujoco() -> Any:
-    """The module `mujoco`, without OpenGL where the one that MUJOCO_GL names fails.
-
-    MuJoCo loads that at once, and not at all where it fails: then it is loaded with MUJOCO_GL=disable, which is as it
-    was afterwards. Raises ModuleNotFoundError where MuJoCo is not installed.
-    """
-    try:
-        return import_module("mujoco")
-    except ModuleNotFoundError as error:
-        if error.name == "mujoco":
-            raise
-    except (AttributeError, ImportError, OSError, RuntimeError):  # of the loaders of OpenGL, or of MuJoCo about a name
-        pass
-    chosen, os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL"), "disable"
-    try:
-        return import_module("mujoco")
-    finally:
-        del os.environ["MUJOCO_GL"]
-        if chosen is not None:
-            os.environ["MUJOCO_GL"] = chosen
-
+from oneiros.envs.metaworld.libraries import load_mujoco
 
 # MuJoCo's own choice of what is drawn: groups 0, 1 and 2, while scenes keep what only collides in groups 3 to 5.
 _SHOWN = np.array([1, 1, 1, 0, 0, 0], np.uint8)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.envs.metaworld.ray_camera import Shot, Sphere, focal_length, load_mujoco
+from oneiros.envs.metaworld.libraries import load_mujoco
+from oneiros.envs.metaworld.ray_camera import Shot, Sphere, focal_length
 
 REMEDY = "install libosmesa6 (apt-get install libosmesa6) and set MUJOCO_GL=osmesa"
 

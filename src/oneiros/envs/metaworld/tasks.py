@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from oneiros.envs.metaworld.libraries import load_metaworld
+
 # The class of every pixel in the labels camera, by number.
 LABELS = ("Background", "Table", "Robot arm", "Gripper", "Object", "Goal")
 
@@ -24,15 +26,14 @@ def task_names(spec: str) -> tuple[str, ...]:
 
     Raises ValueError for a task that does not exist, naming near ones, and for one named twice.
     """
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3, MT50_V3
-
+    sets = load_metaworld("metaworld.env_dict")
     if spec in ("MT10", "MT50"):
-        return tuple(MT10_V3 if spec == "MT10" else MT50_V3)
+        return tuple(sets.MT10_V3 if spec == "MT10" else sets.MT50_V3)
     names = tuple(name.strip() for name in spec.split(","))
     for name in names:
-        if name not in ALL_V3_ENVIRONMENTS:
+        if name not in sets.ALL_V3_ENVIRONMENTS:
             raise ValueError(
-                f"metaworld:{spec}: {name!r} is no task of Meta-World; {_near(name, [*ALL_V3_ENVIRONMENTS])}"
+                f"metaworld:{spec}: {name!r} is no task of Meta-World; {_near(name, [*sets.ALL_V3_ENVIRONMENTS])}"
             )
     if len(set(names)) < len(names):
         raise ValueError(f"metaworld:{spec} names a task twice; each may come once")
