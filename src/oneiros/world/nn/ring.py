@@ -17,9 +17,9 @@ from oneiros.world.nn.layout import visible
 _UNWRITTEN = 1 << 62  # a frame index that no query can look back to
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ring:
-    """Keys and values of the last W + 1 frames, and of the meta tokens, which come first.
+    """Keys and values of the last W + 1 frames, and of the meta tokens, which come first. `run` writes into them.
 
     keys, values: (layers, B, heads, M + (W+1)*E, d). slots: int64 (W+1,), the frame index each slot holds.
     """
@@ -28,8 +28,6 @@ class Ring:
     keys: Tensor
     values: Tensor
     slots: Tensor
-    _writing: Tensor | None = None
-    _mask: Tensor | None = None
 
     @classmethod
     def filled(
@@ -75,21 +73,16 @@ class Ring:
         times = torch.tensor([time for time, _ in places], device=device).repeat_interleave(m)
         steps = torch.tensor([step for _, step in places], device=device).repeat_interleave(m)
         of_step = torch.cat([torch.arange(step * m, (step + 1) * m, device=device) for _, step in places])
-        self._writing = meta + times % len(self.slots) * elements + of_step
+        places_in_ring = meta + times % len(self.slots) * elements + of_step
         key_times = self.slots.repeat_interleave(elements)
         key_steps = layout.step.to(device).repeat(len(self.slots))
         mask = visible(times, steps, key_times, key_steps, self.dynamics.window)
-        self._mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
-        return self.dynamics.run(x, self, self.dynamics.rotary(times, of_step))
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        assert self._mask is not None
-        keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, self._writing] = key
-        values[:, :, self._writing] = value
-        return attend(query, keys, values, mask=self._mask)
+        mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
+        memory = _Writing(self.keys, self.values, places_in_ring, mask)
+        return self.dynamics.run(x, memory, self.dynamics.rotary(times, of_step))
 
     def clone(self) -> Ring:
+        """An independent copy."""
         return replace(self, keys=self.keys.clone(), values=self.values.clone(), slots=self.slots.clone())
 
     def joined(self, other: Ring) -> Ring:
@@ -101,3 +94,20 @@ class Ring:
     def first(self, count: int) -> Ring:
         """The ring of the first `count` samples alone."""
         return replace(self, keys=self.keys[:, :count].clone(), values=self.values[:, :count].clone())
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """The memory of one run: new keys and values go to their `places` in the ring (L,), queries see all that `mask`
+    (L, ring) allows."""
+
+    keys: Tensor
+    values: Tensor
+    places: Tensor
+    mask: Tensor
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.places] = key
+        values[:, :, self.places] = value
+        return attend(query, keys, values, mask=self.mask)
