@@ -16,7 +16,8 @@ import time
 import torch
 
 from oneiros.records import ActionSpec, Clip
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 WARM_UP = 50

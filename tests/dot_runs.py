@@ -10,7 +10,8 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.dot_world import SIZE, SPECS, real_episode
 

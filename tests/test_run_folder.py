@@ -12,7 +12,8 @@ from torch import nn
 from oneiros.loading import load
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
 from oneiros.run_folder import CloudOrigin, Origin, from_json, read_cloud_origin, read_config, read_origin
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.world.worlds import KINDS, SPECS, make_tokenizer, make_world, random_actions, random_codes, scramble

@@ -22,7 +22,8 @@ from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
 from oneiros.world import bundle as bundled
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.recorded import record
 

@@ -9,8 +9,9 @@ import torch
 from oneiros.data.frames import depth_to_model, resize_nearest, resized
 from oneiros.envs.replay import Replayed
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.world.config import WorldConfig
 from oneiros.world.dream import Dream
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 SPECS = {

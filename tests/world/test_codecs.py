@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from oneiros.records import Clip, Sampling
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.world.worlds import SPECS, context, make_tokenizer, make_world, random_actions, random_codes

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from tests.world.worlds import make_tokenizer, make_world, random_actions, random_codes
 
 SIZE, BATCH, FRAMES, STEPS = 8, 12, 3, 500

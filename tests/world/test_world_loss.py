@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from oneiros.records import Clip, CodeClip
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from tests.world.worlds import (
     KINDS,
     code_clip,

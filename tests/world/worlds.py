@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
-from oneiros.world.model import World, WorldConfig, WorldState
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
+from oneiros.world.state import WorldState
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 SPECS = {

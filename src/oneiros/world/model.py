@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,92 +20,19 @@ from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.per_sample import PerSample
-from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling, Trainable
-from oneiros.run_folder import Origin, RunConfig, from_json, load_model, read_config, save_model
+from oneiros.records import Clip, CodeClip, Loss, Sampling, Trainable
+from oneiros.run_folder import Origin, RunConfig, load_model, read_config, save_model
+from oneiros.world.config import WorldConfig
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
-from oneiros.world.nn.ring import Ring
+from oneiros.world.nn.noise import corrupted_codes, noisy_actions
 from oneiros.world.nn.sampling import draw, guide
+from oneiros.world.rollout import generate
+from oneiros.world.state import WorldState
 from oneiros.world.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer"  # where a run folder holds its world's
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
-    fps: model frames per second of real time. window: frames a frame can look back to, itself included.
-    tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
-    action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
-    action_noise: deviation of the noise that training adds to continuous actions, in units of their own; a few episodes
-    can be told apart by their exact actions, and then are recited.
-    corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
-    target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
-    the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
-    from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer along with
-    the dynamics, by the weights of its own config.
-    """
-
-    action_spec: ActionSpec | None = None
-    frame_stride: int = 1
-    fps: float = 30.0
-    dim: int = 256
-    depth: int = 6
-    head_dim: int = 64
-    tokens_per_step: int = 16
-    window: int = 16
-    num_meta_tokens: int = 16
-    residual_streams: int = 1
-    action_dropout: float = 0.5
-    action_noise: float = 0.0
-    corruption: float = 0.0
-    target_spread: float = 0.0
-    learn_first_frame: bool = False
-    carry_detail: float = 0.0
-    state_weight: float = 1.0
-    action_weight: float = 0.1
-    scale_learning_rate: float = 10.0
-    max_keys: int = 10
-    joint: bool = False
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:
-        return from_json(cls, values, "the world's config")
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "action_spec": self.action_spec.to_json() if self.action_spec else None}
-
-
-@dataclass
-class WorldState:
-    """Everything a dream needs to go on. `World.step` consumes it; `clone` branches.
-
-    ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
-    led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
-    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
-    guidance runs its unconditional branch beside the dream, else B. detail: of the last real frame, if it is carried.
-    """
-
-    ring: Ring
-    codes: Tensor
-    conditions: Tensor
-    time: int
-    pending: Tensor | None
-    outputs: Tensor
-    detail: Detail | None = None
-
-    @property
-    def batch_size(self) -> int:
-        return len(self.codes)
-
-    @property
-    def guided(self) -> bool:
-        return len(self.conditions) > self.batch_size
-
-    def clone(self) -> WorldState:
-        """An independent copy: stepping one leaves the other as it is."""
-        return replace(self, ring=self.ring.clone())
 
 
 class World(Trainable):
@@ -114,6 +41,7 @@ class World(Trainable):
     kind: ClassVar = "world"
 
     def __init__(self, config: WorldConfig, tokenizer: Tokenizer) -> None:
+        """Takes the tokenizer over: it follows the world's mode, and unless `joint` is frozen and stays in eval."""
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         if not config.joint:
@@ -130,20 +58,19 @@ class World(Trainable):
             residual_streams=config.residual_streams,
             target_spread=config.target_spread,
         )
-        per_step = config.frame_stride * tokenizer.temporal_stride
-        self.action_embedding = ActionEmbedding(spec=config.action_spec, dim=config.dim, actions_per_step=per_step)
+        spec, dim = config.action_spec, config.dim
+        self.per_step = config.frame_stride * tokenizer.temporal_stride  # actions of the env
+        self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.per_step)
         self.action_head = None
-        if config.action_spec is not None and config.action_weight > 0:
-            self.action_head = ActionHead(
-                spec=config.action_spec, dim=config.dim, actions_per_step=per_step, max_keys=config.max_keys
-            )
+        if spec is not None and config.action_weight > 0:
+            self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=self.per_step, max_keys=config.max_keys)
 
     @property
     def device(self) -> torch.device:
         return self.dynamics.codebook.device
 
     @property
-    def _remembered(self) -> int:
+    def _lookback(self) -> int:
         """How many of a dream's newest latents are kept: the dynamics and the decoder look back to them."""
         return max(self.config.window, self.tokenizer.lookback + 1)
 
@@ -181,36 +108,41 @@ class World(Trainable):
             batch = self._to_codes(batch)
         actions = self._checked(batch.actions, batch.codes.shape[1] - 1)
         codes, valid = batch.codes, batch.valid
-        random = PerSample(batch.seeds) if self.training and batch.seeds is not None else None
-        conditions = self.action_embedding(
-            self._noisy(actions, random),
-            codes.shape[1],
-            len(codes),
-            random.less_than(self.config.action_dropout) if random else None,
-        )
-        outputs = self.dynamics(self._corrupted(codes, random), conditions)
+        outputs = self._outputs(codes, actions, batch.seeds)
 
         first = self._first_learned
         if codes.shape[1] <= first:
             raise ValueError(f"clips of {codes.shape[1]} frames leave no frame to predict; use clips of 2 or more")
-        wanted = valid[:, first:]
-        predictions = self.dynamics.predictions(outputs[:, first:])[wanted]
-        targets = codes[:, first:, self.dynamics.layout.order.to(codes.device)][wanted]
+        learned = valid[:, first:]
+        predictions = self.dynamics.predictions(outputs[:, first:])[learned]
+        targets = codes[:, first:, self.dynamics.layout.order.to(codes.device)][learned]
         losses, hits = self.dynamics.code_losses(predictions, targets)
         state = _mean(losses)
         total = self.config.state_weight * state
         parts = {"world/state": state, "world/accuracy": _mean(hits.float())}
 
         if self.action_head is not None and actions is not None:
-            known = valid[:, 1:]
-            features = self.dynamics.frame_features(outputs[:, :-1])[known]
-            action = _mean(self.action_head.loss(features.float(), actions[known]))
+            learned = valid[:, 1:]
+            features = self.dynamics.frame_features(outputs[:, :-1])[learned]
+            action = _mean(self.action_head.loss(features.float(), actions[learned]))
             total = total + self.config.action_weight * action
             parts["world/action"] = action
         if tokenizer_loss is not None:
             total = total + tokenizer_loss.total
             parts |= tokenizer_loss.parts
         return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    def _outputs(self, codes: Tensor, actions: Tensor | None, seeds: Tensor | None) -> Tensor:
+        """Outputs (B, T, E, D) of the dynamics; in training, with seeds (B,), actions are noisy or forgotten and codes
+        corrupted at random."""
+        if not self.training or seeds is None:
+            return self.dynamics(codes, self.action_embedding(actions, codes.shape[1], len(codes)))
+        config, spec, random = self.config, self.config.action_spec, PerSample(seeds)
+        if actions is not None and spec is not None:
+            actions = noisy_actions(actions, spec, config.action_noise, random)
+        dropped = random.less_than(config.action_dropout)
+        conditions = self.action_embedding(actions, codes.shape[1], len(codes), dropped)
+        return self.dynamics(corrupted_codes(codes, config.corruption, len(self.dynamics.codebook), random), conditions)
 
     def loss_weight(self, batch: Clip | CodeClip) -> Tensor:
         """Over how many frames the loss is a mean, by which the parts of a batch are weighed."""
@@ -222,47 +154,18 @@ class World(Trainable):
         return 0 if self.config.learn_first_frame else 1
 
     def _to_codes(self, clip: Clip) -> CodeClip:
-        stride = self.tokenizer.temporal_stride
-        return CodeClip(
-            codes=self.tokenizer.encode(clip.frames),
-            actions=self._joined(clip.actions),
-            valid=clip.valid[:, ::stride],
-            seeds=clip.seeds,
-        )
-
-    def _joined(self, actions: Tensor | None) -> Tensor | None:
-        """Actions between frames (B, n * s, ...) -> between latents (B, n, ...)."""
-        spec = self.config.action_spec
-        return actions if actions is None or spec is None else spec.join(actions, self.tokenizer.temporal_stride)
-
-    def _noisy(self, actions: Tensor | None, random: PerSample | None) -> Tensor | None:
-        spec = self.config.action_spec
-        if (
-            actions is None
-            or spec is None
-            or random is None
-            or spec.kind != "continuous"
-            or not self.config.action_noise
-        ):
-            return actions
-        noise = random.normal(actions[0].numel()).view_as(actions) * self.config.action_noise
-        return spec.unstandardise(spec.standardise(actions) + noise.to(actions.dtype))
-
-    def _corrupted(self, codes: Tensor, random: PerSample | None) -> Tensor:
-        """Codes with a random fraction, up to `corruption` and drawn per clip, replaced by random ones."""
-        if random is None or self.config.corruption == 0:
-            return codes
-        rate = self.config.corruption * random.uniform(1)
-        hit = random.uniform(codes[0].numel()) < rate
-        other = (random.uniform(codes[0].numel()) * len(self.dynamics.codebook)).long()
-        return torch.where(hit.view_as(codes), other.view_as(codes), codes)
+        """The clip's latents, and its actions between them."""
+        stride, actions = self.tokenizer.temporal_stride, clip.actions
+        if actions is not None and self.config.action_spec is not None:
+            actions = self.config.action_spec.join(actions, stride)
+        return CodeClip(self.tokenizer.encode(clip.frames), actions, clip.valid[:, ::stride], seeds=clip.seeds)
 
     def _checked(self, actions: Tensor | None, count: int) -> Tensor | None:
+        """Actions of `count` steps that fit the spec; None where they are unknown or the world has none."""
         spec = self.config.action_spec
         if actions is None or spec is None:
             return None
-        per_step = self.config.frame_stride * self.tokenizer.temporal_stride
-        spec.check(actions, "B", count, per_step=per_step)
+        spec.check(actions, "B", count, per_step=self.per_step)
         return actions
 
     # -- run folders ----------------------------------------------------------------------------------------------
@@ -316,22 +219,7 @@ class World(Trainable):
     def _init_codes(self, clip: CodeClip) -> WorldState:
         actions = self._checked(clip.actions, clip.codes.shape[1] - 1)
         conditions = self.action_embedding(actions, clip.codes.shape[1], len(clip.codes))
-        ring, outputs = Ring.filled(self.dynamics, clip.codes, conditions)
-        m = self.dynamics.layout.tokens_per_step
-        state = WorldState(
-            ring=ring,
-            codes=clip.codes[:, -self._remembered :],
-            conditions=conditions[:, -1],
-            time=clip.codes.shape[1] - 1,
-            pending=None,
-            outputs=outputs[:, m:-m],
-        )
-        return replace(state, pending=self._last_step(state.codes[:, -1], state.conditions))
-
-    def _last_step(self, codes: Tensor, conditions: Tensor) -> Tensor:
-        layout = self.dynamics.layout
-        last = codes[:, layout.order.to(codes.device)[-layout.tokens_per_step :]]
-        return self.dynamics.step_elements(layout.num_steps - 1, last, conditions)
+        return WorldState.after(self.dynamics, clip.codes, conditions, lookback=self._lookback)
 
     @torch.no_grad()
     def step(
@@ -365,7 +253,7 @@ class World(Trainable):
         """`step` without decoding: the new state and the frame's codes (B, N)."""
         guided = sampling.guidance_scale != 1 and self.config.action_spec is not None
         if guided != state.guided:
-            state = self._with_guidance(state) if guided else self._without_guidance(state)
+            state = state.with_guidance(self.action_embedding) if guided else state.without_guidance()
         layout, batch = self.dynamics.layout, state.batch_size
         m, time = layout.tokens_per_step, state.time + 1
         conditions = self._conditions(action, batch, guided)
@@ -394,7 +282,7 @@ class World(Trainable):
         frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
         return WorldState(
             ring=state.ring,
-            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._remembered :],
+            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._lookback :],
             conditions=conditions,
             time=time,
             pending=x,
@@ -411,48 +299,14 @@ class World(Trainable):
             conditions = self.action_embedding.vectors(checked[:, 0].to(self.device))
         return torch.cat([conditions, null]) if guided else conditions
 
-    def _with_guidance(self, state: WorldState) -> WorldState:
-        """Add the unconditional branch: the window's codes with unknown actions, in a ring of their own."""
-        codes = state.codes[:, -self.config.window :]
-        frames = codes.shape[1]
-        first_time = state.time - frames + 1
-        conditions = self.action_embedding(None, frames, state.batch_size)
-        if first_time > 0:
-            conditions = self.action_embedding.null.expand_as(conditions)
-        ring, outputs = Ring.filled(self.dynamics, codes, conditions, first_time=first_time)
-        m = self.dynamics.layout.tokens_per_step
-        newest = conditions[:, -1]
-        return replace(
-            state,
-            ring=state.ring.joined(ring),
-            conditions=torch.cat([state.conditions, newest]),
-            pending=None
-            if state.pending is None
-            else torch.cat([state.pending, self._last_step(state.codes[:, -1], newest)]),
-            outputs=torch.cat([state.outputs, outputs[:, m:] if state.pending is None else outputs[:, m:-m]]),
-        )
-
-    def _without_guidance(self, state: WorldState) -> WorldState:
-        batch = state.batch_size
-        return replace(
-            state,
-            ring=state.ring.first(batch),
-            conditions=state.conditions[:batch],
-            pending=None if state.pending is None else state.pending[:batch],
-            outputs=state.outputs[:batch],
-        )
-
     @torch.no_grad()
     def features(self, state: WorldState) -> tuple[WorldState, Tensor]:
         """Outputs of the newest frame's steps 1 .. N/m, in raster order of their codes (B, N, D).
 
         Flushes the pending step, so the state comes back changed; it stays valid for `step`.
         """
-        layout = self.dynamics.layout
-        if state.pending is not None:
-            output = state.ring.run(state.pending, [(state.time, layout.num_steps - 1)])
-            state = replace(state, pending=None, outputs=torch.cat([state.outputs, output], 1))
-        return state, state.outputs[: state.batch_size, layout.inverse.to(self.device)]
+        state = state.flushed()
+        return state, state.outputs[: state.batch_size, self.dynamics.layout.inverse.to(self.device)]
 
     @torch.no_grad()
     def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layer: int | None = None) -> tuple[Tensor, Tensor]:
@@ -491,18 +345,20 @@ class World(Trainable):
         self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 0.0
     ) -> tuple[WorldState, Tensor]:
         """The action head's guess of what the player does next: (B,) or (B, A). See `features` for the state."""
-        if self.action_head is None:
-            raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
-        state, features = self.features(state)
-        return state, self.action_head.predict(features.mean(1).float(), generator=generator, temperature=temperature)
+        state, head, features = self._head_and_features(state)
+        return state, head.predict(features, generator=generator, temperature=temperature)
 
     @torch.no_grad()
     def action_odds(self, state: WorldState) -> tuple[WorldState, Tensor]:
         """How likely the player does each thing next (B, A), see `ActionHead.odds`. See `features` for the state."""
+        state, head, features = self._head_and_features(state)
+        return state, head.odds(features)
+
+    def _head_and_features(self, state: WorldState) -> tuple[WorldState, ActionHead, Tensor]:
         if self.action_head is None:
             raise ValueError("this world has no action head: it was trained without actions or with action_weight 0")
         state, features = self.features(state)
-        return state, self.action_head.odds(features.mean(1).float())
+        return state, self.action_head, features.mean(1).float()
 
     @torch.no_grad()
     def entropy(self, state: WorldState) -> Tensor:
@@ -531,49 +387,14 @@ class World(Trainable):
         between the last context frame and the first dreamed one; None = unknown; "head" = drawn from the action head.
         num_frames: F; defaults to the number of actions and is required without them. Runs in eval mode.
         """
-        clip = _as_clip(clip) if isinstance(clip, Tensor) else clip
-        scripted = isinstance(actions, Tensor)
-        stride = self.tokenizer.temporal_stride
-        if scripted and num_frames is None:
-            num_frames = actions.shape[1]
-        if isinstance(actions, str) and actions != "head":
-            raise ValueError(f"actions are {actions!r}; give a tensor, None or 'head'")
-        if num_frames is None:
-            raise ValueError("generate needs num_frames when no actions are given")
-        if num_frames % stride:
-            raise ValueError(f"num_frames is {num_frames}; this codec generates {stride} frames at a time")
-        if scripted and actions.shape[1] < num_frames:
-            raise ValueError(f"generate was given {actions.shape[1]} actions for {num_frames} frames")
         was_training = self.training
         self.eval()
         try:
-            state = self.init(clip)
-            done, frames = [], [clip.frames]
-            script = self._joined(actions[:, :num_frames]) if scripted else None
-            for index in range(num_frames // stride):
-                action = script[:, index] if script is not None else None
-                if isinstance(actions, str):
-                    state, action = self.predict_action(state, generator=generator, temperature=sampling.temperature)
-                    done.append(action)
-                state, frame = self.step(state, action, generator=generator, sampling=sampling)
-                frames.append(frame if stride > 1 else frame[:, None])
+            return generate(self, clip, actions, num_frames=num_frames, sampling=sampling, generator=generator)
         finally:
             self.train(was_training)
-        spec = self.config.action_spec
-        chosen = spec.spread(torch.stack(done, 1), stride) if done and spec else None
-        made = actions[:, :num_frames] if scripted else chosen
-        used = None if made is None else made if clip.actions is None else torch.cat([clip.actions, made], 1)
-        if used is not None and used.shape[1] < clip.frames.shape[1] + num_frames - 1:
-            used = None  # the context's own actions are unknown: a partial record would misalign
-        video = torch.cat(frames, 1)
-        return Clip(video, used, clip.valid.new_ones(video.shape[:2]), clip.task)
 
 
 def _mean(values: Tensor) -> Tensor:
     """The mean, and 0 of nothing: a small part of a batch may hold padding alone."""
     return values.sum() / max(values.numel(), 1)
-
-
-def _as_clip(image: Tensor) -> Clip:
-    image = image[None] if image.ndim == 3 else image
-    return Clip(image[:, None], None, torch.ones(len(image), 1, dtype=torch.bool, device=image.device))

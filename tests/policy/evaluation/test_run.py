@@ -20,7 +20,8 @@ from oneiros.policy.evaluation.run import EPISODES, PolicyEvalConfig, evaluate_p
 from oneiros.policy.model import Policy
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
-from oneiros.world.model import World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.policy.push_env import CAMERA, SIZE
 from tests.world.evaluation.test_run import Fetches

@@ -177,5 +177,5 @@ def test_a_video_codec_dreams_several_frames_a_step():
     assert measured["psnr"]["model"] == [60.0] * 4
     assert len(measured["action_recovery"]["dreamed"]["mae"]) == 1  # guesses come step by step
     odd = EvalConfig(clips=6, context=3, horizon=3, speed_steps=0)
-    with pytest.raises(ValueError, match="3 frames cannot be dreamed by a codec that makes 2 at a time"):
+    with pytest.raises(ValueError, match="3 frames cannot be dreamed by a codec that makes 2 frames at a time"):
         evaluate(world, dot_clips("continuous", length=6), config=odd)

@@ -114,7 +114,8 @@ def _dream_windows(
     """The `width` frames up to each age: (D, width, C, h, w) in [-1, 1]."""
     ages, kept, count = config.drift.ages, {}, 0
     advance = track(f"{len(context.frames)} long dreams", config.drift.frames)
-    options = {"num_frames": config.drift.frames, "sampling": config.sampling, "seed": config.seed}
+    generator = torch.Generator(world.device).manual_seed(config.seed)
+    options = {"num_frames": config.drift.frames, "sampling": config.sampling, "generator": generator}
     for step in steps(world, begin(world, context), actions, **options):
         for frame in step.frames.unbind(1):
             count += 1

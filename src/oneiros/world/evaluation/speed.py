@@ -37,7 +37,7 @@ def measure_speed(
         actions,
         num_frames=num_steps * stride,
         sampling=config.sampling,
-        seed=config.seed,
+        generator=torch.Generator(world.device).manual_seed(config.seed),
     )
     advance = track("timing single steps", num_steps)
     seconds = []

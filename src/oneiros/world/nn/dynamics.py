@@ -106,6 +106,11 @@ class Dynamics(nn.Module):
         own, target = self.layout.own[span].to(condition.device), self.layout.target[span].to(condition.device)
         return content + self.own_position(own) + self.target_position(target)
 
+    def last_step_elements(self, codes: Tensor, condition: Tensor) -> Tensor:
+        """The m elements of a frame's last step (B, m, D), from all its codes (B, N) in raster order."""
+        last = codes[:, self.layout.order.to(codes.device)[-self.layout.tokens_per_step :]]
+        return self.step_elements(self.layout.num_steps - 1, last, condition)
+
     def rotary(self, times: Tensor, elements: Tensor) -> Tensor:
         """Rotary tables (2, L, channels) of elements (L,), numbered 0 .. E-1 within their frames at `times` (L,)."""
         row, column = self.layout.row.to(times.device)[elements], self.layout.column.to(times.device)[elements]

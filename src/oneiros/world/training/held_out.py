@@ -10,9 +10,10 @@ from torch import Tensor
 from oneiros.data.episodes.clips import spread
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
 from oneiros.world.metrics import psnr
 from oneiros.world.model import World
+from oneiros.world.rollout import begin, context_of, steps
 from oneiros.world.starts import CONTEXT
 
 NUM_CLIPS, HORIZON = 8, 8
@@ -29,7 +30,10 @@ def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
     clip = clip.to(world.device)
     numbers = {f"held_out/{name.removeprefix('world/')}": float(value) for name, value in world(clip).parts.items()}
     context = min(CONTEXT, clip.frames.shape[1] - 1)
-    dream = dream_on(world, clip, context)
+    actions = None if clip.actions is None else clip.actions[:, context - 1 :]
+    start = begin(world, context_of(clip, context))
+    dream = [step.frames for step in steps(world, start, actions, num_frames=clip.frames.shape[1] - context)]
+    dream = torch.cat(dream, 1)
     real, dreamed = to_uint8(clip.frames[:, context:]), to_uint8(dream)
     copied = to_uint8(clip.frames[:, context - 1 : context])
     by_horizon, by_copying = psnr(dreamed, real).mean(0).tolist(), psnr(copied, real).mean(0).tolist()
@@ -38,19 +42,6 @@ def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
         numbers[f"held_out/copy_psnr_{horizon}"] = by_copying[horizon - 1]
     _save_picture(clip.frames, dream, context, _title(step, by_horizon, by_copying), path)
     return numbers
-
-
-def dream_on(world: World, clip: Clip, context: int) -> Tensor:
-    """The frames after the first `context`, dreamed (B, F, C, H, W)."""
-    given = Clip(
-        frames=clip.frames[:, :context],
-        actions=None if clip.actions is None else clip.actions[:, : context - 1],
-        valid=clip.valid[:, :context],
-    )
-    actions = None if clip.actions is None else clip.actions[:, context - 1 :]
-    num_frames = clip.frames.shape[1] - context
-    done = world.generate(given, actions, num_frames=num_frames, sampling=Sampling(temperature=0.0, estimate="mean"))
-    return done.frames[:, context:]
 
 
 def _title(step: int, by_horizon: list[float], by_copying: list[float]) -> str:

@@ -23,7 +23,8 @@ from oneiros.train.order import Order
 from oneiros.train.state import opening_state
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
-from oneiros.world.model import TOKENIZER, World, WorldConfig
+from oneiros.world.config import WorldConfig
+from oneiros.world.model import TOKENIZER, World
 from oneiros.world.settings import WORLD_PRESETS as PRESETS
 from oneiros.world.settings import WorldSettings
 from oneiros.world.starts import CONTEXT, save_starts

@@ -1,0 +1,55 @@
+"""What decides a world's shape and how it learns, as it stands in its run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from oneiros.records import ActionSpec
+from oneiros.run_folder import from_json
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
+    fps: model frames per second of real time. window: frames a frame can look back to, itself included.
+    tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
+    action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
+    action_noise: deviation of the noise that training adds to continuous actions, in units of their own; a few episodes
+    can be told apart by their exact actions, and then are recited.
+    corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
+    target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
+    the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
+    from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer along with
+    the dynamics, by the weights of its own config.
+    """
+
+    action_spec: ActionSpec | None = None
+    frame_stride: int = 1
+    fps: float = 30.0
+    dim: int = 256
+    depth: int = 6
+    head_dim: int = 64
+    tokens_per_step: int = 16
+    window: int = 16
+    num_meta_tokens: int = 16
+    residual_streams: int = 1
+    action_dropout: float = 0.5
+    action_noise: float = 0.0
+    corruption: float = 0.0
+    target_spread: float = 0.0
+    learn_first_frame: bool = False
+    carry_detail: float = 0.0
+    state_weight: float = 1.0
+    action_weight: float = 0.1
+    scale_learning_rate: float = 10.0
+    max_keys: int = 10
+    joint: bool = False
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:
+        return from_json(cls, values, "the world's config")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "action_spec": self.action_spec.to_json() if self.action_spec else None}

@@ -1,0 +1,105 @@
+"""Where a dream is: what the dynamics remember of it, with the branch that guidance runs beside it.
+
+Legend: B batch, T frames, N codes per frame, m codes per step, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from oneiros.world.nn.actions import ActionEmbedding
+from oneiros.world.nn.detail import Detail
+from oneiros.world.nn.dynamics import Dynamics
+from oneiros.world.nn.ring import Ring
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Everything a dream needs to go on. `World.step` consumes it, for it writes into the ring; `clone` branches.
+
+    ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
+    led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
+    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
+    guidance runs its unconditional branch beside the dream, else B. detail: of the last real frame, if it is carried.
+    """
+
+    ring: Ring
+    codes: Tensor
+    conditions: Tensor
+    time: int
+    pending: Tensor | None
+    outputs: Tensor
+    detail: Detail | None = None
+
+    @classmethod
+    def after(cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, lookback: int) -> WorldState:
+        """The state after a clip of codes int64 (B, T, N) and conditions (B, T, D); the last `lookback` are kept."""
+        ring, outputs = Ring.filled(dynamics, codes, conditions)
+        m = dynamics.layout.tokens_per_step
+        return cls(
+            ring=ring,
+            codes=codes[:, -lookback:],
+            conditions=conditions[:, -1],
+            time=codes.shape[1] - 1,
+            pending=dynamics.last_step_elements(codes[:, -1], conditions[:, -1]),
+            outputs=outputs[:, m:-m],
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """B, without the branch of guidance."""
+        return len(self.codes)
+
+    @property
+    def guided(self) -> bool:
+        """Whether an unconditional branch runs beside the dream."""
+        return len(self.conditions) > self.batch_size
+
+    def clone(self) -> WorldState:
+        """An independent copy: stepping one leaves the other as it is."""
+        return replace(self, ring=self.ring.clone())
+
+    def flushed(self) -> WorldState:
+        """The same state with its pending step written into the ring and its outputs complete. Consumes this one."""
+        if self.pending is None:
+            return self
+        output = self.ring.run(self.pending, [(self.time, self.ring.dynamics.layout.num_steps - 1)])
+        return replace(self, pending=None, outputs=torch.cat([self.outputs, output], 1))
+
+    def with_guidance(self, embedding: ActionEmbedding) -> WorldState:
+        """With the unconditional branch: the window's codes with unknown actions, in a ring of their own."""
+        dynamics = self.ring.dynamics
+        codes = self.codes[:, -dynamics.window :]
+        frames = codes.shape[1]
+        first_time = self.time - frames + 1
+        conditions = embedding(None, frames, self.batch_size)
+        if first_time > 0:
+            conditions = embedding.null.expand_as(conditions)
+        ring, outputs = Ring.filled(dynamics, codes, conditions, first_time=first_time)
+        m, newest, pending = dynamics.layout.tokens_per_step, conditions[:, -1], None
+        if self.pending is None:
+            outputs = outputs[:, m:]
+        else:
+            outputs = outputs[:, m:-m]
+            pending = torch.cat([self.pending, dynamics.last_step_elements(codes[:, -1], newest)])
+        return replace(
+            self,
+            ring=self.ring.joined(ring),
+            conditions=torch.cat([self.conditions, newest]),
+            pending=pending,
+            outputs=torch.cat([self.outputs, outputs]),
+        )
+
+    def without_guidance(self) -> WorldState:
+        """The dream alone, without the unconditional branch."""
+        batch = self.batch_size
+        return replace(
+            self,
+            ring=self.ring.first(batch),
+            conditions=self.conditions[:batch],
+            pending=None if self.pending is None else self.pending[:batch],
+            outputs=self.outputs[:batch],
+        )
