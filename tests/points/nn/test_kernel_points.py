@@ -1,12 +1,11 @@
-"""Kernel points: the lattice by its formula, charges that come to rest, and files good and bad."""
+"""Kernel points: the lattice by its formula, and charges that come to rest."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from oneiros.points.nn.kernel_points import fibonacci, load, repulsion
+from oneiros.points.nn.kernel_points import fibonacci, repulsion
 
 SHELLS = (0, 0.5, 1.0), (1, 7, 13)
 
@@ -67,52 +66,3 @@ def test_repulsion_is_decided_by_its_seed():
 def test_bad_shells_are_named(place, radii, counts, words):
     with pytest.raises(ValueError, match=words):
         place(radii, counts)
-
-
-def write_ply(path, points):
-    plyfile = pytest.importorskip("plyfile")
-    vertex = np.array([tuple(point) for point in points.tolist()], dtype=[("x", "f8"), ("y", "f8"), ("z", "f8")])
-    plyfile.PlyData([plyfile.PlyElement.describe(vertex, "vertex")]).write(str(path))
-
-
-WRITERS = {
-    ".npy": lambda path, points: np.save(path, points.numpy()),
-    ".csv": lambda path, points: np.savetxt(path, points.numpy(), delimiter=",", header="x,y,z", fmt="%.17g"),
-    ".ply": write_ply,
-}
-
-
-@pytest.mark.parametrize("ending", WRITERS)
-def test_points_come_back_from_a_file(tmp_path, ending):
-    points = fibonacci(*SHELLS)
-    WRITERS[ending](tmp_path / f"q{ending}", points)
-    assert torch.equal(load(tmp_path / f"q{ending}"), points)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("q.txt", b"0,0,0", "not from '.txt'"),
-        ("q.csv", b"0,0,here", "cannot be read"),
-        ("q.csv", b"# nothing\n", "shape"),
-        ("q.csv", b"0,0,0\n1,nan,0\n", "kernel point 1"),
-        ("q.npy", b"not an array", "cannot be read"),
-        ("q.ply", b"not a cloud", "cannot be read"),
-    ],
-)
-def test_bad_files_are_named(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=words) as error:
-        load(tmp_path / name)
-    assert name in str(error.value)
-
-
-def test_arrays_of_objects_are_not_executed(tmp_path):
-    np.save(tmp_path / "q.npy", np.array([[print]], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot be read"):
-        load(tmp_path / "q.npy")
-
-
-def test_a_missing_file_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match=r"gone\.npy"):
-        load(tmp_path / "gone.npy")

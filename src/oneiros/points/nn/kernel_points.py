@@ -1,4 +1,4 @@
-"""Where the kernel points of a convolution lie: on shells around the centre, or wherever a file says.
+"""Where the kernel points of a convolution lie: on shells around the centre.
 
 All functions return float64 (m, D), rows in order of the shells, so that a layer of any precision can round them.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from os import PathLike
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -65,56 +63,6 @@ def _force(points: Tensor) -> Tensor:
     between = points[:, None] - points
     distance = between.norm(dim=2, keepdim=True)
     return torch.where(distance > 0, between / distance.pow(3), 0).sum(1)
-
-
-def load(path: str | PathLike[str]) -> Tensor:
-    """Kernel points (m, D) from a .npy file, a .csv (one point a line, # comments), or the x, y, z of a .ply.
-
-    Raises OSError for a missing file, ValueError for one that holds anything but finite points.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{path}: kernel points are read from {', '.join(_READERS)}, not from {path.suffix!r}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of kernel points")
-    try:
-        points = torch.as_tensor(_READERS[path.suffix.lower()](path), dtype=torch.float64)
-    except (ValueError, TypeError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as kernel points: {error}") from error
-    if points.ndim != 2 or points.numel() == 0:
-        raise ValueError(f"{path}: kernel points are (m, D), got an array of shape {tuple(points.shape)}")
-    if not points.isfinite().all():
-        row = int((~points.isfinite()).any(1).nonzero()[0])
-        raise ValueError(f"{path}: kernel point {row} is {points[row].tolist()}; coordinates must be finite")
-    return points
-
-
-def _read_npy(path: Path):
-    import numpy as np
-
-    return np.load(path, allow_pickle=False)
-
-
-def _read_csv(path: Path):
-    import numpy as np
-
-    text = path.read_text()
-    rows = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return np.loadtxt(rows, delimiter=",", ndmin=2) if rows else np.empty((0, 0))
-
-
-def _read_ply(path: Path):
-    import numpy as np
-    from plyfile import PlyData, PlyParseError
-
-    try:
-        vertex = PlyData.read(path)["vertex"]
-        return np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], 1)
-    except (PlyParseError, KeyError) as error:
-        raise ValueError(str(error)) from error
-
-
-_READERS = {".npy": _read_npy, ".csv": _read_csv, ".ply": _read_ply}
 
 
 def check_shells(shell_radii: Sequence[float], shell_points: Sequence[int]) -> None:
