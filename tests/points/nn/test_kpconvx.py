@@ -16,7 +16,8 @@ from safetensors import safe_open
 
 import oneiros.points
 from oneiros.points import KPConvX
-from oneiros.points.nn.kpconvx import BLOCK_TENSORS, TENSORS
+from oneiros.points.nn.kpconvx import TENSORS
+from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS
 from tests.places import SHARED
 
 SMALL = {"channels": 8, "hidden_channels": 12, "groups": 4, "shell_points": (1, 4, 6), "sigma": 0.7}

@@ -145,7 +145,7 @@ class Stem(nn.Module):
         return sums.index_add(0, rows.flatten(), seen.flatten(0, 1)).view(len(x), num_kernel_points * x.shape[1])
 
 
-class Block(nn.Module):
+class PointBlock(nn.Module):
     """Depthwise convolution, then an inverted bottleneck, around a shortcut; activated after the sum.
 
     drop_path: how often, in training, a whole cloud skips the block; the others' residual is scaled by 1 / (1 - p).
@@ -219,10 +219,10 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         x, parents, largest = ctx.saved_tensors
-        winners = (x == largest.index_select(0, parents)).to(slope.dtype)
-        shares = slope / torch.zeros_like(slope).index_add(0, parents, winners)
+        winners = (x == largest.index_select(0, parents)).to(grad.dtype)
+        shares = grad / torch.zeros_like(grad).index_add(0, parents, winners)
         return winners.mul_(shares.index_select(0, parents)), None, None
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -29,12 +28,9 @@ from oneiros.ops.kernel_point_conv import kernel_point_conv, kernel_point_geomet
 from oneiros.ops.packed import all_finite, cloud_offsets, extremes
 from oneiros.points.nn import kernel_points as shells
 from oneiros.points.nn import tensor_rules
-from oneiros.points.nn.batch_norm import BatchNorm
+from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS, Convolution, KPConvXBlock
 from oneiros.points.nn.tensor_rules import Rule, Rules
 
-Convolution = Callable[[Tensor, Tensor, Tensor], Tensor]  # features, weights, modulations -> features
-
-BLOCK_TENSORS = ("W", "Phi", "phi", "Psi", "psi", "Atilde", "btilde", "Ahat", "bhat")
 TENSORS = ("Q", *BLOCK_TENSORS)
 
 
@@ -98,7 +94,7 @@ class KPConvX(nn.Module):
         self.Q: Tensor
         act = _activation(activation, negative_slope)
         self.blocks = nn.ModuleList(
-            Block(
+            KPConvXBlock(
                 channels=channels,
                 hidden_channels=hidden_channels,
                 groups=groups,
@@ -133,10 +129,7 @@ class KPConvX(nn.Module):
     def _constrain(self, constraints: dict[str, Rule]) -> None:
         for module, name in self._tensors():
             if name in constraints:
-                rule = constraints[name]
-                parametrize.register_parametrization(
-                    module, name, rule if isinstance(rule, nn.Module) else _Constraint(rule)
-                )
+                parametrize.register_parametrization(module, name, tensor_rules.as_module(constraints[name]))
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +278,7 @@ class KPConvX(nn.Module):
     def export_representation(
         self, folder: str | PathLike[str], prefix: str | None = None, past_weights: Any = None
     ) -> list[Path]:
-        """Write what the kernel looks like; see `kpconvx_export.export`. Returns the paths written."""
+        """Write what the kernel looks like; see `kernel_export.export`. Returns the paths written."""
         from oneiros.points.kernel_export import export
 
         weights = torch.stack([getattr(module, name) for module, name in self._tensors() if name == "W"])
@@ -295,69 +288,9 @@ class KPConvX(nn.Module):
         return f"channels={self.channels}, num_kernel_points={self.num_kernel_points}, sigma={self.sigma}"
 
 
-class Block(nn.Module):
-    """The residual branch of one block: kernel attention, then an inverted bottleneck."""
-
-    def __init__(
-        self,
-        *,
-        channels: int,
-        hidden_channels: int,
-        groups: int,
-        num_kernel_points: int,
-        bn_momentum: float,
-        bn_eps: float,
-        activation: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__()
-        self.num_kernel_points, self.activation = num_kernel_points, activation
-        modulations = num_kernel_points * channels // groups
-        self.W = _matrix(num_kernel_points, channels)
-        self.Phi, self.phi = _matrix(channels, channels), _bias(channels)
-        self.Psi, self.psi = _matrix(channels, modulations), _bias(modulations)
-        self.Atilde, self.btilde = _matrix(channels, hidden_channels), _bias(hidden_channels)
-        self.Ahat, self.bhat = _matrix(hidden_channels, channels), _bias(channels)
-        self.bn_phi = BatchNorm(channels=channels, momentum=bn_momentum, eps=bn_eps)
-        self.bn_htilde = BatchNorm(channels=hidden_channels, momentum=bn_momentum, eps=bn_eps)
-        self.bn_hhat = BatchNorm(channels=channels, momentum=bn_momentum, eps=bn_eps)
-
-    def forward(self, x: Tensor, convolve: Convolution) -> Tensor:
-        """x (N, D) -> (N, D), without the residual's sum."""
-        act = self.activation
-        gate = act(self.bn_phi(_linear(x, self.Phi, self.phi)))
-        modulations = _linear(gate, self.Psi, self.psi).sigmoid().unflatten(1, (self.num_kernel_points, -1))
-        attended = convolve(x, self.W, modulations)
-        hidden = act(self.bn_htilde(_linear(attended, self.Atilde, self.btilde)))
-        return act(self.bn_hhat(_linear(hidden, self.Ahat, self.bhat)))
-
-
 def _per_point(values: Tensor, sizes: Tensor, device: torch.device) -> Tensor:
     """values (B, ...) of fields, repeated for each of their points."""
     return values.repeat_interleave(sizes, 0).to(device)
-
-
-def _linear(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """x (N, in), kernel (in, out) as the reference stores it."""
-    return F.linear(x, kernel.T, bias)
-
-
-def _matrix(rows: int, columns: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rows, columns)))
-
-
-def _bias(size: int) -> nn.Parameter:
-    return nn.Parameter(torch.zeros(size))
-
-
-class _Constraint(nn.Module):
-    """A function as a parametrization."""
-
-    def __init__(self, function: Rule) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, tensor: Tensor) -> Tensor:
-        return self.function(tensor)
 
 
 def _plain(name: str) -> str:
@@ -371,17 +304,13 @@ def _activation(activation: Callable[[Tensor], Tensor] | str | None, negative_sl
     return tensor_rules.resolve(activation, option="activation", home="torch.nn.functional")
 
 
-def _as_tensor(points: Any) -> Tensor:
-    return torch.as_tensor(points, dtype=torch.float64).detach().cpu()
-
-
 def _kernel_points(given: Any, shell_radii: Sequence[float], shell_points: Sequence[int], point_dim: int) -> Tensor:
     """float64 (m, n_x)."""
     if given is None:
         if point_dim != 3:
             raise ValueError(f"point_dim is {point_dim}; shells of kernel points need 3, else give kernel_points")
         return shells.fibonacci(shell_radii, shell_points)
-    points = _as_tensor(given)
+    points = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
     if points.ndim != 2 or not len(points) or points.shape[1] != point_dim:
         raise ValueError(f"kernel_points are (m, {point_dim}) with m at least 1, got {tuple(points.shape)}")
     if not points.isfinite().all():

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from torch import Tensor, nn
+
 Rule = Callable[[Any], Any]
 Rules = Rule | str | Mapping[str, Rule | str]
 
@@ -68,3 +70,19 @@ def _name(function: Rule) -> str | None:
         except (ImportError, AttributeError):
             continue
     return None
+
+
+def as_module(rule: Rule) -> nn.Module:
+    """A constraint as a parametrization: itself where it is a module."""
+    return rule if isinstance(rule, nn.Module) else _Constraint(rule)
+
+
+class _Constraint(nn.Module):
+    """A function as a parametrization."""
+
+    def __init__(self, function: Rule) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return self.function(tensor)

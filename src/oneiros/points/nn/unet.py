@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from oneiros.points.nn import kernel_points
 from oneiros.points.nn.blocks import (
-    Block,
     GateNorm,
     Neighborhood,
+    PointBlock,
     Stem,
     Unary,
     pool_max,
@@ -221,8 +221,10 @@ class _Up(nn.Module):
         return x
 
 
-def _block(config: PointUNetConfig, kernel: Tensor, dim: int, out_dim: int, groups: int, drop_path: float) -> Block:
-    return Block(
+def _block(
+    config: PointUNetConfig, kernel: Tensor, dim: int, out_dim: int, groups: int, drop_path: float
+) -> PointBlock:
+    return PointBlock(
         dim=dim,
         out_dim=out_dim,
         hidden_dim=config.expansion * (out_dim if config.expand_output else dim),
