@@ -3,7 +3,8 @@
     python benchmarks/kernel_point_conv.py --threads 2
 
 Runs the table of cases first and prints nothing when it is red. Contenders take turns, so that all meet the same
-machine; times are the best of several. Memory is what a process needs at its highest, beyond operands and their slopes.
+machine; times are the best of several. Memory is what a process needs at its highest, beyond operands and their
+gradients.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class Problem:
         """Least arithmetic operations and bytes of a forward and backward pass."""
         edges = self.num_points * self.num_neighbors
         geometry = edges * self.num_kernel_points * 9  # three differences and squares, two sums, a comparison
-        products = edges * self.channels * (4 + 8)  # forward; slopes of weights, modulations and features
+        products = edges * self.channels * (4 + 8)  # forward; gradients of weights, modulations and features
         rows = self.num_points * self.channels
         gates = self.num_points * self.num_kernel_points * self.channels // self.group
-        # Features and modulations are read in both directions; output, its slope and theirs pass once.
+        # Features and modulations are read in both directions; output, its gradient and theirs pass once.
         return geometry + products, 4.0 * (5 * rows + 3 * gates) + 16.0 * edges
 
 
@@ -78,7 +79,7 @@ def official(points, queries, neighbors, kernel_points, sigma, weights, modulati
 
 
 def _gathered(table: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a table; this was measured a little faster, with its slope, than indexing."""
+    """Rows of a table; this was measured a little faster, with its gradient, than indexing."""
     return table.gather(0, rows.reshape(-1, 1).expand(-1, table.shape[1])).view(*rows.shape, -1)
 
 
@@ -97,13 +98,13 @@ def forward_and_backward(function: Callable[..., Tensor], tensors: list) -> tupl
     """Seconds of the forward pass and of both."""
     for factor in tensors[5:]:
         factor.grad = None
-    slope = torch.ones(len(tensors[1]), tensors[7].shape[1], device=tensors[7].device)
-    _wait(slope)
+    grad = torch.ones(len(tensors[1]), tensors[7].shape[1], device=tensors[7].device)
+    _wait(grad)
     start = time.perf_counter()
     out = function(*tensors)
     _wait(out)
     middle = time.perf_counter()
-    out.backward(slope)
+    out.backward(grad)
     _wait(out)
     return middle - start, time.perf_counter() - start
 
@@ -161,7 +162,7 @@ def print_memory(problem: Problem, threads: int) -> None:
 
 
 def extra_memory(name: str, num_neighbors: int, num_kernel_points: int, fields: tuple, threads: int) -> int:
-    """Peak bytes of a forward and backward pass beyond the operands, the output and all their slopes."""
+    """Peak bytes of a forward and backward pass beyond the operands, the output and all their gradients."""
     torch.set_num_threads(threads)
     num_points, channels, group, device = fields
     problem = Problem(num_points, num_neighbors, channels, num_kernel_points, group, device)

@@ -6,7 +6,7 @@ At the size of Video Prediction Policy: a clip of 16 frames x 512 features x 256
 of 8 heads x 64. The other contender computes every key and value and the attention matrix, einsum + softmax, from the
 same weights. Their results are compared first, and nothing is printed where they differ. Contenders take turns, so that
 both meet the same machine; times are the best of several. Memory is what a process needs at its highest, beyond weights
-and features (and, where it learns, the slopes of weights).
+and features (and, where it learns, the gradients of weights).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def seconds(task: str, repeats: int) -> dict[str, float]:
 
 
 def extra_memory(task: str, contender: str, threads: int) -> int:
-    """Peak bytes beyond weights, features and slopes of weights; for a process of its own."""
+    """Peak bytes beyond weights, features and gradients of weights; for a process of its own."""
     torch.set_num_threads(threads)
     former, features = make_former(), make_features()
     perform(task, contender, former, make_features(num_frames=1))

@@ -25,7 +25,7 @@ def device_of(implementation: str) -> str:
 
 
 def run(case: Case, implementation: str, differentiated: tuple[int, ...], dtype=torch.float64, shares_geometry=False):
-    """Output and slopes, on the CPU, by argument."""
+    """Output and gradients, on the CPU, by argument."""
     device = device_of(implementation)
     arguments = [x.to(device) if isinstance(x, torch.Tensor) else x for x in case.tensors(dtype)]
     for index in differentiated:
@@ -39,8 +39,8 @@ def run(case: Case, implementation: str, differentiated: tuple[int, ...], dtype=
     found = {"out": out.detach().cpu()}
     for index in differentiated:
         if arguments[index] is not None:
-            slope = arguments[index].grad
-            found[index] = torch.zeros_like(arguments[index]).cpu() if slope is None else slope.cpu()
+            grad = arguments[index].grad
+            found[index] = torch.zeros_like(arguments[index]).cpu() if grad is None else grad.cpu()
     return found
 
 
@@ -72,12 +72,12 @@ def test_reference_follows_the_formula(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("implementation", COMPILED)
 class TestTable:
-    def test_values_and_slopes(self, implementation, case):
+    def test_values_and_gradients(self, implementation, case):
         differentiated = (5, 6, 7)
         expected = run(case, "reference", differentiated)
         torch.testing.assert_close(run(case, implementation, differentiated), expected, rtol=1e-10, atol=1e-12)
 
-    def test_slopes_of_places(self, implementation, case):
+    def test_gradients_of_places(self, implementation, case):
         differentiated = (0, 1, 3, 5, 6, 7)
         expected = run(case, "reference", differentiated)
         found = run(case, implementation, differentiated, shares_geometry=True)
@@ -92,7 +92,7 @@ def test_float32_is_exact_to_its_digits(case):
 
 @pytest.mark.parametrize("differentiated", [(5,), (6,), (7,), (3,)])
 @pytest.mark.parametrize("implementation", COMPILED)
-def test_one_slope_alone(implementation, differentiated):
+def test_one_gradient_alone(implementation, differentiated):
     expected = run(ORDINARY, "reference", differentiated)
     found = run(ORDINARY, implementation, differentiated)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
@@ -115,7 +115,7 @@ def test_triton_kernels_compile_for_a_gpu():
     types = {"places": (real, real, real, "*i64", "*i16", real), "sizes": ("i32", "i32", "i32"), "M": "i32", "C": "i32"}
     constants = {"SIGMA": 0.8, "KIND": "linear", "KNOWN": False, "GATED": True, "G": 8, "D": 3}
     constants |= {"ROWS": 16, "KERNELS": 64, "GROUPS": 8, "MEMBERS": 8}
-    constants |= dict.fromkeys(["WANTS_WEIGHTS", "WANTS_GATES", "WANTS_FEATURES", "WANTS_INFLUENCE"], True)
+    constants |= dict.fromkeys(["NEEDS_WEIGHTS", "NEEDS_GATES", "NEEDS_FEATURES", "NEEDS_INFLUENCE"], True)
     for kernel in (cuda_kernels.geometry, cuda_kernels.forward, cuda_kernels.backward):
         names = kernel.arg_names
         signature = {name: "constexpr" if name in constants else types.get(name, real) for name in names}
@@ -126,7 +126,7 @@ def test_triton_kernels_compile_for_a_gpu():
 
 
 @pytest.mark.parametrize("implementation", ["reference", "numba"])
-def test_slopes_are_those_of_finite_differences(implementation):
+def test_gradients_are_those_of_finite_differences(implementation):
     points, queries, neighbors, kernel_points, sigma, weights, modulations, features = Case(
         "small", (8, 6, 4, 5, 4, 2)
     ).tensors()
@@ -156,7 +156,7 @@ def test_operators_are_sound(known):
 
 
 @pytest.mark.parametrize("implementation", ["reference", "numba"])
-def test_slope_at_distance_zero_is_zero(implementation):
+def test_gradient_at_distance_zero_is_zero(implementation):
     origin = torch.zeros(1, 3, dtype=torch.float64)
     places = [origin.clone().requires_grad_() for _ in range(3)]
     one = torch.ones(1, 1, dtype=torch.float64)
@@ -243,7 +243,7 @@ def test_memory_grows_neither_with_neighbours_nor_with_kernel_points(num_kernel_
 
     modulations, features, weights = 500 * num_kernel_points * 4, 500 * 32, num_kernel_points * 32
     assert allocated(32) == allocated(8)
-    # Their slopes, the output and its slope, and what the checks of coordinates take.
+    # Their gradients, the output and its gradient, and what the checks of coordinates take.
     assert allocated(8) < 4 * (modulations + 4 * features + 4 * weights)
 
 
@@ -256,7 +256,7 @@ def test_auto_takes_the_compiled_kernel_and_the_environment_forces_another(monke
     monkeypatch.setenv("ONEIROS_KERNELS", "reference")
     assert torch.equal(kernel_point_conv(*arguments), exact["reference"])
     monkeypatch.setenv("ONEIROS_KERNELS", "fastest")
-    with pytest.raises(ValueError, match="'fastest'; choose auto, reference, numba, triton"):
+    with pytest.raises(ValueError, match="'fastest'; choose auto, reference, numba or triton"):
         kernel_point_conv(*arguments)
 
 
@@ -369,7 +369,7 @@ def test_influence_implementation_and_geometry_are_checked():
         kernel_point_conv(*arguments, influence="cubic")
     with pytest.raises(ValueError, match="implementation is 'cuda'; choose auto"):
         kernel_point_conv(*arguments, implementation="cuda")
-    with pytest.raises(ValueError, match="triton runs on a GPU; the features are on the CPU"):
+    with pytest.raises(ValueError, match="triton runs on a GPU; the tensors are on the CPU"):
         kernel_point_conv(*arguments, implementation="triton")
     geometry = kernel_point_geometry(*arguments[:5])
     short = Geometry(geometry.nearest[:, 1:], geometry.influence[:, 1:])

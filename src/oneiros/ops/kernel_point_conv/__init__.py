@@ -13,25 +13,23 @@ Legend: N points, M queries, H neighbours of a query, K kernel points, D coordin
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
+from oneiros.ops.choice import choose
 from oneiros.ops.kernel_point_conv import reference
 from oneiros.ops.kernel_point_conv.checks import check_geometry, check_known, check_neighbors, check_operands
 from oneiros.ops.kernel_point_conv.operators import Kernels, Operators, register
 
 Influence = Literal["linear", "gaussian", "constant"]
 Implementation = Literal["auto", "reference", "numba", "triton"]
-COMPILED = {"cpu": "numba", "cuda": "triton"}  # for each device, which compiles its kernels
+COMPILED = ("numba", "triton")
 MODULES = {"numba": "cpu", "triton": "cuda"}
-FORCED = "ONEIROS_KERNELS"  # environment variable: what `auto` means, for example `reference`
 
 __all__ = ["Geometry", "Implementation", "Influence", "kernel_point_conv", "kernel_point_geometry"]
 
@@ -57,11 +55,11 @@ def kernel_point_geometry(
 ) -> Geometry:
     """Nearest kernel points and influences, for several convolutions over the same points; arguments as below.
 
-    The influence is differentiable with respect to points, queries and kernel points, with a zero slope at distance 0.
+    The influence is differentiable with respect to points, queries and kernel points; at distance 0 its gradient is 0.
     """
     check_geometry(points, queries, neighbors, kernel_points, sigma, influence)
     points, queries, kernel_points = _widened(points, queries, kernel_points)
-    chosen = _chosen(implementation, points.device.type)
+    chosen = choose(implementation, points.device, COMPILED)
     return _geometry(chosen, points, queries, neighbors.long(), kernel_points, sigma, influence)
 
 
@@ -109,8 +107,8 @@ def kernel_point_conv(
     gates = given[0] if given else None
     if torch.is_autocast_enabled(features.device.type):
         kind = features.dtype
-    chosen = _chosen(implementation, features.device.type)
-    if geometry is None and (chosen == "reference" or _needs_slope(points, queries, kernel_points)):
+    chosen = choose(implementation, features.device, COMPILED)
+    if geometry is None and (chosen == "reference" or _needs_grad(points, queries, kernel_points)):
         geometry = _geometry(chosen, points, queries, neighbors, kernel_points, sigma, influence)
     nearest = None if geometry is None else geometry.nearest
     strength = None if geometry is None else geometry.influence.to(features.dtype)
@@ -135,7 +133,7 @@ def _geometry(
         return Geometry(*reference.geometry(points, queries, neighbors, kernel_points, sigma, influence))
     places = points, queries, kernel_points, neighbors, float(sigma), influence
     nearest, strength = _operators(chosen).geometry(*places)
-    if _needs_slope(points, queries, kernel_points):
+    if _needs_grad(points, queries, kernel_points):
         strength = reference.influence_of(points, queries, neighbors, kernel_points, nearest, sigma, influence)
     return Geometry(nearest, strength)
 
@@ -148,22 +146,8 @@ def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(widest) for tensor in tensors)
 
 
-def _needs_slope(*tensors: Tensor) -> bool:
+def _needs_grad(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _chosen(implementation: Implementation, device: str) -> str:
-    wanted = os.environ.get(FORCED, "auto") if implementation == "auto" else implementation
-    if wanted not in get_args(Implementation):
-        raise ValueError(f"implementation is {wanted!r}; choose {', '.join(get_args(Implementation))}")
-    if wanted == "numba" and device != "cpu":
-        raise ValueError(f"implementation numba runs on the CPU; the features are on {device}")
-    if wanted == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ValueError("implementation triton runs on a GPU; the features are on the CPU")
-    if wanted != "auto":
-        return wanted
-    compiled = COMPILED.get(device)
-    return compiled if compiled and find_spec(compiled) else "reference"
 
 
 @cache

@@ -219,56 +219,56 @@ def forward(first, last, places, factors, out):
 
 
 @vectorised
-def backward_points(low, high, places, factors, slope, features_slope):
-    """Rows low to high of the slope of features (N, C), each summed in the order of the queries."""
+def backward_points(low, high, places, factors, grad, features_grad):
+    """Rows low to high of the gradient of features (N, C), each summed in the order of the queries."""
     weights, gates, _ = factors
-    edges = _room(places, slope.shape[1])
-    features_slope[low:high] = 0
+    edges = _room(places, grad.shape[1])
+    features_grad[low:high] = 0
     start = 0
-    while start < len(slope):
-        count, start = _list(places, start, len(slope), low, high, edges)
+    while start < len(grad):
+        count, start = _list(places, start, len(grad), low, high, edges)
         _locate(places, count, edges)
-        _fetch(count, gates, features_slope, edges)
+        _fetch(count, gates, features_grad, edges)
         for e in range(count):
             i, j, k, h = edges.query[e], edges.point[e], edges.kernel[e], edges.influence[e]
-            for c in range(slope.shape[1]):
-                features_slope[j, c] += h * edges.gate[e, c] * weights[k, c] * slope[i, c]
+            for c in range(grad.shape[1]):
+                features_grad[j, c] += h * edges.gate[e, c] * weights[k, c] * grad[i, c]
 
 
 @vectorised
-def backward_queries(first, last, places, factors, slope, weights_slope, gates_slope, influence_slope):
-    """Of queries first to last: the slope of modulations (M, K, C // G) and of the influence (M, H), where these are
-    not empty, and their share of the slope of weights (K, C)."""
+def backward_queries(first, last, places, factors, grad, weights_grad, gates_grad, influence_grad):
+    """Of queries first to last: the gradient of modulations (M, K, C // G) and of the influence (M, H), where these are
+    not empty, and their share of the gradient of weights (K, C)."""
     weights, gates, features = factors
     channels = features.shape[1]
     edges = _room(places, channels)
     product = np.empty(channels, features.dtype)
-    weights_slope[:] = 0
-    influence_slope[first:last] = 0
-    influence_slope = influence_slope.reshape(-1)
+    weights_grad[:] = 0
+    influence_grad[first:last] = 0
+    influence_grad = influence_grad.reshape(-1)
     start = first
     while start < last:
         begin = start
         count, start = _list(places, begin, last, 0, len(features), edges)
         _locate(places, count, edges)
         _fetch(count, gates, features, edges)
-        if gates_slope.size:
-            gates_slope[begin:start] = 0
+        if gates_grad.size:
+            gates_grad[begin:start] = 0
         for e in range(count):
             i, j, k, h = edges.query[e], edges.point[e], edges.kernel[e], edges.influence[e]
             for c in range(channels):
-                product[c] = slope[i, c] * features[j, c]
+                product[c] = grad[i, c] * features[j, c]
             for c in range(channels):
-                weights_slope[k, c] += h * product[c] * edges.gate[e, c]
+                weights_grad[k, c] += h * product[c] * edges.gate[e, c]
             for c in range(channels):
                 product[c] *= weights[k, c]
-            if gates_slope.size:
-                _add_groups(h, product, gates_slope, i, k)
-            if influence_slope.size:
+            if gates_grad.size:
+                _add_groups(h, product, gates_grad, i, k)
+            if influence_grad.size:
                 total = product.dtype.type(0)
                 for c in range(channels):
                     total += product[c] * edges.gate[e, c]
-                influence_slope[edges.index[e]] = total
+                influence_grad[edges.index[e]] = total
 
 
 @vectorised

@@ -1,7 +1,8 @@
 """Kernel point convolution on GPUs: which programs run over what.
 
-The slope of the features is summed by atomic additions in an order that the GPU decides: its last bits may differ from
-run to run, and those of the influence's slope too where channels fill more than one tile. All else repeats bit by bit.
+The gradient of the features is summed by atomic additions in an order that the GPU decides: its last bits may differ
+from run to run, and those of the influence's gradient too where channels fill more than one tile. All else repeats bit
+by bit.
 
 Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
 """
@@ -18,32 +19,32 @@ import triton
 from torch import Tensor
 
 from oneiros.ops.kernel_point_conv import cuda_kernels
-from oneiros.ops.kernel_point_conv.operators import Layout, Operands, Slopes, Wanted, empty_slopes
+from oneiros.ops.kernel_point_conv.operators import Grads, Needed, Operands, Placement, empty_grads
 
 LEAST_SIDE = 16  # of a matrix product
 TILE = 1024  # numbers in a program's tile: each also has an address, and all shall stay in registers
 MOST_CHANNELS = 64
-MOST_PROGRAMS = 512  # that keep a share of the weights' slope each
+MOST_PROGRAMS = 512  # that keep a share of the weights' gradient each
 
 
-def geometry(layout: Layout) -> tuple[Tensor, Tensor]:
+def geometry(placement: Placement) -> tuple[Tensor, Tensor]:
     """Nearest kernel points, int16 (M, H), and influences (M, H)."""
-    nearest = layout.points.new_empty(layout.neighbors.shape, dtype=torch.int16)
-    influence = layout.points.new_empty(layout.neighbors.shape)
+    nearest = placement.points.new_empty(placement.neighbors.shape, dtype=torch.int16)
+    influence = placement.points.new_empty(placement.neighbors.shape)
     if nearest.numel():
-        places, sizes, options = _places(layout._replace(nearest=nearest, influence=influence))
+        places, sizes, options = _places(placement._replace(nearest=nearest, influence=influence))
         del options["KNOWN"]
         rows = _rows(options["KERNELS"])
         cuda_kernels.geometry[(triton.cdiv(len(nearest), rows),)](places, sizes, len(nearest), ROWS=rows, **options)
     return nearest, influence
 
 
-def forward(layout: Layout, operands: Operands) -> Tensor:
+def forward(placement: Placement, operands: Operands) -> Tensor:
     """The sum over neighbours, (M, C)."""
     features = operands.features
-    out = features.new_empty(len(layout.neighbors), features.shape[1])
+    out = features.new_empty(len(placement.neighbors), features.shape[1])
     if out.numel():
-        places, sizes, options = _places(layout)
+        places, sizes, options = _places(placement)
         factors, numbers, tile, num_tiles = _tiles(operands)
         rows = _rows(max(options["KERNELS"], tile["GROUPS"] * tile["MEMBERS"]))
         grid = triton.cdiv(len(out), rows), num_tiles
@@ -51,43 +52,43 @@ def forward(layout: Layout, operands: Operands) -> Tensor:
     return out
 
 
-def backward(slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) -> Slopes:
-    """Slopes of weights, modulations, features and influence."""
-    slopes = empty_slopes(layout, operands, wanted)
-    for part in slopes:
+def backward(grad: Tensor, placement: Placement, operands: Operands, needed: Needed) -> Grads:
+    """Gradients of weights, modulations, features and influence."""
+    grads = empty_grads(placement, operands, needed)
+    for part in grads:
         part.zero_()
-    if not slope.numel():
-        return slopes
-    places, sizes, options = _places(layout)
+    if not grad.numel():
+        return grads
+    places, sizes, options = _places(placement)
     factors, numbers, tile, num_tiles = _tiles(operands)
     rows = _rows(max(options["KERNELS"], tile["GROUPS"] * tile["MEMBERS"]))
-    programs = min(triton.cdiv(len(slope), rows), MOST_PROGRAMS)
-    shares = slope.new_empty(programs if wanted.weights else 0, *operands.weights.shape)
+    programs = min(triton.cdiv(len(grad), rows), MOST_PROGRAMS)
+    shares = grad.new_empty(programs if needed.weights else 0, *operands.weights.shape)
     cuda_kernels.backward[(programs, num_tiles)](
         places,
         sizes,
         *factors,
-        slope.contiguous(),
+        grad.contiguous(),
         shares,
-        *slopes[1:],
-        len(slope),
+        *grads[1:],
+        len(grad),
         *numbers,
         ROWS=rows,
-        WANTS_WEIGHTS=wanted.weights,
-        WANTS_GATES=wanted.modulations,
-        WANTS_FEATURES=wanted.features,
-        WANTS_INFLUENCE=wanted.influence,
+        NEEDS_WEIGHTS=needed.weights,
+        NEEDS_GATES=needed.modulations,
+        NEEDS_FEATURES=needed.features,
+        NEEDS_INFLUENCE=needed.influence,
         **options,
         **tile,
     )
-    if wanted.weights:
-        torch.sum(shares, 0, out=slopes[0])
-    return slopes
+    if needed.weights:
+        torch.sum(shares, 0, out=grads[0])
+    return grads
 
 
-def _places(layout: Layout) -> tuple[tuple[Tensor, ...], tuple[int, int, int], dict[str, Any]]:
+def _places(placement: Placement) -> tuple[tuple[Tensor, ...], tuple[int, int, int], dict[str, Any]]:
     """What the kernels take as `places` and `sizes`, and constants."""
-    points, queries, kernel_points, neighbors, sigma, kind, nearest, influence = layout
+    points, queries, kernel_points, neighbors, sigma, kind, nearest, influence = placement
     if nearest is None or influence is None:
         given, known = (points.new_empty(0, dtype=torch.int16), points.new_empty(0)), False
     else:

@@ -134,11 +134,11 @@ def backward(
     weights,
     gates,
     features,
-    slope,
-    weights_slope,
-    gates_slope,
-    features_slope,
-    influence_slope,
+    grad,
+    weights_grad,
+    gates_grad,
+    features_grad,
+    influence_grad,
     M,
     C,
     G: tl.constexpr,
@@ -146,31 +146,31 @@ def backward(
     KIND: tl.constexpr,
     KNOWN: tl.constexpr,
     GATED: tl.constexpr,
-    WANTS_WEIGHTS: tl.constexpr,
-    WANTS_GATES: tl.constexpr,
-    WANTS_FEATURES: tl.constexpr,
-    WANTS_INFLUENCE: tl.constexpr,
+    NEEDS_WEIGHTS: tl.constexpr,
+    NEEDS_GATES: tl.constexpr,
+    NEEDS_FEATURES: tl.constexpr,
+    NEEDS_INFLUENCE: tl.constexpr,
     D: tl.constexpr,
     ROWS: tl.constexpr,
     KERNELS: tl.constexpr,
     GROUPS: tl.constexpr,
     MEMBERS: tl.constexpr,
 ):
-    """All wanted slopes of some blocks of queries, for GROUPS groups of channels.
+    """All needed gradients of some blocks of queries, for GROUPS groups of channels.
 
-    weights_slope (programs, K, C) takes this program's share; the others hold zeros to be added to.
+    weights_grad (programs, K, C) takes this program's share; the others hold zeros to be added to.
     """
     K = sizes[2]
     num_groups = C // G
     kernels = tl.arange(0, KERNELS)
     groups, channels, real_channels = _channels(tl.program_id(1), C, G, GROUPS, MEMBERS)
     groups_2d = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)[None, :]
-    share = tl.zeros([KERNELS, GROUPS * MEMBERS], slope.dtype.element_ty)
+    share = tl.zeros([KERNELS, GROUPS * MEMBERS], grad.dtype.element_ty)
     for block in range(tl.program_id(0), tl.cdiv(M, ROWS), tl.num_programs(0)):
         rows = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)
         real_rows = rows < M
         above = tl.load(
-            slope + rows[:, None, None] * C + channels, mask=real_rows[:, None, None] & real_channels, other=0
+            grad + rows[:, None, None] * C + channels, mask=real_rows[:, None, None] & real_channels, other=0
         )
         for h in range(sizes[1]):
             j, present, k, strength = _edge(h, rows, real_rows, places, sizes, SIGMA, KIND, KNOWN, D, ROWS, KERNELS)
@@ -181,29 +181,29 @@ def backward(
                 gate = tl.load(gates + (rows * K + k)[:, None, None] * num_groups + groups, mask=real, other=0)
             else:
                 gate = tl.full([1, 1, 1], 1, weight.dtype)
-            if WANTS_FEATURES:
+            if NEEDS_FEATURES:
                 per_feature = strength[:, None, None] * gate * weight * above
-                tl.atomic_add(features_slope + j[:, None, None] * C + channels, per_feature, mask=real, sem="relaxed")
-            if WANTS_WEIGHTS:
+                tl.atomic_add(features_grad + j[:, None, None] * C + channels, per_feature, mask=real, sem="relaxed")
+            if NEEDS_WEIGHTS:
                 per_weight = tl.reshape(strength[:, None, None] * gate * feature * above, ROWS, GROUPS * MEMBERS)
                 is_nearest = (kernels[:, None] == k[None, :]).to(per_weight.dtype)
                 share = tl.dot(is_nearest, per_weight, share, input_precision="ieee", out_dtype=share.dtype)
             per_gate = tl.sum(weight * feature * above, 2)
-            if WANTS_GATES:
+            if NEEDS_GATES:
                 # The same rows may meet the same kernel point again: what was stored must be seen by then.
-                place = gates_slope + (rows * K + k)[:, None] * num_groups + groups_2d
+                place = gates_grad + (rows * K + k)[:, None] * num_groups + groups_2d
                 mask = present[:, None] & (groups_2d < num_groups)
                 tl.store(place, tl.load(place, mask=mask, other=0) + strength[:, None] * per_gate, mask=mask)
                 tl.debug_barrier()
-            if WANTS_INFLUENCE:
+            if NEEDS_INFLUENCE:
                 if GATED:
                     per_gate *= tl.load(
                         gates + (rows * K + k)[:, None] * num_groups + groups_2d,
                         mask=present[:, None] & (groups_2d < num_groups),
                         other=0,
                     )
-                tl.atomic_add(influence_slope + rows * sizes[1] + h, tl.sum(per_gate, 1), mask=present, sem="relaxed")
-    if WANTS_WEIGHTS:
+                tl.atomic_add(influence_grad + rows * sizes[1] + h, tl.sum(per_gate, 1), mask=present, sem="relaxed")
+    if NEEDS_WEIGHTS:
         place = (tl.program_id(0) * K + kernels)[:, None, None] * C + channels
         mask = (kernels < K)[:, None, None] & real_channels
-        tl.store(weights_slope + place, tl.reshape(share, KERNELS, GROUPS, MEMBERS), mask=mask)
+        tl.store(weights_grad + place, tl.reshape(share, KERNELS, GROUPS, MEMBERS), mask=mask)

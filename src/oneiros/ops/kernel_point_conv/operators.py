@@ -1,4 +1,4 @@
-"""Compiled kernels as torch operators: with their slopes, known to the compiler, checked by `torch.library.opcheck`.
+"""Compiled kernels as torch operators, with their gradients: known to the compiler, checked by `torch.library.opcheck`.
 
 Legend: N points, M queries, H neighbours of a query, K kernel points, D coordinates, C channels, G channels per group.
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 PLACES = "Tensor points, Tensor queries, Tensor kernel_points, Tensor neighbors, float sigma, str kind"
-LAYOUT = f"{PLACES}, Tensor? nearest, Tensor? influence"
+PLACEMENT = f"{PLACES}, Tensor? nearest, Tensor? influence"
 OPERANDS = "Tensor weights, Tensor? modulations, Tensor features"
 
-Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
+Grads = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-class Layout(NamedTuple):
+class Placement(NamedTuple):
     """Where neighbours lie: their nearest kernel points and influences (M, H), or None to find them from the points."""
 
     points: Tensor
@@ -38,8 +38,8 @@ class Operands(NamedTuple):
     features: Tensor
 
 
-class Wanted(NamedTuple):
-    """Which slopes to compute."""
+class Needed(NamedTuple):
+    """Which gradients to compute."""
 
     weights: bool
     modulations: bool
@@ -48,18 +48,18 @@ class Wanted(NamedTuple):
 
 
 class Kernels(Protocol):
-    """What a module of kernels offers, on tensors of one floating type; slopes that are not wanted are empty."""
+    """What a module of kernels offers, on tensors of one floating type; gradients that are not needed are empty."""
 
-    def geometry(self, layout: Layout) -> tuple[Tensor, Tensor]: ...
+    def geometry(self, placement: Placement) -> tuple[Tensor, Tensor]: ...
 
-    def forward(self, layout: Layout, operands: Operands) -> Tensor: ...
+    def forward(self, placement: Placement, operands: Operands) -> Tensor: ...
 
-    def backward(self, slope: Tensor, layout: Layout, operands: Operands, wanted: Wanted) -> Slopes: ...
+    def backward(self, grad: Tensor, placement: Placement, operands: Operands, needed: Needed) -> Grads: ...
 
 
 class Operators(NamedTuple):
-    """geometry(*PLACES) -> (nearest, influence), without slopes; conv(*LAYOUT, *OPERANDS) -> (M, C), with slopes of the
-    operands and of the influence."""
+    """geometry(*PLACES) -> (nearest, influence), without gradients; conv(*PLACEMENT, *OPERANDS) -> (M, C), with
+    gradients of the operands and of the influence."""
 
     geometry: torch.library.CustomOpDef
     conv: torch.library.CustomOpDef
@@ -70,30 +70,30 @@ def register(name: str, kernels: Kernels) -> Operators:
     return Operators(_register_geometry(name, kernels), _register_conv(name, kernels))
 
 
-def empty_slopes(layout: Layout, operands: Operands, wanted: Wanted) -> Slopes:
-    """Room for the wanted slopes; of what is not wanted, none."""
+def empty_grads(placement: Placement, operands: Operands, needed: Needed) -> Grads:
+    """Room for the needed gradients; of what is not needed, none."""
     weights, modulations, features = operands
 
-    def room(like: Tensor | None, is_wanted: bool, dims: int) -> Tensor:
-        shape = like.shape if like is not None and is_wanted else [0] * dims
+    def room(like: Tensor | None, is_needed: bool, dims: int) -> Tensor:
+        shape = like.shape if like is not None and is_needed else [0] * dims
         return features.new_empty(shape)
 
     return (
-        room(weights, wanted.weights, 2),
-        room(modulations, wanted.modulations, 3),
-        room(features, wanted.features, 2),
-        room(layout.neighbors, wanted.influence, 2),
+        room(weights, needed.weights, 2),
+        room(modulations, needed.modulations, 3),
+        room(features, needed.features, 2),
+        room(placement.neighbors, needed.influence, 2),
     )
 
 
 def _register_geometry(name: str, kernels: Kernels) -> torch.library.CustomOpDef:
     def geometry(*places) -> tuple[Tensor, Tensor]:
-        return kernels.geometry(Layout(*places))
+        return kernels.geometry(Placement(*places))
 
     def fake(*places) -> tuple[Tensor, Tensor]:
-        layout = Layout(*places)
-        shape = layout.neighbors.shape
-        return layout.points.new_empty(shape, dtype=torch.int16), layout.points.new_empty(shape)
+        placement = Placement(*places)
+        shape = placement.neighbors.shape
+        return placement.points.new_empty(shape, dtype=torch.int16), placement.points.new_empty(shape)
 
     schema = f"({PLACES}) -> (Tensor, Tensor)"
     operator = torch.library.custom_op(
@@ -105,50 +105,51 @@ def _register_geometry(name: str, kernels: Kernels) -> torch.library.CustomOpDef
 
 def _register_conv(name: str, kernels: Kernels) -> torch.library.CustomOpDef:
     def forward(*arguments) -> Tensor:
-        return kernels.forward(Layout(*arguments[:8]), Operands(*arguments[8:]))
+        return kernels.forward(Placement(*arguments[:8]), Operands(*arguments[8:]))
 
     def fake(*arguments) -> Tensor:
-        layout, operands = Layout(*arguments[:8]), Operands(*arguments[8:])
-        return operands.features.new_empty(layout.neighbors.shape[0], operands.features.shape[1])
+        placement, operands = Placement(*arguments[:8]), Operands(*arguments[8:])
+        return operands.features.new_empty(placement.neighbors.shape[0], operands.features.shape[1])
 
-    slopes = _register_slopes(name, kernels)
+    gradients = _register_backward(name, kernels)
 
     def keep(ctx, inputs, output) -> None:
-        layout, operands = Layout(*inputs[:8]), Operands(*inputs[8:])
-        ctx.save_for_backward(*layout[:4], layout.nearest, layout.influence, *operands)
-        ctx.sigma, ctx.kind = layout.sigma, layout.kind
+        placement, operands = Placement(*inputs[:8]), Operands(*inputs[8:])
+        ctx.save_for_backward(*placement[:4], placement.nearest, placement.influence, *operands)
+        ctx.sigma, ctx.kind = placement.sigma, placement.kind
 
-    def backward(ctx, slope: Tensor):
+    def backward(ctx, grad: Tensor):
         *places, nearest, influence, weights, modulations, features = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        wanted = Wanted(weights=needs[8], modulations=needs[9], features=needs[10], influence=needs[7])
-        found = slopes(
-            slope, *places, ctx.sigma, ctx.kind, nearest, influence, weights, modulations, features, list(wanted)
-        )
-        by_name = {n: s if w else None for n, s, w in zip(Wanted._fields, found, wanted, strict=True)}
-        return *(None,) * 7, *(by_name[n] for n in ("influence", "weights", "modulations", "features"))
+        *_, of_influence, of_weights, of_modulations, of_features = ctx.needs_input_grad
+        needed = Needed(of_weights, of_modulations, of_features, of_influence)
+        placement = *places, ctx.sigma, ctx.kind, nearest, influence
+        found = gradients(grad, *placement, weights, modulations, features, list(needed))
+        found = [each if is_needed else None for each, is_needed in zip(found, needed, strict=True)]
+        of_weights, of_modulations, of_features, of_influence = found
+        no_places = [None] * len(Placement._fields[:-1])
+        return *no_places, of_influence, of_weights, of_modulations, of_features
 
     operator = torch.library.custom_op(
-        f"oneiros::kernel_point_conv_{name}", forward, mutates_args=(), schema=f"({LAYOUT}, {OPERANDS}) -> Tensor"
+        f"oneiros::kernel_point_conv_{name}", forward, mutates_args=(), schema=f"({PLACEMENT}, {OPERANDS}) -> Tensor"
     )
     operator.register_fake(fake)
     operator.register_autograd(backward, setup_context=keep)
     return operator
 
 
-def _register_slopes(name: str, kernels: Kernels) -> torch.library.CustomOpDef:
-    def slopes(slope: Tensor, *arguments) -> Slopes:
-        layout, operands = Layout(*arguments[:8]), Operands(*arguments[8:11])
-        return kernels.backward(slope, layout, operands, Wanted(*arguments[11]))
+def _register_backward(name: str, kernels: Kernels) -> torch.library.CustomOpDef:
+    def gradients(grad: Tensor, *arguments) -> Grads:
+        placement, operands = Placement(*arguments[:8]), Operands(*arguments[8:11])
+        return kernels.backward(grad, placement, operands, Needed(*arguments[11]))
 
-    def fake(slope: Tensor, *arguments) -> Slopes:
-        return empty_slopes(Layout(*arguments[:8]), Operands(*arguments[8:11]), Wanted(*arguments[11]))
+    def fake(grad: Tensor, *arguments) -> Grads:
+        return empty_grads(Placement(*arguments[:8]), Operands(*arguments[8:11]), Needed(*arguments[11]))
 
     operator = torch.library.custom_op(
-        f"oneiros::kernel_point_conv_slopes_{name}",
-        slopes,
+        f"oneiros::kernel_point_conv_backward_{name}",
+        gradients,
         mutates_args=(),
-        schema=f"(Tensor slope, {LAYOUT}, {OPERANDS}, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor)",
+        schema=f"(Tensor grad, {PLACEMENT}, {OPERANDS}, bool[] needed) -> (Tensor, Tensor, Tensor, Tensor)",
     )
     operator.register_fake(fake)
     return operator

@@ -12,13 +12,13 @@ GAUSSIAN_WIDTH = 0.3  # of sigma (arXiv 1904.08889, released code)
 
 
 def strength(offsets: Tensor, sigma: float, influence: str) -> Tensor:
-    """Influence (...) of neighbours at `offsets` (..., D) from their kernel points; its slope is finite everywhere."""
+    """Influence (...) of neighbours at `offsets` (..., D) from their kernel points; its gradient is always finite."""
     if influence == "constant":
         return torch.ones_like(offsets[..., 0])
     squared = offsets.square().sum(-1)
     if influence == "gaussian":
         return torch.exp(-squared / (2 * (GAUSSIAN_WIDTH * sigma) ** 2))
-    # The slope of a root at 0 is infinite: there it is taken of 1 instead, and thrown away.
+    # The gradient of a root at 0 is infinite: there it is taken of 1 instead, and thrown away.
     away = squared > 0
     distance = torch.where(away, torch.where(away, squared, 1).sqrt(), 0)
     return torch.relu(1 - distance / sigma)
