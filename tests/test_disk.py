@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oneiros import disk
-from oneiros.disk import Batch, alone, check_room, replacing
+from oneiros.disk import Batch, alone, check_room, contained, inside, locked, publish, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -172,3 +172,105 @@ def test_room(tmp_path, monkeypatch):
         check_room(tmp_path, 4_000_000, "codes take")
     with pytest.raises(OSError, match="codes take 5 MB, only 3 MB are free"):
         check_room(tmp_path, 5_000_000, "codes take", there=True)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "inner/../../a", "..", "inner/.."])
+def test_a_name_stays_in_its_folder(tmp_path, name):
+    with pytest.raises(ValueError, match="leads out of this folder"):
+        inside(tmp_path / "root", name)
+
+
+def test_a_name_may_tell_of_folders_and_of_what_does_not_exist(tmp_path):
+    (tmp_path / "root" / "real").mkdir(parents=True)
+    (tmp_path / "root" / "link").symlink_to("real")
+    for name in ("a", "a/b.txt", "a..b", "link/a"):
+        assert inside(tmp_path / "root", name) == tmp_path / "root" / name
+    (tmp_path / "way").symlink_to("root")  # the user's own way to the folder
+    assert inside(tmp_path / "way", "a") == tmp_path / "way" / "a"
+
+
+@pytest.mark.parametrize("link", ["link", "link/a"])
+def test_links_that_lead_out_are_refused(tmp_path, link):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to("..")
+    with pytest.raises(ValueError, match="through a symbolic link"):
+        inside(tmp_path / "root", link)
+
+
+def test_a_folder_to_write_into_holds_no_link_that_leads_out(tmp_path):
+    (tmp_path / "run" / "pictures").mkdir(parents=True)
+    (tmp_path / "run" / "inner").symlink_to("pictures")
+    assert contained(tmp_path / "run") == tmp_path / "run"
+    assert contained(tmp_path / "run", "eval") == tmp_path / "run" / "eval"
+    assert contained(tmp_path / "none", "eval") == tmp_path / "none" / "eval"
+    (tmp_path / "run" / "pictures" / "step.png").symlink_to(tmp_path / "precious.png")
+    (tmp_path / "run" / "eval").symlink_to(tmp_path)
+    for name in ("", "pictures", "eval"):
+        with pytest.raises(ValueError, match=r"leads out of .*run through a symbolic link; nothing is written"):
+            contained(tmp_path / "run", name)
+
+
+def test_what_is_published_stays_in_its_folder(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "a").write_text("old")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "precious")
+    write_folder(tmp_path / "scratch", "new")
+    (tmp_path / "scratch" / "link").mkdir()
+    (tmp_path / "scratch" / "link" / "a").write_text("new")
+    with pytest.raises(ValueError, match="through a symbolic link"):
+        publish(tmp_path / "scratch", tmp_path / "root", ["inner/a.txt", "link/a"])
+    assert (tmp_path / "precious" / "a").read_text() == "old"
+    assert names(tmp_path / "root") == ["link"]
+
+
+def test_a_link_where_a_file_is_written_aside_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / f".partial-{os.getpid()}-config.json").symlink_to("precious")
+    with replacing(tmp_path / "config.json") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "precious").read_text() == "old"
+    assert (tmp_path / "config.json").read_text() == "new"
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "lock").symlink_to("precious")
+    with pytest.raises(OSError, match="symbolic link"):
+        locked(tmp_path / "lock")
+    assert (tmp_path / "precious").read_text() == "old"
+
+
+def test_a_lock_ends_when_its_file_is_closed(tmp_path):
+    first = locked(tmp_path / "new" / "lock")
+    with pytest.raises(BlockingIOError):
+        locked(tmp_path / "new" / "lock")
+    first.close()
+    locked(tmp_path / "new" / "lock").close()
+
+
+IN_TURNS = """
+import os, sys
+from pathlib import Path
+from oneiros.disk import alone, locked
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+for _ in range(400):
+    if kind == "alone":
+        with alone(folder / "target"):
+            os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))  # fails where another is inside, too
+            os.unlink(folder / "held")
+            (folder / ".target.lock").unlink()  # as somebody may who tidies up
+    else:
+        lock = locked(folder / "inner" / "lock", wait=True)
+        os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))
+        os.unlink(folder / "held")
+        (folder / "inner" / "lock").unlink()
+        lock.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["alone", "locked"])
+def test_one_process_at_a_time_though_the_file_of_the_lock_is_deleted(tmp_path, kind):
+    command = [sys.executable, "-c", IN_TURNS, str(tmp_path), kind]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=300)[1] for process in processes] == [""] * 4

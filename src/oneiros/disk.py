@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, locks between processes, and whether there is room."""
+"""Files and folders that appear whole or not at all, names that stay in their folder, locks, and room on the disk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _PARTIAL = ".partial-"
 
@@ -23,6 +24,7 @@ def replacing(path: Path, what: str | None = None) -> Iterator[Path]:
     aside = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(aside)  # a link that lies there would be followed
         yield aside
         _flush(aside)
         os.replace(aside, path)
@@ -34,15 +36,70 @@ def replacing(path: Path, what: str | None = None) -> Iterator[Path]:
         _remove(aside)
 
 
+def inside(root: Path, name: str | Path) -> Path:
+    """root/name, for a name that stands in a file, or of something that may be a link in a stranger's folder.
+
+    Raises ValueError for an absolute name, one with `..`, and one whose symbolic links lead out of root. A snapshot of
+    the Hugging Face hub may link to the blobs beside it, where all its content is.
+    """
+    parts = Path(name).parts
+    if os.path.isabs(name) or ".." in parts:
+        raise ValueError(f"{root}: the name {str(name)[:80]!r} leads out of this folder")
+    path = os.fspath(root)
+    if any(os.path.islink(path := os.path.join(path, part)) for part in parts):
+        real, found = (Path(os.path.realpath(each)) for each in (root, root / name))
+        blobs = [each.parent.parent / "blobs" for each in (real, *real.parents) if each.parent.name == "snapshots"]
+        if not any(found.is_relative_to(home) for home in (real, *blobs)):
+            raise ValueError(f"{root / name}: leads out of {root} through a symbolic link; put a copy in its place")
+    return root / name
+
+
+def contained(root: Path, name: str = "") -> Path:
+    """root/name, a file or folder to write into that a stranger may have made; it need not exist.
+
+    Raises ValueError where it, or anything in it, is a symbolic link that leads out of root: writing would follow it.
+    """
+    path, real = root / name, os.path.realpath(root)
+    links = (Path(each) / entry for each, folders, files in os.walk(path) for entry in (*folders, *files))
+    for each in (path, *(link for link in links if link.is_symlink())):
+        if not Path(os.path.realpath(each)).is_relative_to(real):
+            raise ValueError(f"{each}: leads out of {root} through a symbolic link; nothing is written there")
+    return path
+
+
+def locked(path: Path, *, wait: bool = False) -> BinaryIO:
+    """The file `path`, open: until it is closed, or this process ends, nobody else gets it.
+
+    wait: until it is free; else BlockingIOError where another has it. Who has the file may delete it before closing it:
+    a lock on a file that is no longer at `path` does not count, neither for those who waited nor for those who come.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", 0)
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+            continue  # the folder was deleted meanwhile
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Inside, no other process is inside for the same target (torchrun starts several that all need the same).
 
     What a killed process left half written of the target (see `replacing`) is removed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(target.with_name(f".{target.name}.lock"), wait=True):
         for path in list(target.parent.iterdir()):
             if path.name.startswith(_PARTIAL) and path.name.removeprefix(_PARTIAL).partition("-")[2] == target.name:
                 _remove(path)
@@ -58,12 +115,12 @@ class Batch:
     def __init__(self, root: Path, scratch: Path) -> None:
         self._root, self._scratch = root, scratch
         self._names: list[str] = []
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
 
     def new(self, name: str) -> Path:
         """Where to write the new version of root/name."""
         self._names.append(name)
-        path = self._scratch / name
+        path = inside(self._scratch, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -73,12 +130,16 @@ class Batch:
 
 
 def publish(scratch: Path, root: Path, names: Sequence[str]) -> None:
-    """Move files from `scratch` to the same places below `root`, in this order, each in one step."""
-    for name in names:
+    """Move files from `scratch` to the same places below `root`, in this order, each in one step.
+
+    Raises ValueError, with nothing moved, for a name that leads out of root.
+    """
+    targets = [inside(root, name) for name in names]
+    for name, target in zip(names, targets, strict=True):
         _flush(scratch / name)
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        os.replace(scratch / name, root / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    for name, target in zip(names, targets, strict=True):
+        os.replace(scratch / name, target)
 
 
 def check_room(folder: Path, needed: int, what: str, *, there: bool = False) -> str:
@@ -106,7 +167,8 @@ def _flush(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    """Links themselves, never what they lead to."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
