@@ -26,6 +26,10 @@ _CODES_OPTIONS = {"preset": "superfast", "x265-params": "lossless=1:keyint=1:log
 _CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:frame-threads=1"}
 
 
+# What is read as a film: not playlists, which name other files, nor addresses.
+_CONTAINERS = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"}
+
+
 class DamagedVideoError(ValueError):
     """A video that is missing, cut off or cannot be decoded: this episode is lost, others may be fine."""
 
@@ -188,7 +192,7 @@ def join(paths: Sequence[Path], out: Path) -> None:
 
 def _open(path: Path) -> Any:
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), options=_CONTAINERS)
     except (av.error.FFmpegError, OSError) as error:
         raise DamagedVideoError(f"{path}: is no readable video ({_reason(error)})") from error
     if not container.streams.video:

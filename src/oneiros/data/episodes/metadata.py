@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import string
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oneiros.data.episodes.statistics import Statistics, combine
+from oneiros.disk import inside
 
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -57,6 +61,8 @@ def read_metadata(root: Path) -> DatasetMetadata:
         keys = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
         if keys and not info.get("video_path"):
             raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
+        for key in keys:
+            inside(root, key)  # it becomes part of names of files here and in caches
         if info["codebase_version"].startswith("v3"):
             return DatasetMetadata(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
         return DatasetMetadata(root, info, tuple(_episodes_v2(root, info, keys)), _statistics_v2(root))
@@ -69,6 +75,7 @@ def read_info(root: Path) -> dict[str, Any]:
         raise ValueError(f"{root}: no such folder")
     if not path.is_file():
         raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
+    inside(root, INFO)
     with understanding(root, INFO):
         info = dict(_read_json(path))
         for key in ("codebase_version", "fps", "features", "data_path"):
@@ -104,21 +111,41 @@ def _episodes_v3(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterat
             index=int(row["episode_index"]),
             length=int(row["length"]),
             task="; ".join(row["tasks"] or ()),
-            data=root / info["data_path"].format(**data),
+            data=_file(root, info, "data_path", **data),
             videos={key: _slice_v3(root, info, key, row) for key in keys},
         )
 
 
 def _slice_v3(root: Path, info: Mapping[str, Any], key: str, row: Mapping[str, Any]) -> VideoSlice:
     place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-    path = root / info["video_path"].format(video_key=key, **place)
+    path = _file(root, info, "video_path", video_key=key, **place)
     return VideoSlice(path, round(row[f"videos/{key}/from_timestamp"] * info["fps"]))
+
+
+def _file(root: Path, info: Mapping[str, Any], key: str, **place: int | str) -> Path:
+    """Where the template info[key] puts a file. Raises ValueError for a template of more than names with plain widths
+    (`{chunk_index:03d}`), for numbers that are none, and for a place outside root."""
+    template = info[key]
+    _check_template(template, tuple(place))
+    for name, value in place.items():
+        if name != "video_key" and type(value) is not int:
+            raise ValueError(f"{root / INFO}: {name} of {key} is {value!r}; it must be a whole number")
+    return inside(root, template.format(**place))
+
+
+@lru_cache(maxsize=16)
+def _check_template(template: str, names: tuple[str, ...]) -> None:
+    for _, name, width, conversion in string.Formatter().parse(template):
+        if name is not None and (name not in names or conversion or not re.fullmatch(r"(0?[1-9]?d)?", width or "")):
+            allowed = " and ".join(f"{{{each}}}" for each in names)
+            raise ValueError(f"{template[:80]!r} may hold {allowed}, with plain widths such as {{chunk_index:03d}}")
 
 
 def read_episode_rows(root: Path) -> list[dict[str, Any]]:
     """The rows of meta/episodes of a v3.0 dataset without their statistics, in order of episode."""
     rows: list[dict[str, Any]] = []
     for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+        inside(root, path.relative_to(root))
         try:
             names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
             rows += pq.read_table(path, columns=names).to_pylist()
@@ -129,7 +156,7 @@ def read_episode_rows(root: Path) -> list[dict[str, Any]]:
 
 def read_tasks(root: Path) -> list[str]:
     """The tasks of a v3.0 dataset; a task's place in the list is its task_index."""
-    path = root / TASKS
+    path = inside(root, TASKS)
     if not path.is_file():
         return []
     rows = pq.read_table(path).to_pylist()
@@ -137,27 +164,27 @@ def read_tasks(root: Path) -> list[str]:
 
 
 def _statistics_v3(root: Path) -> dict[str, Statistics]:
-    path = root / STATS
+    path = inside(root, STATS)
     return _as_statistics(_read_json(path)) if path.is_file() else {}
 
 
 def _episodes_v2(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
     chunks_size = info.get("chunks_size", 1000)
-    for row in _read_json_lines(root / "meta/episodes.jsonl"):
+    for row in _read_json_lines(inside(root, "meta/episodes.jsonl")):
         index = int(row["episode_index"])
         place = {"episode_chunk": index // chunks_size, "episode_index": index}
         yield EpisodeFiles(
             index=index,
             length=int(row["length"]),
             task="; ".join(row.get("tasks") or ()),
-            data=root / info["data_path"].format(**place),
-            videos={key: VideoSlice(root / info["video_path"].format(video_key=key, **place), 0) for key in keys},
+            data=_file(root, info, "data_path", **place),
+            videos={key: VideoSlice(_file(root, info, "video_path", video_key=key, **place), 0) for key in keys},
         )
 
 
 def _statistics_v2(root: Path) -> dict[str, Statistics]:
     """v2.1 keeps them per episode, v2.0 for the whole dataset."""
-    path = root / "meta/episodes_stats.jsonl"
+    path = inside(root, "meta/episodes_stats.jsonl")
     if not path.is_file():
         return _statistics_v3(root)
     parts = [_as_statistics(row["stats"]) for row in _read_json_lines(path)]

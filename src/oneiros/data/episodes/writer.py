@@ -10,13 +10,12 @@ episodes. They are rewritten for each, so a new number is begun now and then, an
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av.error
 import numpy as np
@@ -56,12 +55,12 @@ from oneiros.data.episodes.tables import (
     write_tasks,
 )
 from oneiros.data.video import join
-from oneiros.disk import Batch
+from oneiros.disk import Batch, inside, locked
 from oneiros.records import ActionSpec, Camera
 
 EPISODES_PER_FILE = 100
 
-_PARTIAL = ".partial"
+_PARTIAL, _LOCK = ".partial", ".lock"
 
 
 class Recordable(Protocol):
@@ -122,6 +121,8 @@ class DatasetWriter:
             raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
         self.path = Path(path)
         self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names))
+        for camera in self.format.cameras:
+            inside(self.path, camera.name)  # names of folders and files
         self._info = new_info(self.format, robot_type)
         self._schema = data_schema(self._info["features"])
         self._tasks: list[str] = []
@@ -164,6 +165,7 @@ class DatasetWriter:
         """Let go of the folder. Every finished episode is on disk already."""
         if not self._lock.closed:
             shutil.rmtree(self.path / _PARTIAL, ignore_errors=True)
+            (self.path / _LOCK).unlink(missing_ok=True)
             self._lock.close()
 
     @contextmanager
@@ -186,7 +188,7 @@ class DatasetWriter:
             episode.abandon()
 
     def _begin(self) -> None:
-        strangers = sorted(path.name for path in self.path.iterdir() if path.name != _PARTIAL)
+        strangers = sorted(path.name for path in self.path.iterdir() if path.name not in (_PARTIAL, _LOCK))
         if strangers:
             raise ValueError(f"{self.path}: is no LeRobot dataset but holds {strangers[0]}; name a new or empty folder")
         batch = Batch(self.path, self.path / _PARTIAL / "batch")
@@ -201,6 +203,10 @@ class DatasetWriter:
         info = read_info(self.path)
         if not info["codebase_version"].startswith("v3"):
             raise ValueError(f"{self.path}: is a {info['codebase_version']} dataset; only v3.0 can be appended to")
+        if info["data_path"] != DATA or info.get("video_path") not in (None, VIDEO):
+            raise ValueError(
+                f"{self.path / INFO}: data_path and video_path are not those of LeRobot; nothing is appended"
+            )
         check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
         rows = read_episode_rows(self.path)
         self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
@@ -208,16 +214,16 @@ class DatasetWriter:
         self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
         self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
         if rows:
-            self._drop_unfinished(self.path / info["data_path"].format(**_data_place(rows[-1])), num_frames)
+            self._drop_unfinished(DATA.format(**_data_place(rows[-1])), num_frames)
 
-    def _drop_unfinished(self, data: Path, num_frames: int) -> None:
+    def _drop_unfinished(self, name: str, num_frames: int) -> None:
         """Undo what a recorder left that was killed in the middle of renaming: rows no episode claims."""
-        file = pq.ParquetFile(data)
+        file = pq.ParquetFile(inside(self.path, name))
         tables = [file.read_row_group(i) for i in range(file.num_row_groups)]
         kept = [table for table in tables if table.num_rows == 0 or table["index"][0].as_py() < num_frames]
         if len(kept) < len(tables):
             batch = Batch(self.path, self.path / _PARTIAL / "batch")
-            write_data(batch.new(str(data.relative_to(self.path))), kept)
+            write_data(batch.new(name), kept)
             batch.publish()
 
     def _save(self, episode: EpisodeWriter, task: str) -> None:
@@ -311,16 +317,15 @@ def _values(table: pa.Table, name: str) -> np.ndarray:
     return flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
 
 
-def _lock(path: Path) -> Any:
-    """Keep two recorders out of one folder. The lock ends with the process that holds it, however that ends."""
-    folder = path / _PARTIAL
+def _lock(path: Path) -> BinaryIO:
+    """Keep two recorders out of one folder, and remove what a killed one left."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path}: is a file; name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("w")
+    if (path / _PARTIAL).is_symlink():
+        raise ValueError(f"{path / _PARTIAL}: is a symbolic link, where recordings grow; remove it")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = locked(path / _LOCK)
     except BlockingIOError as error:
-        file.close()
         raise OSError(f"{path}: another recorder is writing there") from error
-    return file
+    shutil.rmtree(path / _PARTIAL, ignore_errors=True)
+    return lock
