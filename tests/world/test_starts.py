@@ -66,6 +66,18 @@ def test_a_picture_is_cropped_to_the_middle(folder, tmp_path):
         find_starts(world, folder / "run", image=tmp_path / "text.png")
 
 
+def test_a_picture_is_no_program(folder, tmp_path, monkeypatch):
+    """Pillow hands EPS to Ghostscript, whatever the file is called."""
+    (tmp_path / "photo.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\n: > {tmp_path / 'ran'}\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ValueError, match=r"photo.png cannot be read as a picture"):
+        find_starts(load_world(folder / "run"), folder / "run", image=tmp_path / "photo.png")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_starts_in_the_run_folder(folder):
     world, run = load_world(folder / "run"), folder / "run"
     with pytest.raises(ValueError, match=r"holds no starts.safetensors to begin from; name a dataset"):

@@ -63,7 +63,8 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
     """Dreams like this one to be played.
 
     run: how the player named the world, None = the built-in one. beside: the real environment to show beside dreams,
-    None = the one the world learned from, where it is built in. threads: of torch for the whole process, None = whatever is quicker.
+    None = the one the world learned from, where it is built in. threads: of torch for the whole process, None =
+    whatever is quicker.
     """
     from oneiros.data.frames import to_uint8
     from oneiros.envs.make import is_built_in

@@ -23,6 +23,7 @@ from oneiros.world.model import World
 from oneiros.world.recorded import held_out_episodes, load_clips
 
 STARTS = "starts.safetensors"  # in a run folder: beginnings for players without the dataset
+_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not EPS, which is a program
 CONTEXT = 8  # frames a dream is given to begin with
 
 
@@ -59,7 +60,7 @@ def start_from_image(world: World, path: Path | str) -> Clip:
     if size.channels != 3:
         raise ValueError(f"{path}: this world dreams colour and depth; a picture has no depth to start from")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_PICTURES) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a picture: {error}") from None
