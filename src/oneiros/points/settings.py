@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -37,6 +38,8 @@ SEGMENTER_PRESETS = {
 @dataclass(frozen=True, kw_only=True)
 class SegmenterSettings(Settings):
     """Learn to classify the points of clouds, such as airborne lidar, from clouds that are classified already."""
+
+    presets: ClassVar = SEGMENTER_PRESETS
 
     clouds: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Classified clouds: LAS, LAZ (COPC too), PLY, npy."""

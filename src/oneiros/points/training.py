@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from oneiros.console import say
 from oneiros.data.clouds.checks import require_metres
@@ -24,15 +23,13 @@ from oneiros.points.fields import Fields
 from oneiros.points.labelling import label_cells
 from oneiros.points.nn.unet import PRESETS as NETWORKS
 from oneiros.points.segmenter import Segmenter, SegmenterConfig
-from oneiros.points.settings import SEGMENTER_PRESETS as PRESETS
 from oneiros.points.settings import SegmenterSettings
 from oneiros.run_folder import CloudOrigin, read_config
-from oneiros.train.fit import FitResult, fit
-from oneiros.train.order import Order
-from oneiros.train.state import opening_state
+from oneiros.train.fit import FitResult
+from oneiros.train.recipe import Recipe, train
 from oneiros.train.warm_start import copy_weights
 
-__all__ = ["PRESETS", "SegmenterSettings", "run"]
+__all__ = ["SegmenterSettings", "prepare", "run"]
 
 _FIELD_CELLS = 30  # radius of a receptive field
 _SPACING_SAMPLE = 20_000  # points whose distance to their neighbour is looked at
@@ -46,11 +43,11 @@ def run(settings: SegmenterSettings) -> FitResult:
 
     Raises ValueError or OSError, in one line, for what is wrong with a cloud, the settings or the run folder.
     """
-    settings = settings.completed()
-    preset = PRESETS[settings.preset]
-    config = settings.fit_config(preset)
-    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+    return train(settings, prepare)
 
+
+def prepare(settings: SegmenterSettings) -> Recipe:
+    """The segmenter of the settings, and the receptive fields that it learns from."""
     torch.manual_seed(settings.seed)
     data = _read(settings)
     model = _make_model(settings, data)
@@ -61,28 +58,13 @@ def run(settings: SegmenterSettings) -> FitResult:
         grid=model.config.network.grid,
         max_points=model.config.max_points,
     )
-    order = Order(len(fields), batch_size=config.batch_size, seed=config.seed)
-
-    def make_batch(step: int, samples: Sequence[int]) -> Any:
-        return fields.batch(order.seeds(step, samples).tolist())
-
-    def save_model(model: nn.Module, folder: Path) -> None:
-        assert isinstance(model, Segmenter)
-        model.save(folder, recipe=settings.to_json(), data=data.origin)
-
-    def pictures(model: nn.Module, step: int) -> dict[str, float]:
-        assert isinstance(model, Segmenter)
-        return _draw(model, data.held_out, settings.out / "pictures" / f"step_{step:06d}.png")
-
-    return fit(
-        model,
-        make_batch,
-        out=settings.out,
-        config=config,
-        save_model=save_model,
-        pictures=pictures,
-        resume=settings.resume,
+    return Recipe(
         title="segmenter",
+        model=model,
+        num_samples=len(fields),
+        make_batch=lambda indices, seeds: fields.batch(seeds.tolist()),
+        save=partial(model.save, data=data.origin),
+        measure=lambda step, picture: _draw(model, data.held_out, picture),
     )
 
 
@@ -211,7 +193,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     if settings.resume:
         return Segmenter(SegmenterConfig.from_json(read_config(settings.out, Segmenter.kind).model))
     start = Segmenter.load(settings.warm_start) if settings.warm_start else None
-    preset = PRESETS[settings.preset].model
+    preset = settings.presets[settings.preset].model
     network = start.config.network if start else NETWORKS[preset["network"]]
     features = torch.cat([cells.features for cells in data.train])
     labels = torch.cat([_known(cells) for cells in data.train])

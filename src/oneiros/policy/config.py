@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 from oneiros.nn.attention import check_counts, check_divides
 from oneiros.policy.carry import Chunking
+from oneiros.policy.settings import Former
 from oneiros.records import ActionSpec
 from oneiros.run_folder import from_json
 
-Former = Literal["none", "2d", "3d", "geometry"]
-FORMERS = ("none", "2d", "3d", "geometry")
+FORMERS = get_args(Former)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -102,6 +102,8 @@ class ActingSettings(Settings):
 class PolicySettings(ActingSettings):
     """Learn to act from demonstrations, on what a frozen world imagines."""
 
+    presets: ClassVar = POLICY_PRESETS
+
     world: Path | None = None
     """Run folder of the trained world."""
 
@@ -131,6 +133,8 @@ class PolicySettings(ActingSettings):
 @dataclass(frozen=True, kw_only=True)
 class CloningSettings(ActingSettings):
     """Learn to act from demonstrations straight from the pixels: the baseline beside a policy that imagines."""
+
+    presets: ClassVar = CLONING_PRESETS
 
     height: int = 64
     """Of the frames in pixels; recordings are cropped and resized to it."""

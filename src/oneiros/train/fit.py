@@ -25,7 +25,7 @@ from oneiros.train.state import opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
 from oneiros.train.stop import StopRequest
 
-__all__ = ["FitConfig", "FitResult", "fit"]
+__all__ = ["FitConfig", "FitResult", "fit", "fit_from"]
 
 SaveModel = Callable[[nn.Module, Path], None]
 Pictures = Callable[[nn.Module, int], Mapping[str, float] | None]
@@ -72,9 +72,26 @@ def fit(
     `resume`; OSError when the disk takes no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last
     checkpoint survives all of them.
     """
+    state = opening_state(out, config, resume=resume)
+    return fit_from(
+        state, model, make_batch, out=out, config=config, save_model=save_model, pictures=pictures, title=title
+    )
+
+
+def fit_from(
+    state: Mapping[str, Any] | None,
+    model: Trainable,
+    make_batch: MakeBatch,
+    *,
+    out: Path,
+    config: FitConfig,
+    save_model: SaveModel,
+    pictures: Pictures | None,
+    title: str,
+) -> FitResult:
+    """`fit`, from the state of a run that was opened before; None begins a new one."""
     if not isinstance(model, Trainable):
         raise ValueError(f"{type(model).__name__} is no oneiros.records.Trainable; derive it from that, not nn.Module")
-    state = opening_state(out, config, resume=resume)
     fabric = make_fabric(config.precision)
     stepper = Stepper(model, make_batch, config, fabric)
     first = state["step"] if state else 0
@@ -102,7 +119,7 @@ class _Run:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def start(self, state: dict[str, Any] | None) -> None:
+    def start(self, state: Mapping[str, Any] | None) -> None:
         """Go back to `state`, say what the run will cost, and see before the first step that it can be saved."""
         if state:
             self.stepper.load_state_dict(state)

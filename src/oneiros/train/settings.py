@@ -1,4 +1,4 @@
-"""What every training can be told, and the presets behind its one dial. Free of torch, so that `--help` is quick."""
+"""Settings that all trainings share, and the presets behind their one dial. Free of torch, so `--help` is quick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import tyro
 
@@ -24,7 +24,9 @@ class Preset:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What tokenizers, worlds and segmenters share."""
+    """What all trainings share: of tokenizers, worlds, policies, cloning and segmenters."""
+
+    presets: ClassVar[Mapping[str, Preset]]
 
     out: Path
     """The run folder to write: config.json, model.safetensors, state.pt, metrics.jsonl, pictures/."""
@@ -36,7 +38,7 @@ class Settings:
     """Optimiser steps. Default: the preset's."""
 
     batch_size: int | None = None
-    """Clips per optimiser step, over all processes and micro-batches. Default: the preset's."""
+    """Samples per optimiser step, over all processes and micro-batches. Default: the preset's."""
 
     accumulate: int = 1
     """Micro-batches per step: less memory, same result."""
@@ -54,7 +56,7 @@ class Settings:
     """Steps between checkpoints. Default: the preset's."""
 
     picture_every: int | None = None
-    """Steps between pictures of real frames beside the model's. Default: the preset's."""
+    """Steps between pictures and numbers of what was learned. Default: the preset's."""
 
     resume: bool = False
     """Go on with the run in --out, after Ctrl-C or anything worse. Settings not given are that run's."""
@@ -62,7 +64,7 @@ class Settings:
     warm_start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Begin with the weights of this run instead of random ones; its model size replaces the preset's."""
 
-    def fit_config(self, preset: Preset) -> FitConfig:
+    def fit_config(self) -> FitConfig:
         """The preset's, with what was given in its place."""
         given = {
             "steps": self.steps,
@@ -71,7 +73,8 @@ class Settings:
             "save_every": self.save_every,
             "picture_every": self.picture_every,
         }
-        values = dict(preset.fit) | {name: value for name, value in given.items() if value is not None}
+        preset = self.presets[self.preset].fit
+        values = dict(preset) | {name: value for name, value in given.items() if value is not None}
         values.setdefault("warmup_steps", min(100, values["steps"] // 10))
         return FitConfig(**values, accumulate=self.accumulate, precision=self.precision, seed=self.seed)
 
@@ -92,6 +95,18 @@ class Settings:
         known = {field.name: before[field.name] for field in silent if before.get(field.name) is not None}
         holds_paths = {field.name: "Path" in str(field.type) for field in silent}
         return replace(self, **{name: _revived(value, holds_paths[name]) for name, value in known.items()})
+
+
+def shared(settings: Settings, config_class: type) -> dict[str, Any]:
+    """Values of the settings that the config has a field of the same name and type for.
+
+    A setting may be None where the field may not: it is left out then, so that the field's default stands.
+    """
+    ours, theirs = get_type_hints(type(settings)), get_type_hints(config_class)
+    names = [each.name for each in fields(config_class)]
+    agreeing = [name for name in names if ours.get(name) in (theirs[name], theirs[name] | None)]
+    values = {name: getattr(settings, name) for name in agreeing}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -74,6 +75,8 @@ WORLD_PRESETS = {
 class TokenizerSettings(Settings):
     """Learn to turn frames into a few codes each, and back. The world model then dreams in those codes."""
 
+    presets: ClassVar = TOKENIZER_PRESETS
+
     data: tyro.conf.Positional[Path]
     """A LeRobot dataset (v2.1 or v3.0), such as `oneiros record` writes."""
 
@@ -99,6 +102,8 @@ class TokenizerSettings(Settings):
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings(Settings):
     """Learn what happens next: from the codes of past frames and an action to the codes of the next frame."""
+
+    presets: ClassVar = WORLD_PRESETS
 
     data: tyro.conf.Positional[Path | None] = None
     """The dataset to learn from. Not needed with --codes."""

@@ -44,16 +44,9 @@ def test_a_run_holds_what_acts_alone(cloning_run):
     assert action.shape == (2, 2)
 
 
-def test_training_sees_the_frames_and_states_of_its_moments(demonstrations, tmp_path, monkeypatch):
-    batches = []
-
-    def looking(model, make_batch, **_):
-        batches.append(make_batch(0, range(4)))
-
-    monkeypatch.setattr(cloning, "fit", looking)
-    monkeypatch.setattr(cloning.Order, "indices", lambda *_: [0, 1, 5, 29])
-    cloning.run(cloning_settings(demonstrations, tmp_path))
-    (batch,), dataset = batches, Dataset.open(demonstrations)
+def test_training_sees_the_frames_and_states_of_its_moments(demonstrations, tmp_path):
+    recipe = cloning.prepare(cloning_settings(demonstrations, tmp_path))
+    batch, dataset = recipe.make_batch([0, 1, 5, 29], torch.arange(4)), Dataset.open(demonstrations)
     frames, states = to_model(dataset.frames(0)), dataset.states(0)
     for sample, rows in enumerate(([0, 0], [0, 1], [3, 5])):
         assert torch.equal(batch.frames[sample], frames[rows])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oneiros.console import say
 from oneiros.data.augment import augment
@@ -17,19 +18,18 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import decoded_frames
 from oneiros.policy.carry import observed_rows
 from oneiros.policy.cloning import Cloning, CloningConfig
-from oneiros.policy.settings import CLONING_PRESETS as PRESETS
 from oneiros.policy.settings import CloningSettings
 from oneiros.policy.training.demonstrations import origin_of
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.sentences import sentence_embeddings
 from oneiros.records import PolicyBatch
 from oneiros.run_folder import Origin, read_config
-from oneiros.train.fit import FitResult, fit
-from oneiros.train.order import Order
-from oneiros.train.state import opening_state
+from oneiros.train.fit import FitResult
+from oneiros.train.recipe import Recipe, train
+from oneiros.train.settings import shared
 from oneiros.train.warm_start import copy_weights
 
-__all__ = ["PRESETS", "CloningSettings", "run"]
+__all__ = ["CloningSettings", "prepare", "run"]
 
 _MEASURED = 32  # moments, the same each time
 
@@ -39,42 +39,33 @@ def run(settings: CloningSettings) -> FitResult:
 
     Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
     """
-    settings = settings.completed()
-    preset = PRESETS[settings.preset]
-    config = settings.fit_config(preset)
-    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+    return train(settings, prepare)
 
+
+def prepare(settings: CloningSettings) -> Recipe:
+    """The policy of the settings, and the moments that it learns from."""
     data = _read(settings)
     model = _make_model(settings, data)
-    order = Order(len(data.moments), batch_size=config.batch_size, seed=config.seed)
+    looked_at = data.batch(spread(_MEASURED, len(data.moments)), None)
 
-    def make_batch(step: int, samples: Sequence[int]) -> PolicyBatch:
-        batch = data.batch(order.indices(step, samples), order.seeds(step, samples))
+    def make_batch(indices: Sequence[int], seeds: Tensor) -> PolicyBatch:
+        batch = data.batch(indices, seeds)
         if not settings.augment:
             return batch
         assert batch.frames is not None
         assert batch.seeds is not None
         return replace(batch, frames=augment(batch.frames, batch.seeds))
 
-    def save_model(model: nn.Module, folder: Path) -> None:
-        assert isinstance(model, Cloning)
-        model.save(folder, recipe=settings.to_json(), data=data.origin)
-
-    looked_at = data.batch(spread(_MEASURED, len(data.moments)), None)
-
-    def measure(model: nn.Module, step: int) -> dict[str, float]:
-        assert isinstance(model, Cloning)
+    def measure(step: int, picture: Path) -> dict[str, float]:
         return {"sampled/action_error": float(model(looked_at.to(model.device)).parts["cloning/action_error"])}
 
-    return fit(
-        model,
-        make_batch,
-        out=settings.out,
-        config=config,
-        save_model=save_model,
-        pictures=measure,
-        resume=settings.resume,
+    return Recipe(
         title="cloning",
+        model=model,
+        num_samples=len(data.moments),
+        make_batch=make_batch,
+        save=partial(model.save, data=data.origin),
+        measure=measure,
     )
 
 
@@ -125,18 +116,13 @@ def _make_model(settings: CloningSettings, data: _Data) -> Cloning:
     state_mean, state_std = data.moments.state_statistics()
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None
     config = CloningConfig(
-        **PRESETS[settings.preset].model,
+        **settings.presets[settings.preset].model,
+        **shared(settings, CloningConfig),
         action_spec=data.moments.spec,
         tasks=data.moments.tasks,
         state_mean=state_mean,
         state_std=state_std,
-        observed_frames=settings.observed_frames,
-        frame_stride=settings.frame_stride,
-        height=settings.height,
-        width=settings.width,
         channels=4 if settings.depth else 3,
-        action_horizon=settings.action_horizon,
-        execute=settings.execute,
         goal_dim=0 if embeddings is None else embeddings.shape[1],
     )
     model = Cloning(config)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
@@ -18,20 +18,19 @@ from oneiros.disk import alone
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
 from oneiros.run_folder import read_config, read_origin
-from oneiros.train.fit import FitResult, fit
-from oneiros.train.order import Order
-from oneiros.train.state import opening_state
+from oneiros.train.fit import FitResult
+from oneiros.train.recipe import Recipe, train
+from oneiros.train.settings import shared
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import TOKENIZER, World
-from oneiros.world.settings import WORLD_PRESETS as PRESETS
 from oneiros.world.settings import WorldSettings
 from oneiros.world.starts import CONTEXT, save_starts
 from oneiros.world.tokenizer import Tokenizer
 from oneiros.world.training.held_out import HORIZON, NUM_CLIPS, draw
 
-__all__ = ["PRESETS", "WorldSettings", "run"]
+__all__ = ["WorldSettings", "prepare", "run"]
 
 
 def run(settings: WorldSettings) -> FitResult:
@@ -40,42 +39,35 @@ def run(settings: WorldSettings) -> FitResult:
     The dataset is encoded once; the codes stay in the cache and are a dataset of their own (`settings.codes`).
     Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
     """
-    settings = settings.completed()
-    preset = PRESETS[settings.preset]
-    config = settings.fit_config(preset)
-    opening_state(settings.out, config, resume=settings.resume)  # before the long part
+    return train(settings, prepare)
 
+
+def prepare(settings: WorldSettings) -> Recipe:
+    """The world of the settings, and the clips that it learns from."""
     tokenizer = _load_tokenizer(settings)
     source = _frame_source(settings, tokenizer)
     episodes = _read_episodes(settings, tokenizer, source)
     world = _make_world(settings, tokenizer, episodes)
+    preset = settings.presets[settings.preset]
     beyond = preset.clip_frames - preset.model["window"]
     clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
-    order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
-    seen = _held_out_clip(source.held_out() if source else episodes, tokenizer, settings.frame_stride)
+    held_out = _held_out_clip(source.held_out() if source else episodes, tokenizer, settings.frame_stride)
 
-    def make_batch(step: int, samples: Sequence[int]) -> Any:
-        batch = clips.batch(order.indices(step, samples), order.seeds(step, samples))
+    def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
+        batch = clips.batch(indices, seeds)
         return augmented(batch) if settings.augment else batch
 
-    def save_model(model: nn.Module, folder: Path) -> None:
-        assert isinstance(model, World)
-        model.save(folder, recipe=settings.to_json(), data=episodes.origin)
-        save_starts(seen, folder)
+    def save(folder: Path, *, recipe: Mapping[str, Any]) -> None:
+        world.save(folder, recipe=recipe, data=episodes.origin)
+        save_starts(held_out, folder)
 
-    def pictures(model: nn.Module, step: int) -> dict[str, float]:
-        assert isinstance(model, World)
-        return draw(model, seen, step, settings.out / "pictures" / f"step_{step:06d}.png")
-
-    return fit(
-        world,
-        make_batch,
-        out=settings.out,
-        config=config,
-        save_model=save_model,
-        pictures=pictures,
-        resume=settings.resume,
+    return Recipe(
         title="world",
+        model=world,
+        num_samples=len(clips),
+        make_batch=make_batch,
+        save=save,
+        measure=lambda step, picture: draw(world, held_out, step, picture),
     )
 
 
@@ -127,19 +119,15 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
     if settings.resume:
         return World(WorldConfig.from_json(read_config(settings.out, World.kind).model), tokenizer)
     start = World.load(settings.warm_start) if settings.warm_start else None
-    config = start.config if start else WorldConfig(**PRESETS[settings.preset].model)
+    config = start.config if start else WorldConfig(**settings.presets[settings.preset].model)
     config = replace(
         config,
         action_spec=episodes.action_spec,
-        frame_stride=settings.frame_stride,
         fps=episodes.fps / settings.frame_stride,
         window=settings.context or config.window,
-        tokens_per_step=settings.tokens_per_step or min(config.tokens_per_step, tokenizer.num_codes),
-        action_noise=settings.action_noise,
-        carry_detail=settings.carry_detail,
-        joint=settings.joint,
+        tokens_per_step=min(config.tokens_per_step, tokenizer.num_codes),
     )
-    world = World(config, tokenizer)
+    world = World(replace(config, **shared(settings, WorldConfig)), tokenizer)
     if start:
         copy_weights(world, start, skip="tokenizer.")
     return world
