@@ -229,7 +229,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def from_json(cls: type[T], values: Mapping[str, Any], what: str) -> T:
-    """A dataclass from what `dataclasses.asdict` makes of it, through JSON or not: lists become tuples again.
+    """A dataclass from what `dataclasses.asdict` makes of it, through JSON or not: lists become tuples, strings paths.
 
     Raises ValueError, in one line that names the field of `what`, for unknown and missing fields and for wrong types.
     """
@@ -252,6 +252,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(value, Mapping):
         own: Any = getattr(hint, "from_json", None)
         return own(value) if own else from_json(hint, value, where)  # type: ignore[arg-type]
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if kind is tuple and isinstance(value, list | tuple):
         each = options[:1] * len(value) if options[-1] is Ellipsis else options
         if len(each) == len(value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ def _summary(settings: DemoSettings, measured: dict[str, Any]) -> str:
         f"and the right actions are worth {measured['delta_psnr'][horizon - 1]:.1f} dB. It dreams "
         f"{measured['speed']['frames_per_second']:.0f} frames a second.\n\n"
         f"Look:  {world / 'eval' / 'report.html'}\n"
-        f"Play:  oneiros play {world} --terminal\n"
+        f"Play:  oneiros play {world}\n"
         f"Film:  oneiros dream {world} {settings.out / 'data'} --out dream.mp4"
     )
 
@@ -61,6 +61,7 @@ def _summary(settings: DemoSettings, measured: dict[str, Any]) -> str:
 def run(settings: DemoSettings) -> dict[str, Any]:
     """Do what is not done yet, so that an interrupted demo goes on where it was. Returns what metrics.json holds."""
     from oneiros.console import bars
+    from oneiros.train.state import STATE
     from oneiros.world.evaluation.config import DriftConfig, EvalConfig
     from oneiros.world.evaluation.run import evaluate_run
     from oneiros.world.settings import TokenizerSettings, WorldSettings
@@ -73,10 +74,12 @@ def run(settings: DemoSettings) -> dict[str, Any]:
     _record(settings, data)
 
     _say(2, "training a tokenizer: frames <-> codes", began)
-    tokenizer.run(_resumed(TokenizerSettings(data=data, out=tokenizer_run, preset=settings.preset)))
+    begun = (tokenizer_run / STATE).is_file()
+    tokenizer.run(TokenizerSettings(data=data, out=tokenizer_run, preset=settings.preset, resume=begun))
 
     _say(3, "training a world: codes and actions -> the next codes", began)
-    world.run(_resumed(WorldSettings(data=data, tokenizer=tokenizer_run, out=world_run, preset=settings.preset)))
+    begun = (world_run / STATE).is_file()
+    world.run(WorldSettings(data=data, tokenizer=tokenizer_run, out=world_run, preset=settings.preset, resume=begun))
 
     _say(4, "measuring it on episodes it never saw", began)
     config = EvalConfig(horizon=8, drift=DriftConfig(frames=300), speed_steps=200)
@@ -106,11 +109,6 @@ def _record(settings: DemoSettings, data: Path) -> None:
                 advance(1)
     finally:
         env.close()
-
-
-def _resumed(settings: Any) -> Any:
-    """The same run, gone on with if a checkpoint of it is there."""
-    return replace(settings, resume=(settings.out / "state.pt").is_file())
 
 
 def _say(number: int, what: str, began: float) -> None:

@@ -12,7 +12,8 @@ from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.settings import CloningSettings, PolicySettings
 from oneiros.world.settings import TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; or a segmenter of clouds.
+_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; cloning, which acts without a
+world; or a segmenter of clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
@@ -36,13 +37,7 @@ Command = (
 
 def main(arguments: list[str]) -> None:
     """Train, then say on stdout where the model is and what comes next."""
-    settings = tyro.cli(
-        Command,  # type: ignore[arg-type]
-        prog="oneiros train",
-        description=_DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )
+    settings = _parse(arguments)
     if isinstance(settings, TokenizerSettings):
         from oneiros.world.training.tokenizer import run as train
 
@@ -62,8 +57,24 @@ def main(arguments: list[str]) -> None:
     else:
         from oneiros.world.training.world import run as train
 
-        follow = f"oneiros play {settings.out} --terminal"
+        follow = f"oneiros play {settings.out}"
     machine.prepare()
     result = train(settings)  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
         print(f"{settings.out}: step {result.step:,}, loss {result.loss:.4g}, {result.seconds:,.0f} s. Next: {follow}")
+
+
+def _parse(arguments: list[str]) -> Command:
+    """Settings, from the command line; those that it leaves out are the defaults, or those of the run to resume."""
+    settings = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="oneiros train",
+        description=_DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )
+    before = settings.begun_with()
+    if before is None:
+        return settings
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)  # with pairs: a flag that is on is accepted, too
+    return tyro.cli(type(before), args=arguments[1:], default=before, config=config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,7 +23,10 @@ class Preset:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all trainings share: of tokenizers, worlds, policies, cloning and segmenters."""
+    """What all trainings share: of tokenizers, worlds, policies, cloning and segmenters.
+
+    It remembers which settings were given, at their defaults or not: a run that goes on takes the others from before.
+    """
 
     presets: ClassVar[Mapping[str, Preset]]
 
@@ -64,6 +66,11 @@ class Settings:
     warm_start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Begin with the weights of this run instead of random ones; its model size replaces the preset's."""
 
+    def __new__(cls, **given: Any) -> Self:
+        settings = super().__new__(cls)
+        settings.__dict__["_given"] = frozenset(given)  # no field: nothing to compare, to save or to ask for
+        return settings
+
     def fit_config(self) -> FitConfig:
         """The preset's, with what was given in its place."""
         given = {
@@ -82,19 +89,22 @@ class Settings:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "resume"}
         return {name: _plain(value) for name, value in values.items()}
 
-    def completed(self) -> Self:
-        """For a run to resume: settings left at their defaults become those that the run in `out` began with."""
+    def begun_with(self) -> Self | None:
+        """The settings that the run to resume began with; None where there is none. ValueError for damaged ones."""
         path = self.out / "config.json"
         if not self.resume or not path.is_file():
-            return self
-        try:
-            before = json.loads(path.read_text())["recipe"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: it does not tell the run's recipe") from error
-        silent = [field for field in fields(self) if getattr(self, field.name) == field.default]
-        known = {field.name: before[field.name] for field in silent if before.get(field.name) is not None}
-        holds_paths = {field.name: "Path" in str(field.type) for field in silent}
-        return replace(self, **{name: _revived(value, holds_paths[name]) for name, value in known.items()})
+            return None
+        from oneiros.run_folder import from_json, read_config  # imports torch
+
+        names = {field.name for field in fields(self)}
+        found = read_config(self.out).recipe.items()
+        values = {name: value for name, value in found if name in names and value is not None}
+        return from_json(type(self), values | {"out": self.out, "resume": True}, f"the recipe in {path}")
+
+    def completed(self) -> Self:
+        """For a run to resume: settings not given become those that the run in `out` began with."""
+        before, given = self.begun_with(), self.__dict__["_given"]
+        return replace(before, **{name: getattr(self, name) for name in given}) if before else self
 
 
 def shared(settings: Settings, config_class: type) -> dict[str, Any]:
@@ -113,9 +123,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _revived(value: Any, is_path: bool) -> Any:
-    if isinstance(value, list):
-        return tuple(_revived(each, is_path) for each in value)
-    return Path(value) if is_path else value
