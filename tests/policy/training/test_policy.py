@@ -152,7 +152,7 @@ def test_datasets_that_do_not_fit_are_one_clear_line(recorded, options, message,
 def test_a_world_of_other_cameras_sizes_or_rates_is_refused(demonstrations, acting_world, tmp_path):
     changes = {
         "camera": (("data", "camera", "observation.images.top"), "was trained on that camera"),
-        "rate": (("model", "fps", 10.0), r"has 10 rows a second; .* was trained on 20"),
+        "rate": (("model", "fps", 10.0), r"runs at 10 steps a second; .* learned from 20"),
     }
     for name, ((part, field, value), message) in changes.items():
         run = shutil.copytree(acting_world, tmp_path / name, ignore=shutil.ignore_patterns("cache"))
