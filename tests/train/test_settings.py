@@ -10,7 +10,7 @@ from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.cloning import CloningConfig
 from oneiros.policy.settings import CloningSettings, PolicySettings
 from oneiros.train.settings import shared
-from oneiros.world.model import WorldConfig
+from oneiros.world.config import WorldConfig
 from oneiros.world.settings import TokenizerSettings, WorldSettings
 
 
