@@ -17,8 +17,9 @@ from typing import Any
 
 from oneiros import machine
 from oneiros.console import bars
+from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.report import result_lines
-from oneiros.policy.evaluation.run import PolicyEvalConfig, evaluate_policy
+from oneiros.policy.evaluation.run import evaluate_policy
 from oneiros.policy.model import Policy
 from oneiros.policy.settings import PolicySettings
 from oneiros.policy.training import policy

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from oneiros import machine
 from oneiros.world.evaluation.config import DriftConfig, EvalConfig
-from oneiros.world.evaluation.run import evaluate_run
+from oneiros.world.evaluation.run import evaluate_world
 from oneiros.world.settings import WorldSettings
 from oneiros.world.training import world
 
@@ -44,7 +44,7 @@ def row(data: Path, tokenizer: Path, out: Path, tokens_per_step: int, minutes: f
     run = out / f"tokens_{tokens_per_step}"
     train(WorldSettings(data=data, tokenizer=tokenizer, out=run, tokens_per_step=tokens_per_step, steps=steps))
     config = EvalConfig(clips=128, horizon=HORIZON, drift=DriftConfig(frames=0), speed_steps=100)
-    measured = evaluate_run(run, data, out=run / "eval", config=config)
+    measured = evaluate_world(run, data, out=run / "eval", config=config)
     gain = measured["psnr"]["model"][-1] - measured["psnr"]["copy_last_frame"][-1]
     return {
         "tokens_per_step": tokens_per_step,

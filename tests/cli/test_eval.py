@@ -7,7 +7,9 @@ import pytest
 
 from oneiros import console
 from oneiros.cli import main
+from oneiros.cli.eval import _config
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.world.evaluation.config import DriftConfig, EvalConfig
 from tests.dot_runs import save_world, save_world_for, write_dataset
 
 QUICK = ["--clips", "4", "--context", "2", "--horizon", "2", "--drift", "0", "--speed-steps", "3"]
@@ -62,10 +64,48 @@ def test_an_environment_answers_for_other_actions(tmp_path):
     assert "The same start, another action" in (tmp_path / "run" / "eval" / "report.html").read_text()
 
 
+def test_help_tells_of_each_kind_and_a_run_of_its_own(folder, capsys):
+    main(["eval", "--help"])
+    every = capsys.readouterr().out
+    assert all(option in every for option in ("--drift-dreams", "--max-steps", "SEGMENTER", "--temperature"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", str(folder / "run"), "--help"])
+    own = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "--drift-dreams" in own
+    assert "--max-steps" not in own
+
+
+def test_an_option_that_nothing_knows_is_told_with_those_that_come_near(folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", str(folder / "run"), str(folder / "data"), "--horizn", "8"])
+    assert stopped.value.code == 2
+    assert "--horizon" in capsys.readouterr().err
+
+
+def test_defaults_are_those_of_the_evaluation(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr("oneiros.cli.eval._evaluate_world", asked.append)
+    main(["eval", str(folder / "run"), str(folder / "data")])
+    assert _config(EvalConfig, asked[0]) == EvalConfig()
+    assert asked[0].temperature == EvalConfig().sampling.temperature
+    main(["eval", str(folder / "run"), str(folder / "data"), "--drift", "30", "--drift-dreams", "2", "--seed", "3"])
+    assert _config(EvalConfig, asked[1]) == EvalConfig(drift=DriftConfig(frames=30, dreams=2), seed=3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ([], "the run comes first"),
+        (["--clips", "4", "{run}"], "the run comes first"),
         (["{run}", "{run}"], "dataset"),
+        (["{run}", "{data}", "--drift", "-1"], "drift needs frames >= 0"),
+        (["{run}/tokenizer", "{data}"], "holds a tokenizer; what can be measured is a world"),
+        (
+            ["{run}", "{data}", "--max-steps", "4"],
+            "of a policy or a cloning; .* holds a world",
+        ),
+        (["{run}", "{data}", "--max_steps=4"], "--max-steps is an option of a policy or a cloning"),
         (["{data}", "{data}"], "is no run folder"),
         (["{run}", "{data}", "--horizon", "100"], "every episode is shorter than a clip"),
         (["{run}", "{data}", "--clips", "1"], "clips is 1; evaluation needs at least 2"),

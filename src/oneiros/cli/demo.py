@@ -63,7 +63,7 @@ def run(settings: DemoSettings) -> dict[str, Any]:
     from oneiros.console import bars
     from oneiros.train.state import STATE
     from oneiros.world.evaluation.config import DriftConfig, EvalConfig
-    from oneiros.world.evaluation.run import evaluate_run
+    from oneiros.world.evaluation.run import evaluate_world
     from oneiros.world.settings import TokenizerSettings, WorldSettings
     from oneiros.world.training import tokenizer, world
 
@@ -84,7 +84,7 @@ def run(settings: DemoSettings) -> dict[str, Any]:
     _say(4, "measuring it on episodes it never saw", began)
     config = EvalConfig(horizon=8, drift=DriftConfig(frames=300), speed_steps=200)
     with bars() as track:
-        measured = evaluate_run(world_run, data, out=world_run / "eval", config=config, track=track)
+        measured = evaluate_world(world_run, data, out=world_run / "eval", config=config, track=track)
     _say(5, "done", began)
     return measured
 

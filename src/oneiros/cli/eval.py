@@ -2,135 +2,212 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, fields, replace
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, TypeVar
 
 import tyro
 
-if TYPE_CHECKING:
-    from oneiros.world.evaluation.config import EvalConfig
+from oneiros.policy.evaluation.config import PolicyEvalConfig
+from oneiros.records import Sampling
+from oneiros.report.files import METRICS, REPORT
+from oneiros.run_folder import read_config
+from oneiros.world.evaluation.config import EvalConfig
 
-DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
-
-Clips of held-out episodes are dreamed on from a few real frames and set beside what happened: PSNR and SSIM by dreamed
-frame, next to copying the last frame and to the tokenizer's own reconstruction; how much the player's actions matter;
-what becomes of long dreams; how fast a step is. Writes metrics.json and report.html, one page with everything in it.
-docs/metrics.md explains each figure.
-
-Of a segmenter: IoU, F1, precision and recall of each class, the confusion matrix and pictures of the errors.
-
-Of a policy: the share of episodes that succeed from fixed starts, beside other runs, the scripted expert and random
-actions; the paired difference; the time of a decision; videos of what it imagined beside what came. The same command
-again goes on after a kill: batches of episodes that are done are kept.
+_DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
 
   oneiros eval runs/world data
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
   oneiros eval runs/segmenter                                the clouds that its training held out
   oneiros eval runs/segmenter tiles/*.laz                    these classified clouds
   oneiros eval runs/policy --env metaworld:drawer-open-v3,door-open-v3 --episodes 50 --beside runs/cloning
-"""
 
-CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+Each kind of run has options of its own; oneiros eval RUN --help shows those of one run. Writes metrics.json and
+report.html, one page with everything in it. docs/metrics.md explains each figure."""
+
+C = TypeVar("C", EvalConfig, PolicyEvalConfig)
+
+_CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
 
 
-@dataclass(frozen=True)
-class Eval:
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run folder of a world, a segmenter, a policy or a cloning."""
-    data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA...")] = ()
-    """For a world, the dataset; of the one it was trained on, only episodes held out then are used. For a segmenter,
-    classified clouds. Default: those its training held out. A policy takes --env instead. The options below are for
-    worlds, but for --out, --device and what says so."""
+@dataclass(frozen=True, kw_only=True)
+class WorldEval(EvalConfig):
+    """Measure a world on episodes that it never trained on.
+
+    Clips of held-out episodes are dreamed on from a few real frames and set beside what happened: PSNR and SSIM by
+    dreamed frame, next to copying the last frame and to the tokenizer's own reconstruction; how much the player's
+    actions matter; what becomes of long dreams; how fast a step is.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """The run folder of a world."""
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ()
+    """The dataset. Of the one the world was trained on, only episodes held out then are used."""
     out: Path | None = None
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
     episodes: tuple[int, ...] = ()
-    """Evaluate on these episodes instead of those held out. Of a policy: how many starts of each task (50)."""
-    clips: int = 256
-    """How many clips, drawn without repetition."""
-    context: int = 8
-    """Real frames that each dream is given."""
-    horizon: int = 16
-    """Frames that each dream goes on."""
-    temperature: float = 0.9
-    """Of the sampled variant, the long dreams and the timing; the other figures draw nothing at random."""
-    drift: int = 1000
-    """Length of the long dreams in frames; 0 leaves them out."""
-    drift_dreams: int = 4
-    """How many long dreams, side by side."""
-    speed_steps: int = 300
-    """How many steps of a single dream are timed; 0 leaves it out."""
+    """Evaluate on these episodes instead of those held out."""
     env: str | None = None
     """The environment of the recording, such as doom:health_gathering: asks it and the dream what the same start
-    becomes under other actions. Of a policy: where it acts, such as metaworld:drawer-open-v3, tasks joined by commas,
-    metaworld:MT10 or gym:ENV_ID."""
-    beside: tuple[Path, ...] = ()
-    """Of a policy: other runs, of policies or clonings, to play from the same starts."""
-    max_steps: int = 200
-    """Of a policy: the longest an episode lasts."""
-    processes: int = 2
-    """Of a policy: how many play episodes at once, with a thread each."""
-    videos: int = 2
-    """Of a policy: episodes to film, the first starts of all tasks in turns."""
-    decisions: int = 25
-    """Of a policy: how many decisions are timed; 0 leaves it out."""
+    becomes under other actions."""
     lpips: str | None = None
     """module:function that returns the LPIPS (M,) of two batches of frames (M, 3, H, W) in [-1, 1]; the weights are
     yours to bring."""
     fvd: str | None = None
     """module:function that returns features (M, D) of clips (M, T, 3, H, W) in [-1, 1]; likewise."""
-    batch_size: int | None = None
-    """Clips dreamed at once (32); of a policy, environments that act together (10)."""
+    temperature: float = Sampling.temperature
+    """Of the sampled variant, the long dreams and the timing; the other figures draw nothing at random."""
     device: str = "cpu"
     """Such as cuda."""
-    seed: int = 0
-    """The same seed gives the same figures, speed apart."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked before `_config`: what is raised there is said in one line, and not by tyro in five."""
+
+
+@dataclass(frozen=True)
+class SegmenterEval:
+    """Measure a segmenter on clouds whose classes are known.
+
+    IoU, F1, precision and recall of each class, the confusion matrix, and pictures of the errors.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SEGMENTER")]
+    """The run folder of a segmenter."""
+    clouds: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLOUDS")] = ()
+    """Classified clouds. Default: those that its training held out."""
+    out: Path | None = None
+    """Where metrics.json and report.html go. Default: eval/ in the run folder."""
+    device: str = "cpu"
+    """Such as cuda."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyEval(PolicyEvalConfig):
+    """Let a policy, or a cloning, act in an environment.
+
+    The share of episodes that succeed from fixed starts, beside other runs, the scripted expert and random actions; the
+    paired difference; the time of a decision; videos of what it imagined beside what came. The same command again goes
+    on after a kill: batches of episodes that are done are kept.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+    """The run folder of a policy or a cloning."""
+    env: str | None = None
+    """Where it acts, such as metaworld:drawer-open-v3, tasks joined by commas, metaworld:MT10 or gym:ENV_ID."""
+    beside: tuple[Path, ...] = ()
+    """Other runs, of policies or clonings, to play from the same starts."""
+    out: Path | None = None
+    """Where metrics.json, report.html and videos/ go. Default: eval/ in the run folder."""
+    device: str = "cpu"
+    """Such as cuda."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked before `_config`: what is raised there is said in one line, and not by tyro in five."""
+
+
+_KINDS = {"world": WorldEval, "segmenter": SegmenterEval, "policy": PolicyEval, "cloning": PolicyEval}
 
 
 def main(arguments: list[str]) -> None:
-    evaluate(tyro.cli(Eval, prog="oneiros eval", args=arguments, description=DESCRIPTION, config=CONFIG))
-
-
-def evaluate(command: Eval) -> None:
     """Raises ValueError where run, data, env and options do not fit each other."""
-    from oneiros.run_folder import read_config
-
-    kind = read_config(command.run).kind
-    if command.beside and kind not in ("policy", "cloning"):
-        raise ValueError(f"--beside compares what acts; {command.run} holds a {kind}")
-    if kind == "segmenter":
-        _evaluate_segmenter(command)
-    elif kind in ("policy", "cloning"):
-        _evaluate_policy(command)
-    else:
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(_DESCRIPTION, *map(_help, dict.fromkeys(_KINDS.values())), sep="\n\n")
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError("the run comes first: oneiros eval RUN ...; oneiros eval --help tells what each kind can take")
+    run = Path(arguments[0])
+    kind = read_config(run).kind
+    if kind not in _KINDS:
+        raise ValueError(f"{run} holds a {kind}; what can be measured is a {', a '.join(_KINDS)}")
+    command, unknown = tyro.cli(
+        _KINDS[kind], prog="oneiros eval", args=arguments, config=_CONFIG, return_unknown_args=True
+    )
+    _check_options(unknown, kind, arguments)
+    if isinstance(command, WorldEval):
         _evaluate_world(command)
+    elif isinstance(command, SegmenterEval):
+        _evaluate_segmenter(command)
+    else:
+        _evaluate_policy(command, unknown)
 
 
-def _evaluate_policy(command: Eval) -> None:
+def _help(command: type) -> str:
+    with redirect_stdout(StringIO()) as text, suppress(SystemExit):
+        tyro.cli(command, prog="oneiros eval", args=["--help"], config=_CONFIG)
+    return text.getvalue().strip()
+
+
+def _check_options(unknown: list[str], kind: str, arguments: list[str]) -> None:
+    """Raises ValueError for an option of another kind of run; for one of none, says which come near, and exits."""
+    for option in (word.partition("=")[0].replace("_", "-") for word in unknown if word.startswith("-")):
+        row = re.compile(rf"^\W*{re.escape(option)}(?![\w-])", re.MULTILINE)
+        kinds = [name for name, command in _KINDS.items() if row.search(_help(command))]
+        if kinds:
+            raise ValueError(f"{option} is an option of a {' or a '.join(kinds)}; {arguments[0]} holds a {kind}")
+        tyro.cli(_KINDS[kind], prog="oneiros eval RUN", args=arguments, config=_CONFIG)
+
+
+def _evaluate_world(command: WorldEval) -> None:
+    from rich.console import Console
+
+    from oneiros.console import bars
+    from oneiros.world.evaluation.networks import Networks, find_function
+    from oneiros.world.evaluation.report import result_lines, result_table
+    from oneiros.world.evaluation.run import evaluate_world
+
+    if len(command.data) != 1:
+        raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
+    config = _config(EvalConfig, command)
+    networks = Networks(*(find_function(name) if name else None for name in (command.lpips, command.fvd)))
+    out = command.out or command.run / "eval"
+    with bars() as track:
+        measured = evaluate_world(
+            command.run,
+            command.data[0],
+            out=out,
+            config=replace(config, sampling=replace(config.sampling, temperature=command.temperature)),
+            device=command.device,
+            env=command.env,
+            episodes=command.episodes,
+            networks=networks,
+            track=track,
+        )
+    Console().print(result_table(measured))
+    print(*result_lines(measured), _written(out), sep="\n")
+
+
+def _evaluate_segmenter(command: SegmenterEval) -> None:
+    from rich.console import Console
+
+    from oneiros.console import bars
+    from oneiros.points.evaluation.confusion import score_table
+    from oneiros.points.evaluation.run import evaluate_segmenter
+
+    out = command.out or command.run / "eval"
+    with bars() as track:
+        scores = evaluate_segmenter(command.run, command.clouds, out=out, device=command.device, track=track)
+    Console().print(score_table(scores))
+    print(_written(out))
+
+
+def _evaluate_policy(command: PolicyEval, unknown: list[str]) -> None:
     from rich.console import Console
 
     from oneiros.console import bars
     from oneiros.policy.evaluation.report import result_lines, result_table
-    from oneiros.policy.evaluation.run import VIDEOS, PolicyEvalConfig, evaluate_policy
-    from oneiros.report.files import METRICS, REPORT
+    from oneiros.policy.evaluation.run import VIDEOS, evaluate_policy
 
-    if command.env is None or command.data:
-        given = f", not on {command.data[0]}" if command.data else ""
+    if unknown and command.env:
+        raise ValueError(f"{unknown[0]!r} is a word too many: --episodes is how many starts of each task, one number")
+    if not command.env:
+        given = f", not on {unknown[0]}" if unknown else ""
         raise ValueError(
             f"{command.run} acts: it is measured in an environment{given}; add --env, such as "
             "--env metaworld:drawer-open-v3"
         )
-    if len(command.episodes) > 1:
-        raise ValueError(f"--episodes of a policy is how many starts of each task; {len(command.episodes)} are given")
-    config = PolicyEvalConfig(
-        episodes=command.episodes[0] if command.episodes else 50,
-        max_steps=command.max_steps,
-        batch_size=10 if command.batch_size is None else command.batch_size,
-        processes=command.processes,
-        videos=command.videos,
-        decisions=command.decisions,
-        seed=command.seed,
-    )
     out = command.out or command.run / "eval"
     with bars() as track:
         measured = evaluate_policy(
@@ -138,111 +215,19 @@ def _evaluate_policy(command: Eval) -> None:
             command.env,
             out=out,
             beside=command.beside,
-            config=config,
+            config=_config(PolicyEvalConfig, command),
             device=command.device,
             track=track,
         )
     Console().print(result_table(measured))
-    for line in result_lines(measured):
-        print(line)
-    print("\n" + "\n".join(str(out / name) for name in (METRICS, REPORT, *([VIDEOS] if measured["videos"] else []))))
+    print(*result_lines(measured), _written(out, *([VIDEOS] if measured["videos"] else [])), sep="\n")
 
 
-def _evaluate_segmenter(command: Eval) -> None:
-    from rich.console import Console
-
-    from oneiros.console import bars
-    from oneiros.points.evaluation.confusion import score_table
-    from oneiros.points.evaluation.run import evaluate_segmenter
-    from oneiros.report.files import METRICS, REPORT
-
-    out = command.out or command.run / "eval"
-    with bars() as track:
-        scores = evaluate_segmenter(command.run, command.data, out=out, device=command.device, track=track)
-    Console().print(score_table(scores))
-    print(f"\n{out / METRICS}\n{out / REPORT}")
+def _config(cls: type[C], command: C) -> C:
+    """What the evaluation alone is asked for."""
+    return cls(**{each.name: getattr(command, each.name) for each in fields(cls)})
 
 
-def _evaluate_world(command: Eval) -> None:
-    from oneiros.console import bars
-    from oneiros.report.files import METRICS, REPORT
-    from oneiros.world.evaluation.networks import Networks, find_function
-    from oneiros.world.evaluation.run import evaluate_run
-
-    if len(command.data) != 1:
-        raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
-    networks = Networks(*(find_function(name) if name else None for name in (command.lpips, command.fvd)))
-    out = command.out or command.run / "eval"
-    with bars() as track:
-        measured = evaluate_run(
-            command.run,
-            command.data[0],
-            out=out,
-            config=_config(command),
-            device=command.device,
-            env=command.env,
-            episodes=command.episodes,
-            networks=networks,
-            track=track,
-        )
-    _print(measured)
-    print(f"\n{out / METRICS}\n{out / REPORT}")
-
-
-def _config(command: Eval) -> EvalConfig:
-    from oneiros.records import Sampling
-    from oneiros.world.evaluation.config import DriftConfig, EvalConfig
-
-    return EvalConfig(
-        clips=command.clips,
-        context=command.context,
-        horizon=command.horizon,
-        seed=command.seed,
-        batch_size=32 if command.batch_size is None else command.batch_size,
-        sampling=Sampling(temperature=command.temperature),
-        drift=DriftConfig(frames=command.drift, dreams=command.drift_dreams),
-        speed_steps=command.speed_steps,
-    )
-
-
-def _print(measured: dict[str, Any]) -> None:
-    """The figures by dreamed frame as a table, the rest in a line each."""
-    from rich.console import Console
-    from rich.table import Table
-
-    horizons = [h for h in (1, 2, 4, 8, 16, 32, 64) if h <= measured["horizon"]]
-    table = Table("dreamed frame", *(str(h) for h in horizons), title=f"{measured['clips']} held-out clips")
-    psnr, ssim = measured["psnr"], measured["ssim"]
-    rows = {
-        "PSNR dream": psnr["model"],
-        "PSNR dream, sampled": psnr["sampled"],
-        "PSNR dream, likeliest": psnr["likeliest"],
-        "PSNR copy last frame": psnr["copy_last_frame"],
-        "PSNR tokenizer (ceiling)": psnr["reconstruction"],
-        "PSNR gain over copying": measured["psnr_gain"],
-        "delta-PSNR": measured["delta_psnr"],
-        "SSIM dream": ssim["model"],
-        "SSIM copy last frame": ssim["copy_last_frame"],
-    }
-    for name, values in rows.items():
-        if values:
-            digits = 3 if "SSIM" in name else 2
-            table.add_row(name, *(f"{values[h - 1]:.{digits}f}" for h in horizons))
-    Console().print(table)
-    if recovery := measured["action_recovery"]:
-        name, real = next(iter(recovery["real"].items()))
-        dreamed = (recovery["dreamed"] or {}).get(name)
-        last = f", {dreamed[-1]:.2f} after {len(dreamed)} dreamed frames" if dreamed else ""
-        print(f"action recovery  {name} {real:.2f} on real frames{last}")
-    if told := measured.get("counterfactual"):
-        accuracy = " ".join("-" if value is None else f"{value:.2f}" for value in told["accuracy"])
-        print(f"counterfactual   accuracy by frame {accuracy} (chance {told['chance']:.2f})")
-    if drift := measured["drift"]:
-        share = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
-        print(f"drift            {share:.0%} of real sharpness after {drift['frames'][-1]} frames")
-    if speed := measured["speed"]:
-        step = speed["step_ms"]
-        print(
-            f"speed            {speed['frames_per_second']:.1f} frames/s; a step takes "
-            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99)"
-        )
+def _written(out: Path, *more: str) -> str:
+    """Where the files are, after an empty line."""
+    return "".join(f"\n{out / name}" for name in (METRICS, REPORT, *more))

@@ -14,9 +14,10 @@ from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.envs.make import make_env
 from oneiros.policy.cloning import Cloning, CloningConfig
+from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.contenders import observation_spec_of
 from oneiros.policy.evaluation.observing import ObservationSpec, frame_of
-from oneiros.policy.evaluation.run import EPISODES, PolicyEvalConfig, evaluate_policy
+from oneiros.policy.evaluation.run import EPISODES, evaluate_policy
 from oneiros.run_folder import Origin
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 

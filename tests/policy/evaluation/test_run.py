@@ -15,8 +15,9 @@ import torch
 from oneiros.cli import main
 from oneiros.policy.cloning import Cloning, CloningConfig
 from oneiros.policy.config import PolicyConfig
+from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.report import result_lines, result_table
-from oneiros.policy.evaluation.run import EPISODES, PolicyEvalConfig, evaluate_policy
+from oneiros.policy.evaluation.run import EPISODES, evaluate_policy
 from oneiros.policy.model import Policy
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
@@ -239,9 +240,13 @@ def _zombie(process: int) -> bool:
             r"has discrete actions \(.*\); the policy knows continuous actions \(action_0\)",
         ),
         (["{acts}", "--env", ENV, "--beside", "{world}"], "--beside .* holds a world; what acts is a policy"),
-        (["{world}", "data", "--beside", "{acts}"], "--beside compares what acts; .* holds a world"),
+        (["{world}", "data", "--beside", "{acts}"], "--beside is an option of a policy or a cloning; .* holds a world"),
+        (["{acts}", "--env", ENV, "--clips", "4"], "--clips is an option of a world; .* holds a policy"),
         (["{acts}", "--env", ENV, "--episodes", "0"], "episodes is 0; it must be at least 1"),
-        (["{acts}", "--env", ENV, "--episodes", "1", "2"], "how many starts of each task; 2 are given"),
+        (
+            ["{acts}", "--env", ENV, "--episodes", "1", "2"],
+            "'2' is a word too many: --episodes is how many starts of each task",
+        ),
         (["{stateless}", "--env", ENV], "has 1 .state_0. numbers of state; the policy was trained with 3"),
         (["{quick}", "--env", ENV], "runs at 10 steps a second; the policy learned from 300"),
         (["{aside}", "--env", ENV], "has the cameras observation.images.front; the policy was trained on .*wrist"),

@@ -14,7 +14,7 @@ from oneiros.report.charts import Line, line_chart
 from oneiros.world.evaluation.config import DriftConfig, EvalConfig
 from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.report import About, report_html
-from oneiros.world.evaluation.run import evaluate_run
+from oneiros.world.evaluation.run import evaluate_world
 from tests.dot_runs import save_world, write_dataset
 from tests.dot_world import DotWorld
 from tests.world.evaluation.test_fidelity import dot_clips
@@ -28,7 +28,7 @@ def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("eval")
     write_dataset(folder / "data")
     save_world(folder / "run", folder / "data")
-    evaluate_run(folder / "run", folder / "data", out=folder / "out", config=CONFIG)
+    evaluate_world(folder / "run", folder / "data", out=folder / "out", config=CONFIG)
     return folder
 
 
@@ -121,29 +121,29 @@ def test_a_dataset_of_another_action_spec_is_refused(written, tmp_path, kind, me
     data = write_dataset(tmp_path / "other", kind or "discrete", episodes=2, length=12)
     if message is None:  # a world without actions takes any dataset
         run = save_world(tmp_path / "run", kind=None)
-        assert evaluate_run(run, data, out=tmp_path, config=CONFIG)["delta_psnr"] is None
+        assert evaluate_world(run, data, out=tmp_path, config=CONFIG)["delta_psnr"] is None
         return
     with pytest.raises(ValueError, match=message):
-        evaluate_run(written / "run", data, out=tmp_path, config=CONFIG)
+        evaluate_world(written / "run", data, out=tmp_path, config=CONFIG)
 
 
 def test_episodes_shorter_than_a_clip_are_named(written, tmp_path):
     data = write_dataset(tmp_path / "short", episodes=2, length=5)
     with pytest.raises(ValueError, match="every episode is shorter than a clip: 7 frames"):
-        evaluate_run(written / "run", data, out=tmp_path, config=CONFIG)
+        evaluate_world(written / "run", data, out=tmp_path, config=CONFIG)
 
 
 def test_a_full_disk_leaves_the_last_report(written, monkeypatch):
     before = (written / "out" / "metrics.json").read_text()
     monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
-        evaluate_run(written / "run", written / "data", out=written / "out", config=CONFIG)
+        evaluate_world(written / "run", written / "data", out=written / "out", config=CONFIG)
     assert (written / "out" / "metrics.json").read_text() == before
     assert not list((written / "out").glob(".partial*"))
 
 
 def test_the_same_seed_gives_the_same_figures(written, tmp_path):
-    again = evaluate_run(written / "run", written / "data", out=tmp_path, config=CONFIG)
+    again = evaluate_world(written / "run", written / "data", out=tmp_path, config=CONFIG)
     first = json.loads((written / "out" / "metrics.json").read_text())
     assert again["psnr"] == first["psnr"]
     assert again["drift"]["sharpness"] == first["drift"]["sharpness"]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from oneiros.console import Track, silent
 from oneiros.disk import alone
 from oneiros.machine import describe
+from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.contenders import find_contenders
 from oneiros.policy.evaluation.film import Film, save_film
 from oneiros.policy.evaluation.latency import measure_latency
@@ -27,26 +28,6 @@ from oneiros.policy.evaluation.workers import Contender, Job, Plan, make_actor, 
 from oneiros.report.files import write
 
 EPISODES, VIDEOS = "episodes.jsonl", "videos"
-
-
-@dataclass(frozen=True)
-class PolicyEvalConfig:
-    """episodes: starts of each task. max_steps: an episode's longest. batch_size: environments that act together.
-    videos: episodes of the policy to film. decisions: how many are timed, 0 leaves that out. seed: of the policies'
-    noise and of the random actions."""
-
-    episodes: int = 50
-    max_steps: int = 200
-    batch_size: int = 10
-    processes: int = 2
-    videos: int = 2
-    decisions: int = 25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "max_steps", "batch_size", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def evaluate_policy(

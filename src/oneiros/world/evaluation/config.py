@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import tyro
 
 from oneiros.records import Clip, Sampling
 
@@ -21,16 +23,12 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """frames: length of the long dreams, 0 skips drift. dreams: how many side by side. window: how many frames up to
-    each age are looked at together."""
-
-    frames: int = 1000
-    dreams: int = 4
-    window: int = 10
-
-    def __post_init__(self) -> None:
-        if self.frames < 0 or self.dreams < 1 or self.window < 2:
-            raise ValueError(f"drift needs frames >= 0, dreams >= 1 and window >= 2, got {self}")
+    frames: Annotated[int, tyro.conf.arg(name="drift")] = 1000
+    """Length of the long dreams in frames; 0 leaves them out."""
+    dreams: Annotated[int, tyro.conf.arg(name="drift-dreams")] = 4
+    """How many long dreams, side by side."""
+    window: tyro.conf.Suppress[int] = 10
+    """How many frames up to each age are looked at together."""
 
     @property
     def ages(self) -> list[int]:
@@ -39,24 +37,29 @@ class DriftConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """clips: how many, drawn without repetition. context, horizon: frames given, frames dreamed. seed: of the choice
-    and of every random number. sampling: of the variant `sampled`, of drift and speed. The others draw nothing:
-    `likeliest` takes the likeliest code, `model` and `shuffled_actions` the one nearest to the expected vector.
-    speed_steps: timed steps of one dream, 0 skips it."""
-
     clips: int = 256
+    """How many clips, drawn without repetition."""
     context: int = 8
+    """Real frames that each dream is given."""
     horizon: int = 16
+    """Frames that each dream goes on."""
     seed: int = 0
+    """Of the choice of clips and of every random number: the same seed gives the same figures, speed apart."""
     batch_size: int = 32
-    sampling: Sampling = field(default_factory=Sampling)
+    """Clips dreamed at once."""
+    sampling: tyro.conf.Suppress[Sampling] = field(default_factory=Sampling)
+    """Of the variant `sampled`, of drift and speed. The others draw nothing: `likeliest` takes the likeliest code,
+    `model` and `shuffled_actions` the one nearest to the expected vector."""
     drift: DriftConfig = field(default_factory=DriftConfig)
     speed_steps: int = 300
+    """How many steps of a single dream are timed; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         for name, least in (("clips", 2), ("context", 1), ("horizon", 1), ("batch_size", 2), ("speed_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; evaluation needs at least {least}")
+        if self.drift.frames < 0 or self.drift.dreams < 1 or self.drift.window < 2:
+            raise ValueError(f"drift needs frames >= 0, dreams >= 1 and window >= 2, got {self.drift}")
 
     @property
     def clip_length(self) -> int:

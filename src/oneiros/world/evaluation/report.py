@@ -1,4 +1,4 @@
-"""One self-contained page about a world: headline figures, dreams to look at, curves, configuration, machine.
+"""What an evaluation of a world found: a table for the terminal, and one page with everything in it.
 
 Pictures are embedded and charts are inline, so the page fetches nothing and can be mailed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,10 @@ from oneiros.world.evaluation.counterfactual import CounterfactualFrames
 from oneiros.world.evaluation.drift import DriftFrames
 from oneiros.world.evaluation.fidelity import Evaluation, Example
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_TABLE_HORIZONS = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN_HORIZONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _SHOWN_CONTEXT = 3
 _LARGEST_ACTION = 12  # actions of more dimensions are not written under the frames
@@ -60,6 +64,54 @@ class About:
     action_spec: ActionSpec | None
     config: Mapping[str, Any]
     machine: Mapping[str, Any]
+
+
+def result_table(measured: Mapping[str, Any]) -> Table:
+    """The figures by dreamed frame, for the terminal."""
+    from rich.table import Table
+
+    horizons = [h for h in _TABLE_HORIZONS if h <= measured["horizon"]]
+    table = Table("dreamed frame", *(str(h) for h in horizons), title=f"{measured['clips']} held-out clips")
+    psnr, ssim = measured["psnr"], measured["ssim"]
+    rows = {
+        "PSNR dream": psnr["model"],
+        "PSNR dream, sampled": psnr["sampled"],
+        "PSNR dream, likeliest": psnr["likeliest"],
+        "PSNR copy last frame": psnr["copy_last_frame"],
+        "PSNR tokenizer (ceiling)": psnr["reconstruction"],
+        "PSNR gain over copying": measured["psnr_gain"],
+        "delta-PSNR": measured["delta_psnr"],
+        "SSIM dream": ssim["model"],
+        "SSIM copy last frame": ssim["copy_last_frame"],
+    }
+    for name, values in rows.items():
+        if values:
+            digits = 3 if "SSIM" in name else 2
+            table.add_row(name, *(f"{values[h - 1]:.{digits}f}" for h in horizons))
+    return table
+
+
+def result_lines(measured: Mapping[str, Any]) -> list[str]:
+    """The other figures, in a line each."""
+    lines = []
+    if recovery := measured["action_recovery"]:
+        name, real = next(iter(recovery["real"].items()))
+        dreamed = (recovery["dreamed"] or {}).get(name)
+        last = f", {dreamed[-1]:.2f} after {len(dreamed)} dreamed frames" if dreamed else ""
+        lines.append(f"action recovery  {name} {real:.2f} on real frames{last}")
+    if outcomes := measured.get("counterfactual"):
+        accuracy = " ".join("-" if value is None else f"{value:.2f}" for value in outcomes["accuracy"])
+        lines.append(f"counterfactual   accuracy by frame {accuracy} (chance {outcomes['chance']:.2f})")
+    if drift := measured["drift"]:
+        share = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
+        lines.append(f"drift            {share:.0%} of real sharpness after {drift['frames'][-1]} frames")
+    if speed := measured["speed"]:
+        step = speed["step_ms"]
+        lines.append(
+            f"speed            {speed['frames_per_second']:.1f} frames/s; a step takes "
+            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99)"
+        )
+    return lines
 
 
 def report_html(evaluation: Evaluation, about: About, counterfactual: CounterfactualFrames | None = None) -> str:

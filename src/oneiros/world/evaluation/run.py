@@ -25,7 +25,7 @@ from oneiros.world.recorded import held_out_episodes, load_clips
 from oneiros.world.starts import load_world
 
 
-def evaluate_run(
+def evaluate_world(
     run: Path,
     data: Path,
     *,

@@ -1,0 +1,28 @@
+"""What an evaluation of a policy can be asked for. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PolicyEvalConfig:
+    episodes: int = 50
+    """How many starts of each task."""
+    max_steps: int = 200
+    """The longest an episode lasts."""
+    batch_size: int = 10
+    """Environments that act together."""
+    processes: int = 2
+    """How many play episodes at once, with a thread each."""
+    videos: int = 2
+    """Episodes of the policy to film, the first starts of all tasks in turns."""
+    decisions: int = 25
+    """How many decisions are timed; 0 leaves it out."""
+    seed: int = 0
+    """Of the policies' noise and of the random actions: the same seed gives the same figures, times apart."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "max_steps", "batch_size", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
