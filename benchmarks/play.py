@@ -89,7 +89,7 @@ def main() -> None:
     else:
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         world = World(WorldConfig(action_spec=keys, dim=192, window=8), Tokenizer(TokenizerConfig())).eval()
-    world.quicken()
+    world.prepare_for_inference()
     parameters = sum(p.numel() for p in world.parameters()) / 1e6
     print(f"{parameters:.1f} M parameters, {options.threads} threads, torch {torch.__version__}")
 

@@ -37,7 +37,7 @@ fitted = policy.run(settings)
 print(f"policy: {fitted.step} steps, loss {fitted.loss:.2f}")
 
 # Act: once a step, and every fourth step is a decision.
-actor = load(runs["policy"]).quicken()
+actor = load(runs["policy"]).prepare_for_inference()
 spec = observation_spec_of(runs["policy"], actor)  # how the recording was seen
 seen, info = env.reset(options={"task": "button-press-v3", "start": 0})
 carry = actor.init(batch_size=1)

@@ -109,7 +109,7 @@ class Cloning(Trainable):
         """Embeddings of the tasks (tasks, goal_dim), by a sentence encoder. They are saved with the weights."""
         self.goals.set_sentences(embedded)
 
-    def quicken(self) -> Cloning:
+    def prepare_for_inference(self) -> Cloning:
         """There is nothing to prepare for acting."""
         return self
 

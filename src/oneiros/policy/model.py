@@ -103,10 +103,10 @@ class Policy(Trainable):
         """Embeddings of the tasks (tasks, goal_dim), by a sentence encoder. They are saved with the weights."""
         self.goals.set_sentences(embedded)
 
-    def quicken(self) -> Policy:
-        """Prepare for acting: see `World.quicken`."""
+    def prepare_for_inference(self) -> Policy:
+        """Prepare for acting: see `World.prepare_for_inference`."""
         if self.world is not None:
-            self.world.quicken()
+            self.world.prepare_for_inference()
         return self
 
     # -- training ------------------------------------------------------------------------------------------------

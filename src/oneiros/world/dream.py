@@ -101,7 +101,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         from oneiros.world.starts import find_starts
 
         config = read_config(path, World.kind)
-        world = World.load(path, device=device, config=config).quicken()
+        world = World.load(path, device=device, config=config).prepare_for_inference()
         starts = find_starts(world, Path(path), data=data, image=image)
         origin = read_origin(path, config)
         return cls(

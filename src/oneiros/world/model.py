@@ -88,8 +88,9 @@ class World(Trainable):
             self.tokenizer.after_step()
             self.dynamics.set_codebook(self.tokenizer.codebook)
 
-    def quicken(self) -> World:
-        """Prepare for play: blocks in bf16 where this machine multiplies it faster. Dreams change by rounding alone."""
+    def prepare_for_inference(self) -> World:
+        """Turn this world's blocks to bf16 where the machine multiplies it faster, and return the world itself. Dreams
+        change by rounding alone."""
         if bf16_is_faster(self.device.type):
             self.dynamics.blocks.to(torch.bfloat16)
         return self

@@ -29,7 +29,7 @@ CONTEXT = 8  # frames a dream is given to begin with
 
 def load_world(path: Path | str, *, device: str = "cpu") -> World:
     """The world of a run folder, made quick for play. ValueError when it holds none."""
-    return World.load(path, device=device).quicken()
+    return World.load(path, device=device).prepare_for_inference()
 
 
 def find_starts(

@@ -195,7 +195,7 @@ def make_actor(contender: Contender, device: str) -> Actor:
     if contender.run is None:
         return ExpertActor() if contender.kind == "expert" else RandomActor()
     model = ACTING[contender.kind].load(contender.run, device=device)
-    return LearnedActor(model.quicken(), contender.observation_spec, device=device)
+    return LearnedActor(model.prepare_for_inference(), contender.observation_spec, device=device)
 
 
 def one_task(env: str, task: str | None) -> str:

@@ -36,7 +36,7 @@ _FOR_STATISTICS = 256  # moments
 @dataclass(frozen=True)
 class FeatureSpec:
     """How far back and ahead is looked: `observed_frames` up to now, `imagined_frames` from here. layer: see
-    `World.imagine`. quick: as a world prepared for play sees it (`World.quicken`), not in float32."""
+    `World.imagine`. quick: as a world prepared for play sees it (`World.prepare_for_inference`), not in float32."""
 
     observed_frames: int
     imagined_frames: int
@@ -107,7 +107,7 @@ def _write(folder: Path, world: World, episodes: Sequence[EpisodeArrays], moment
 def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec) -> None:
     world = copy.deepcopy(world).to(best_device()).eval()
     if spec.quick:
-        world.quicken()
+        world.prepare_for_inference()
     kept: np.ndarray | None = None
     with bars(transient=True) as track:
         advance = track("imagining moments", len(moments))
