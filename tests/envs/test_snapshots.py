@@ -193,11 +193,11 @@ class TestReal:
 
     def test_a_dream_begins_where_the_game_is(self):
         pytest.importorskip("vizdoom")
-        from oneiros.world.beside import Beside
+        from oneiros.world.beside import RealEnv
 
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         world = self.world(keys, fps=35 / 4 / 2)
-        beside = Beside("doom:health_gathering", world, depth_camera=DEPTH)
+        beside = RealEnv("doom:health_gathering", world, depth_camera=DEPTH)
         try:
             clip = beside.context(seed=3)
             assert clip.frames.shape == (1, 8, 4, 16, 16)
@@ -214,20 +214,20 @@ class TestReal:
 
     def test_other_actions_are_refused(self):
         pytest.importorskip("vizdoom")
-        from oneiros.world.beside import Beside
+        from oneiros.world.beside import RealEnv
 
         with pytest.raises(
             ValueError, match=r"has keys actions \(TURN_LEFT, TURN_RIGHT, MOVE_FORWARD\); this world knows"
         ):
-            Beside("doom:health_gathering", self.world(SPECS["keys"], fps=9))
+            RealEnv("doom:health_gathering", self.world(SPECS["keys"], fps=9))
 
     def test_a_speed_that_cannot_be_met_is_refused(self):
         pytest.importorskip("vizdoom")
-        from oneiros.world.beside import Beside
+        from oneiros.world.beside import RealEnv
 
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         with pytest.raises(ValueError, match="runs at 35 steps a second; this world learned from 60"):
-            Beside("doom:health_gathering", self.world(keys, fps=30))
+            RealEnv("doom:health_gathering", self.world(keys, fps=30))
 
     def world(self, spec: ActionSpec, *, fps: float) -> World:
         tokenizer = Tokenizer(

@@ -69,7 +69,7 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
     from oneiros.data.frames import to_uint8
     from oneiros.envs.make import is_built_in
     from oneiros.web.game import Game
-    from oneiros.world.beside import Beside
+    from oneiros.world.beside import RealEnv
     from oneiros.world.dream import Dream
 
     world, starts, camera = dream.world, dream.starts, dream.depth_camera
@@ -79,7 +79,7 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
         title=run or (real or "the built-in world"),
         source=f"dream:{real or run}",
         make_env=lambda: Dream(world, starts, sampling=dream.sampling, depth_camera=camera),
-        make_beside=(lambda: Beside(real, world, depth_camera=camera)) if can_be_beside else None,
+        make_beside=(lambda: RealEnv(real, world, depth_camera=camera)) if can_be_beside else None,
         prepare=lambda: _warm_up(dream, threads),
         action_spec=dream.action_spec,
         fps=dream.fps,

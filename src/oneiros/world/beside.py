@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oneiros.world.model import World
 
 
-class Beside(Replayed):
+class RealEnv(Replayed):
     """The environment `name` (as in `make_env`), as fast and as large as the world's frames.
 
     depth_camera: of the world's run, for worlds of colour and depth. Raises ValueError where its actions are not the
@@ -29,18 +29,18 @@ class Beside(Replayed):
     def __init__(self, name: str, world: World, *, depth_camera: Camera | None = None) -> None:
         size, config = world.tokenizer.config, world.config
         self._stride, self._depth_camera = config.frame_stride * world.tokenizer.temporal_stride, depth_camera
-        wanted = config.fps * config.frame_stride
-        env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4, fps=wanted)
+        fps = config.fps * config.frame_stride
+        env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4, fps=fps)
         super().__init__(env)
         try:
-            known = Controls("this world", config.action_spec, wanted)
-            check_agreement(Controls(name, env.action_spec, env.fps), known)
+            expected = Controls("this world", config.action_spec, fps)
+            check_agreement(Controls(name, env.action_spec, env.fps), expected)
         except ValueError:
             self.close()
             raise
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """As long as one step of the dream."""
+        """The action held for as long as one step of the dream lasts; the sum of its rewards."""
         total = 0.0
         for _ in range(self._stride):
             observation, reward, terminated, truncated, info = self._env.step(action)
@@ -52,7 +52,7 @@ class Beside(Replayed):
         return observation, total, terminated, truncated, info
 
     def context(self, *, seed: int) -> Clip:
-        """Begin an episode, explore for a moment, and return what was seen and done: a start for the dream."""
+        """A start for the dream, of one sample: the first frames and actions of a new episode, explored at random."""
         rng, policy = np.random.default_rng(seed), StickyRandom()
         observation, _ = self.reset(seed=seed)
         frames, actions, over = [self._frame()], [], False

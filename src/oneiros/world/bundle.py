@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).with_name("bundled")
 
 
 def bundled_world() -> Path:
-    """Its run folder. ValueError in a copy of the package that has none."""
+    """The run folder of the world that ships with the package. ValueError in a copy of the package that has none."""
     if not (_FOLDER / "config.json").is_file():
         raise ValueError("this copy of Oneiros has no world built in; name the run folder of one (oneiros play RUN)")
     return _FOLDER

@@ -29,7 +29,7 @@ _FRAMES_AT_ONCE = 64
 
 
 def fingerprint_of(model: nn.Module) -> str:
-    """A hash of what decides the codes of a frame, or what a world makes of them: the weights in use."""
+    """A hash (16 hexadecimal digits) of the weights that a tokenizer or world uses, a learning quantiser left out."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if not name.startswith(("quantiser.", "tokenizer.quantiser.")):
@@ -39,13 +39,13 @@ def fingerprint_of(model: nn.Module) -> str:
 
 def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
     """Encode all frames of `episodes` into `folder`, which appears whole or not at all."""
-    with replacing(folder, "codes") as aside:
-        tokenizer.save(aside / TOKENIZER)
+    with replacing(folder, "codes") as temporary:
+        tokenizer.save(temporary / TOKENIZER)
         every = [*episodes.train, *episodes.held_out]
-        _encode(every, tokenizer, aside / _CODES)
+        _encode(every, tokenizer, temporary / _CODES)
         if episodes.action_spec:
-            np.save(aside / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
-        (aside / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
+            np.save(temporary / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
+        (temporary / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
 
 
 def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
@@ -60,13 +60,13 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
         spec = ActionSpec.from_json(index["action_spec"]) if index["action_spec"] else None
         codes = np.load(folder / _CODES, mmap_mode="r")
         actions = np.load(folder / _ACTIONS, mmap_mode="r") if spec else None
-        known = index["episodes"]
-        ends = np.cumsum([0, *(episode["length"] for episode in known)]).tolist()
+        entries = index["episodes"]
+        ends = np.cumsum([0, *(episode["length"] for episode in entries)]).tolist()
         if len(codes) != ends[-1] or (actions is not None and len(actions) != ends[-1]):
-            raise ValueError(f"{_INDEX} tells of {ends[-1]} rows, {_CODES} has {len(codes)}")
+            raise ValueError(f"{_INDEX} lists {ends[-1]} rows, {_CODES} has {len(codes)}")
         loaded = [
             EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode["task"], episode["index"])
-            for (a, b), episode in zip(pairwise(ends), known, strict=True)
+            for (a, b), episode in zip(pairwise(ends), entries, strict=True)
         ]
         origin, made_by = Origin.from_json(index["origin"]), index["tokenizer"]
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:

@@ -12,17 +12,19 @@ from oneiros.run_folder import from_json
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
+    """A world's shape, and how it learns.
+
+    action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
     fps: model frames per second of real time. window: frames a frame can look back to, itself included.
     tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
     action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
-    action_noise: deviation of the noise that training adds to continuous actions, in units of their own; a few episodes
+    action_noise: standard deviation of the noise that training adds to standardised continuous actions; a few episodes
     can be told apart by their exact actions, and then are recited.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
-    target_spread: codes this near one another, in units of the codebook's deviation, share their target, which makes
-    the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first frame
-    from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer along with
-    the dynamics, by the weights of its own config.
+    target_spread: codes this near one another, in units of the codebook's standard deviation, share their target, which
+    makes the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first
+    frame from nothing. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer
+    along with the dynamics, by the weights of its own config.
     """
 
     action_spec: ActionSpec | None = None

@@ -33,7 +33,7 @@ class Snapshot:
 
 
 class Dream(gym.Env[np.ndarray, Any]):
-    """Dreams on from one of `starts`; the player's actions decide what happens.
+    """A world as a Gymnasium environment: it dreams on from one of `starts`, as the player's actions decide.
 
     Observations are uint8 (H, W, 3). The reward is always 0 and a dream never ends by itself; it is truncated after
     `max_steps` steps, where given. The action space follows the world's `ActionSpec`: discrete -> Discrete, keys ->
@@ -44,8 +44,8 @@ class Dream(gym.Env[np.ndarray, Any]):
     starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
     that options={"start": 3} names, or another clip, as options={"context": clip}.
     Two resets with the same seed, followed by the same actions, give the same dream.
-    A world of colour and depth also tells info["depth"], float32 (H, W) in [-1, 1]; `depth` makes it metres, where
-    `depth_camera` tells how they are coded. environment: which the world learned from, such as doom:my_way_home.
+    A world of colour and depth also gives info["depth"], float32 (H, W) in [-1, 1]; `depth` makes it metres, where
+    `depth_camera` says how they are coded. environment: which the world learned from, such as doom:my_way_home.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
@@ -122,18 +122,18 @@ class Dream(gym.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        clip, told = (options or {}).get("context"), {}
+        clip, info = (options or {}).get("context"), {}
         if clip is None:
             start = (options or {}).get("start")
             if start is None:
                 start = int(self.np_random.integers(len(self.starts)))
             if not 0 <= start < len(self.starts):
                 raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
-            clip, told = self.starts[start], {"start": start}
+            clip, info = self.starts[start], {"start": start}
         self._generator.manual_seed(int(self.np_random.integers(2**62)))
         self._state = self.world.init(clip)
         self._steps, self._newest = 0, clip.frames[0, -1]
-        return self._observe(), {**told, **self._depth()}
+        return self._observe(), {**info, **self._depth()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:
@@ -166,12 +166,9 @@ class Dream(gym.Env[np.ndarray, Any]):
         self._generator.set_state(snapshot.random)
 
     def think(self) -> tuple[np.ndarray, dict[str, float] | None]:
-        """What the model makes of the newest frame; the dream goes on as if it had not been asked.
-
-        Returns the entropy of each code when it was due, over that of pure chance, float32 (rows, columns) in [0, 1],
-        and by its name how likely the action head thinks each action (for continuous ones, the value it expects), None
-        without such a head.
-        """
+        """The normalised entropy of each code of the newest frame, float32 (rows, columns) in [0, 1], and by its name
+        the probability of each action, or of a continuous one the expected value; None without an action head. See
+        `World.entropy` and `World.action_odds`. The dream goes on as if it had not been asked."""
         if self._state is None:
             raise ValueError("the dream has not begun; call reset() first")
         entropy = self.world.entropy(self._state.clone())[0].float().cpu().numpy()

@@ -64,7 +64,7 @@ def derangement(count: int, generator: torch.Generator) -> Tensor:
 
 
 def action_scores(predicted: Tensor, true: Tensor, spec: ActionSpec) -> dict[str, float]:
-    """How well actions were recovered, in the words of the action's kind.
+    """How well actions were recovered, by scores that fit the kind of action.
 
     predicted, true: (M,) discrete, (M, A) keys or (M, k*A) continuous. Returns
         discrete    accuracy

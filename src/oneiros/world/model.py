@@ -9,7 +9,6 @@ N codes per frame, m codes per step, D width, A names of actions, W window.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +35,8 @@ TOKENIZER = "tokenizer"  # where a run folder holds its world's
 
 
 class World(Trainable):
-    """`forward` trains; `init`, `step` and `generate` dream."""
+    """Predicts each frame's codes from the frames and actions before it. `forward` trains; `init`, `step` and
+    `generate` dream."""
 
     kind: ClassVar = "world"
 
@@ -311,9 +311,9 @@ class World(Trainable):
 
     @torch.no_grad()
     def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layer: int | None = None) -> tuple[Tensor, Tensor]:
-        """What the world expects after a clip, left to itself, and what it knows meanwhile.
+        """The codes and hidden features of a clip and of the likeliest `num_frames` frames after it.
 
-        `num_frames` frames follow the clip's with unknown actions, each code the likeliest, so that nothing is random.
+        These follow with unknown actions, each code the likeliest, so that nothing is random.
         One causal pass over all T frames then gives the hidden states after the last block, or after block `layer` (0
         is the first). Returns codes int64 (B, T, N), row by row of the grid, and features float32 (B, T, N, D), each at
         the place of its code. With a video codec, frames are its latents, and `num_frames` a multiple of its stride.
@@ -351,7 +351,7 @@ class World(Trainable):
 
     @torch.no_grad()
     def action_odds(self, state: WorldState) -> tuple[WorldState, Tensor]:
-        """How likely the player does each thing next (B, A), see `ActionHead.odds`. See `features` for the state."""
+        """The probability of each action next (B, A), see `ActionHead.odds`. See `features` for the state."""
         state, head, features = self._head_and_features(state)
         return state, head.odds(features)
 
@@ -363,14 +363,9 @@ class World(Trainable):
 
     @torch.no_grad()
     def entropy(self, state: WorldState) -> Tensor:
-        """How open each code of the newest frame was when its turn came (B, rows, columns): the entropy of the model's
-        prediction, before guidance and temperature, over that of pure chance. Consumes `state`."""
-        layout, batch = self.dynamics.layout, state.batch_size
-        x = self.dynamics.elements(state.codes[:, -1].repeat(1 + state.guided, 1), state.conditions)
-        outputs = state.ring.run(x, [(state.time, step) for step in range(layout.num_steps)])[:batch]
-        logits = self.dynamics.logits(self.dynamics.predictions(outputs)).log_softmax(-1)
-        entropy = -(logits.exp() * logits).sum(-1) / math.log(max(logits.shape[-1], 2))
-        return entropy[:, layout.inverse.to(self.device)].unflatten(1, self.tokenizer.grid)
+        """The normalised entropy of the newest frame's codes (B, rows, columns): see `WorldState.entropy`. Consumes
+        `state`."""
+        return state.entropy().unflatten(1, self.tokenizer.grid)
 
     @torch.no_grad()
     def generate(

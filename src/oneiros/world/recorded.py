@@ -15,8 +15,8 @@ from oneiros.world.model import World
 def check_dataset(world: World, dataset: Dataset) -> None:
     """ValueError when the dataset's actions, or its frames a second, are not the world's."""
     fps = world.config.fps * world.config.frame_stride
-    known = Controls("this world", world.config.action_spec, fps)
-    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), known)
+    expected = Controls("this world", world.config.action_spec, fps)
+    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), expected)
 
 
 def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:

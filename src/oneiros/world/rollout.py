@@ -46,8 +46,11 @@ class Dreamer(Protocol):
 
 @dataclass(frozen=True)
 class DreamStep:
-    """frames: the new ones, (B, s, C, H, W) in [-1, 1]. action: the one that led into them, (B,) or (B, A), None =
-    unknown. guess: the action that the head expected before it was told, likewise, or None when not asked."""
+    """One step of a dream.
+
+    frames: the new ones, (B, s, C, H, W) in [-1, 1]. action: the one that led into them, (B,) or (B, A), None =
+    unknown. guess: the action that the head expected instead, likewise, or None when not asked.
+    """
 
     frames: Tensor
     action: Tensor | None
@@ -115,7 +118,7 @@ def roll(
 ) -> tuple[Tensor, Tensor | None]:
     """What `steps` dreams, in one piece: frames uint8 (B, F, H, W, 3), guesses (B, F / s, ...) or None.
 
-    advance: told after each step how many frames are new.
+    advance: called after each step with the number of new frames, of all clips together.
     """
     generator = torch.Generator(world.device).manual_seed(seed)
     options = {"num_frames": num_frames, "sampling": sampling, "generator": generator, "guess": guess}
@@ -151,7 +154,7 @@ def generate(
 
 
 def _num_frames(actions: Tensor | str | None, num_frames: int | None) -> int:
-    """How many frames to dream, as many as there are actions unless told otherwise."""
+    """How many frames to dream, as many as there are actions where no number is given."""
     if isinstance(actions, str) and actions != "head":
         raise ValueError(f"actions are {actions!r}; give a tensor, None or 'head'")
     if not isinstance(actions, Tensor):

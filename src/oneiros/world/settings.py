@@ -138,7 +138,7 @@ class WorldSettings(Settings):
     camera that stands still, such as a robot's. Pixels run from -1 to 1."""
 
     action_noise: float = 0.0
-    """Noise on continuous actions in training, in units of their deviation: 0.3 for a few dozen episodes or fewer."""
+    """Noise on continuous actions in training, in their standard deviations: 0.3 for a few dozen episodes or fewer."""
 
     joint: bool = False
     """Train the tokenizer along with the world, from frames instead of codes."""

@@ -28,7 +28,7 @@ CONTEXT = 8  # frames a dream is given to begin with
 
 
 def load_world(path: Path | str, *, device: str = "cpu") -> World:
-    """The world of a run folder, made quick for play. ValueError when it holds none."""
+    """The world of a run folder, prepared for inference. ValueError when it holds none."""
     return World.load(path, device=device).prepare_for_inference()
 
 
@@ -103,5 +103,5 @@ def save_starts(clip: Clip, folder: Path) -> None:
     tensors = {"frames": torch.from_numpy(np.ascontiguousarray(content))}
     if clip.actions is not None:
         tensors["actions"] = clip.actions[:, : frames.shape[1] - 1].contiguous()
-    with replacing(folder / STARTS) as aside:
-        save_file(tensors, aside)
+    with replacing(folder / STARTS) as temporary:
+        save_file(tensors, temporary)

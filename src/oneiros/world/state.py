@@ -5,6 +5,7 @@ Legend: B batch, T frames, N codes per frame, m codes per step, D width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,3 +104,13 @@ class WorldState:
             pending=None if self.pending is None else self.pending[:batch],
             outputs=self.outputs[:batch],
         )
+
+    def entropy(self) -> Tensor:
+        """The entropy of the prediction of each of the newest frame's codes (B, N), in raster order, over that of a
+        uniform one: in [0, 1], before guidance and temperature. Consumes this state."""
+        dynamics, layout = self.ring.dynamics, self.ring.dynamics.layout
+        x = dynamics.elements(self.codes[:, -1].repeat(1 + self.guided, 1), self.conditions)
+        outputs = self.ring.run(x, [(self.time, step) for step in range(layout.num_steps)])[: self.batch_size]
+        logits = dynamics.logits(dynamics.predictions(outputs)).log_softmax(-1)
+        entropy = -(logits.exp() * logits).sum(-1) / math.log(max(logits.shape[-1], 2))
+        return entropy[:, layout.inverse.to(entropy.device)]

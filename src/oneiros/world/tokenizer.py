@@ -23,7 +23,9 @@ from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
+    """A tokenizer's shape, and how it learns.
+
+    height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
     external_codec: the codec is the caller's own module, given to the constructor and to `load`.
     temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
     """
@@ -58,17 +60,18 @@ class TokenizerConfig:
 
 
 class Tokenizer(Trainable):
-    """`encode` frames to codes, `decode` codes to frames. Only training needs the vector quantisation library."""
+    """Frames to codes and back: `encode` and `decode`. Only training needs the vector quantisation library."""
 
     kind: ClassVar = "tokenizer"
 
     def __init__(self, config: TokenizerConfig, codec: nn.Module | None = None, *, trainable: bool = False) -> None:
-        """trainable: carry a learning codebook. Raises ValueError for a codec that does not fit the config."""
+        """Takes the codec over, to train it along. trainable: carry a learning codebook. Raises ValueError for a codec
+        that does not fit the config."""
         super().__init__()
         if config.external_codec != (codec is not None):
             raise ValueError(
                 "the tokenizer's config says external_codec="
-                f"{config.external_codec}, but a codec was {'not ' * (codec is None)}given"
+                f"{config.external_codec}, but {'no codec' if codec is None else 'a codec'} was given"
             )
         self.config = config
         self.codec: Any = codec or ImageCodec(

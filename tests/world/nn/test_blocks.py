@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from oneiros.world.nn.blocks import Attention, Block, Residual, SwiGLU
+from oneiros.world.nn.blocks import Attention, DynamicsBlock, Residual, SwiGLU
 
 
 class Everything:
@@ -47,8 +47,8 @@ def test_streams_start_as_a_plain_residual():
     """Hyper-connections begin with the widths' identity: equal streams stay what one stream would be."""
     torch.manual_seed(0)
     rotary = torch.stack([torch.ones(5, 6), torch.zeros(5, 6)])
-    plain = Block(dim=32, head_dim=16, layer=0, streams=1)
-    streamed = Block(dim=32, head_dim=16, layer=0, streams=4)
+    plain = DynamicsBlock(dim=32, head_dim=16, layer=0, streams=1)
+    streamed = DynamicsBlock(dim=32, head_dim=16, layer=0, streams=4)
     streamed.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(1, 5, 32)
     expected, _ = plain(x, Everything(), rotary, None)

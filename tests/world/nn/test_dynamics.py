@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oneiros.world.nn.dynamics import Clipwise, Dynamics
+from oneiros.world.nn.dynamics import ClipMemory, Dynamics
 from tests.world.nn.oracle import groups_of, oracle_logits
 
 GRID, FRAMES, DIM, CODES = (2, 4), 7, 32, 10
@@ -91,12 +91,12 @@ def test_meta_tokens_see_only_each_other():
     dynamics = make_dynamics(depth=3)
     kept = []
     for seed in (0, 1):
-        memory = Clipwise(dynamics, FRAMES, torch.device("cpu"), keep=True)
+        memory = ClipMemory(dynamics, FRAMES, torch.device("cpu"), keep=True)
         dynamics(*inputs(seed=seed), memory=memory)
         kept.append([tensor[:, :, :2] for pair in memory.kept for tensor in pair])
     assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
     # Each sees the other: moving one changes the other's deeper values.
-    memory = Clipwise(dynamics, FRAMES, torch.device("cpu"), keep=True)
+    memory = ClipMemory(dynamics, FRAMES, torch.device("cpu"), keep=True)
     dynamics.meta[0] += 1.0
     dynamics(*inputs(), memory=memory)
     assert not torch.equal(memory.kept[1][1][:, :, 1], kept[0][3][:, :, 1])
@@ -106,7 +106,7 @@ def test_meta_tokens_are_visible_to_all_and_have_no_place():
     dynamics = make_dynamics(depth=1)
     codes, conditions = inputs(batch=1)
     before = logits_of(dynamics, codes, conditions)
-    memory = Clipwise(dynamics, FRAMES, torch.device("cpu"), keep=True)
+    memory = ClipMemory(dynamics, FRAMES, torch.device("cpu"), keep=True)
     dynamics(codes, conditions, memory=memory)
     assert memory.kept[0][0][:, :, :2, :12].eq(0).all()  # 12 of 16 channels turn
     assert memory.kept[0][0][:, :, :2, 12:].ne(0).any()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oneiros.world.nn.layout import Layout, bit_reversed, code_order, lattice, visible
+from oneiros.world.nn.layout import TokenLayout, bit_reversed, code_order, lattice, visible
 
 GRIDS = [(8, 8, 1), (8, 8, 4), (8, 8, 16), (8, 8, 64), (4, 8, 4), (4, 8, 32), (6, 4, 2), (3, 5, 1), (3, 5, 15)]
 
@@ -38,7 +38,7 @@ def test_lattice_is_as_square_as_the_grid_allows(height, width, tokens_per_step,
 )
 def test_impossible_tokens_per_step_is_refused(height, width, tokens_per_step):
     with pytest.raises(ValueError, match=r"tokens_per_step is .*\d"):
-        Layout.of(height, width, tokens_per_step)
+        TokenLayout.of(height, width, tokens_per_step)
 
 
 def test_every_divisor_of_a_grid_tiles_it():
@@ -78,7 +78,7 @@ def test_groups_are_residue_classes_in_bit_reversed_order(height, width, tokens_
 
 @pytest.mark.parametrize(("height", "width", "tokens_per_step"), GRIDS)
 def test_layout_says_what_each_element_holds_and_predicts(height, width, tokens_per_step):
-    layout = Layout.of(height, width, tokens_per_step)
+    layout = TokenLayout.of(height, width, tokens_per_step)
     codes, m = height * width, tokens_per_step
     groups = code_order(height, width, m)
     assert (layout.num_steps, layout.num_elements) == (codes // m + 1, codes + m)
@@ -95,7 +95,7 @@ def test_layout_says_what_each_element_holds_and_predicts(height, width, tokens_
 
 @pytest.mark.parametrize(("height", "width", "tokens_per_step"), GRIDS)
 def test_inverse_brings_generated_codes_back_to_raster_order(height, width, tokens_per_step):
-    layout = Layout.of(height, width, tokens_per_step)
+    layout = TokenLayout.of(height, width, tokens_per_step)
     frame = torch.randperm(height * width)
     assert torch.equal(frame[layout.order][layout.inverse], frame)
 

@@ -1,4 +1,4 @@
-"""What an evaluation of a world can be told, and what it needs of a set of clips."""
+"""The options of a world's evaluation, and what it needs of a set of clips."""
 
 from __future__ import annotations
 

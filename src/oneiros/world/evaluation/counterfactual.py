@@ -72,8 +72,8 @@ def measure_counterfactual(
     """
     config, spec = config or CounterfactualConfig(), world.config.action_spec
     if spec is None or not spec.matches(env.action_spec):
-        known = "none" if spec is None else ", ".join(spec.names)
-        raise ValueError(f"the env's actions are {', '.join(env.action_spec.names)}; the world knows {known}")
+        names = "none" if spec is None else ", ".join(spec.names)
+        raise ValueError(f"the env's actions are {', '.join(env.action_spec.names)}; the world knows {names}")
     actions = tried_actions(spec)
     starts = _find_starts(world, env, actions, config, track)
     dreamed, real = _dream(world, starts, actions, config, track), torch.stack([start.real for start in starts])
@@ -132,7 +132,7 @@ def _told_apart(dreamed: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tried_actions(spec: ActionSpec) -> list[np.ndarray]:
-    """What is tried: each choice; no key and each key; each dimension one deviation below and above its mean."""
+    """Actions to try: each choice; no key and each key; each dimension at its mean -1 and +1 standard deviation."""
     if spec.kind == "discrete":
         return [np.array(index) for index in range(min(spec.size, _MOST_ACTIONS))]
     if spec.kind == "keys":

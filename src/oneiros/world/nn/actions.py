@@ -14,7 +14,7 @@ from oneiros.world.nn.norm import RMSNorm
 
 
 class ActionEmbedding(nn.Module):
-    """The condition of each frame: the action that led into it, START before the first, NULL where unknown.
+    """One vector a frame, of the action that led into it: START before the first, NULL where unknown.
 
     discrete: one embedding. keys: the sum of the embeddings of the keys held, so order cannot matter. continuous: a
     small MLP on standardised values.
@@ -94,8 +94,8 @@ class ActionHead(nn.Module):
         return self.head.generate(features, generator, temperature)
 
     def odds(self, features: Tensor, *, draws: int = 64) -> Tensor:
-        """features (B, D) -> how likely each choice is, or how often each key is held in so many draws (B, A); for
-        continuous actions their expected values (B, k * A). The same features give the same odds."""
+        """features (B, D) -> the probability of each choice, or the share of so many draws that hold each key (B, A);
+        for continuous actions their expected values (B, k * A). The same features give the same odds."""
         if self.spec.kind == "continuous":
             return self.predict(features)
         if self.spec.kind == "discrete":

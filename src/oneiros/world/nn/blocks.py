@@ -94,12 +94,13 @@ class Residual(nn.Module):
         return mixed[..., 0, :], mixed[..., 1:, :], spread
 
     def write(self, carried: Tensor, branch: Tensor, spread: Tensor | None) -> Tensor:
+        """The branch's output (B, L, D) added to the streams that `read` carried on."""
         if spread is None:
             return carried + branch
         return carried + spread[..., None] * branch[..., None, :]
 
 
-class Block(nn.Module):
+class DynamicsBlock(nn.Module):
     """Attention, then feed-forward, each normalised before and added to the residual streams."""
 
     def __init__(self, *, dim: int, head_dim: int, layer: int, streams: int) -> None:

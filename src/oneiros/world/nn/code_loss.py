@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 ROWS_PER_CHUNK = 256  # 256 x 512 float32 logits stay in a core's cache; a whole batch's would cross memory ten times
-MIN_SQUARED = 1e-6  # keeps the root's slope finite for a query that lies on a code
+MIN_SQUARED = 1e-6  # keeps the root's gradient finite for a query that lies on a code
 
 
 def distance_logits(query: Tensor, codebook: Tensor, scale: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def distance_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of `distance_logits` for each row, and whether its code was the likeliest.
 
-    query (R, C), codebook (K, C), log_scale (), code int64 (R,), targets (K, K), the distribution wanted for each code
+    query (R, C), codebook (K, C), log_scale (), code int64 (R,), targets (K, K), the target distribution of each code
     -> float32 (R,), bool (R,). Gradients reach query and log_scale; they are formed chunk by chunk in the forward pass,
     where the logits are at hand.
     """
@@ -54,24 +54,24 @@ class _DistanceCrossEntropy(torch.autograd.Function):
     def forward(ctx, query: Tensor, codebook: Tensor, log_scale: Tensor, code: Tensor, targets: Tensor):
         scale = log_scale.exp()
         losses, hits = query.new_empty(len(query)), torch.empty(len(query), dtype=torch.bool, device=query.device)
-        query_slope, scale_slope = torch.empty_like(query), query.new_empty(len(query))
+        query_grad, scale_grad = torch.empty_like(query), query.new_empty(len(query))
         rows = ROWS_PER_CHUNK if query.device.type == "cpu" else max(len(query), 1)
         for first in range(0, len(query), rows):
             part = slice(first, first + rows)
-            q, wanted = query[part], targets[code[part]]
+            q, target = query[part], targets[code[part]]
             distance = _distances(q, codebook)
             logits = distance * -scale
             hits[part] = logits.argmax(-1) == code[part]
-            losses[part] = logits.logsumexp(-1) - torch.linalg.vecdot(wanted, logits)
-            excess = logits.softmax(-1).sub_(wanted)  # d loss / d logits
-            scale_slope[part] = torch.linalg.vecdot(excess, logits)
+            losses[part] = logits.logsumexp(-1) - torch.linalg.vecdot(target, logits)
+            excess = logits.softmax(-1).sub_(target)  # d loss / d logits
+            scale_grad[part] = torch.linalg.vecdot(excess, logits)
             pull = excess.div_(distance).mul_(-scale)
-            query_slope[part] = torch.addmm(q * pull.sum(-1, keepdim=True), pull, codebook, alpha=-1)
-        ctx.save_for_backward(query_slope, scale_slope)
+            query_grad[part] = torch.addmm(q * pull.sum(-1, keepdim=True), pull, codebook, alpha=-1)
+        ctx.save_for_backward(query_grad, scale_grad)
         ctx.mark_non_differentiable(hits)
         return losses, hits
 
     @staticmethod
-    def backward(ctx, losses_slope: Tensor, _: Tensor):
-        query_slope, scale_slope = ctx.saved_tensors
-        return query_slope * losses_slope[:, None], None, scale_slope @ losses_slope, None, None
+    def backward(ctx, losses_grad: Tensor, _: Tensor):
+        query_grad, scale_grad = ctx.saved_tensors
+        return query_grad * losses_grad[:, None], None, scale_grad @ losses_grad, None, None

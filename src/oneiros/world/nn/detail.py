@@ -22,7 +22,7 @@ class Detail:
 
     @classmethod
     def of(cls, frame: Tensor, decoded: Tensor) -> Detail:
-        """frame, decoded: (B, 1, C, H, W)."""
+        """What a real frame has and its decoded codes lack: both (B, 1, C, H, W)."""
         return cls(decoded, frame - decoded)
 
     def added_to(self, frames: Tensor, scale: float) -> Tensor:

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.nn.attention import attend
-from oneiros.world.nn.blocks import Block, Memory
+from oneiros.world.nn.blocks import DynamicsBlock, Memory
 from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
-from oneiros.world.nn.layout import Layout, visible
+from oneiros.world.nn.layout import TokenLayout, visible
 from oneiros.world.nn.norm import RMSNorm
 from oneiros.world.nn.rope import rotary_table
 
@@ -27,7 +27,7 @@ FRAMES_PER_CHUNK = 2  # queries attended together in a clip: more would spend pr
 
 
 class Dynamics(nn.Module):
-    """Codes and conditions in, outputs per element out; `logits` scores outputs against the codebook."""
+    """A causal transformer over codes: `forward` gives outputs per element, `logits` scores them by code."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Dynamics(nn.Module):
         super().__init__()
         if dim % head_dim:
             raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
-        self.layout = Layout.of(*grid, tokens_per_step)
+        self.layout = TokenLayout.of(*grid, tokens_per_step)
         self.window, self.num_meta_tokens, self.streams = window, num_meta_tokens, residual_streams
         self.head_dim, self.heads = head_dim, dim // head_dim
         self.periods = (8.0 * window, 4.0 * max(grid[0], 2), 4.0 * max(grid[1], 2))
@@ -65,7 +65,7 @@ class Dynamics(nn.Module):
         self.target_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is NONE
         self.meta = nn.Parameter(torch.zeros(num_meta_tokens, dim))
         self.blocks = nn.ModuleList(
-            Block(dim=dim, head_dim=head_dim, layer=layer, streams=residual_streams) for layer in range(depth)
+            DynamicsBlock(dim=dim, head_dim=head_dim, layer=layer, streams=residual_streams) for layer in range(depth)
         )
         self.output_norm = RMSNorm(dim)
         self.leave = nn.Linear(dim, codebook.shape[1])
@@ -77,7 +77,7 @@ class Dynamics(nn.Module):
             nn.init.normal_(position.weight, std=0.5)
         with torch.no_grad():
             for block in self.blocks:
-                assert isinstance(block, Block)
+                assert isinstance(block, DynamicsBlock)
                 for layer in (block.attention.output, block.feed_forward.contract):
                     layer.weight.mul_((2 * len(self.blocks)) ** -0.5)
 
@@ -142,7 +142,7 @@ class Dynamics(nn.Module):
         codes: Tensor,
         conditions: Tensor,
         *,
-        memory: Clipwise | None = None,
+        memory: ClipMemory | None = None,
         first_time: int = 0,
         num_blocks: int | None = None,
     ) -> Tensor:
@@ -157,7 +157,7 @@ class Dynamics(nn.Module):
         times = torch.arange(first_time, first_time + frames, device=codes.device).repeat_interleave(elements)
         rotary = self.rotary(times, torch.arange(elements, device=codes.device).repeat(frames))
         rotary = torch.cat([rotary.new_zeros(2, self.num_meta_tokens, rotary.shape[-1]), rotary], 1)
-        memory = memory or Clipwise(self, frames, codes.device)
+        memory = memory or ClipMemory(self, frames, codes.device)
         outputs = self.run(x, memory, rotary, num_blocks=num_blocks)[:, self.num_meta_tokens :]
         return outputs.unflatten(1, (frames, elements))
 
@@ -172,8 +172,8 @@ class Dynamics(nn.Module):
     def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (..., D), codes (...) -> cross-entropy and whether the code was the likeliest, each (...)."""
         query = self.leave(self.output_norm(outputs)).flatten(0, -2)
-        wanted = neighbourly_targets(self.codebook, self.target_spread)
-        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten(), wanted)
+        distributions = neighbourly_targets(self.codebook, self.target_spread)
+        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten(), distributions)
         return losses.view_as(targets), hits.view_as(targets)
 
     def frame_features(self, outputs: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _initial_log_scale(codebook: Tensor) -> Tensor:
     return (2.0 / torch.pdist(codebook).mean().clamp_min(1e-3)).log()
 
 
-class Clipwise:
+class ClipMemory:
     """The memory of a whole clip: every element attends to the elements that `visible` allows, chunk by chunk."""
 
     def __init__(self, dynamics: Dynamics, num_frames: int, device: torch.device, *, keep: bool = False) -> None:
@@ -229,4 +229,5 @@ class Clipwise:
 
 
 def additive(mask: Tensor) -> Tensor:
+    """A bool mask as float32 to add to scores: 0 where True, -inf where False."""
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)

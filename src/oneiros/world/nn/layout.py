@@ -52,7 +52,7 @@ def code_order(height: int, width: int, tokens_per_step: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """Index tables of one frame's block.
 
     order: int64 (N,), raster index of each code in generation order; inverse: its inverse permutation.
@@ -73,7 +73,8 @@ class Layout:
     column: Tensor
 
     @classmethod
-    def of(cls, height: int, width: int, tokens_per_step: int) -> Layout:
+    def of(cls, height: int, width: int, tokens_per_step: int) -> TokenLayout:
+        """The layout of a grid of height x width codes. Raises ValueError where steps do not tile it."""
         groups = code_order(height, width, tokens_per_step)
         nothing = torch.full((tokens_per_step,), height * width)
         own = torch.cat([nothing, groups.flatten()])
@@ -93,10 +94,12 @@ class Layout:
 
     @property
     def num_steps(self) -> int:
+        """S, steps of a frame."""
         return self.num_codes // self.tokens_per_step + 1
 
     @property
     def num_elements(self) -> int:
+        """E, elements of a frame."""
         return self.num_codes + self.tokens_per_step
 
 

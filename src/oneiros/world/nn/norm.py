@@ -41,7 +41,7 @@ class _RMSNorm(torch.autograd.Function):
         return normed
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> Tensor:
+    def backward(ctx, grad: Tensor) -> Tensor:
         normed, inverse = ctx.saved_tensors
-        along = (slope * normed).mean(-1, keepdim=True)
-        return torch.addcmul(slope, normed, along, value=-1).mul_(inverse)
+        along = (grad * normed).mean(-1, keepdim=True)
+        return torch.addcmul(grad, normed, along, value=-1).mul_(inverse)

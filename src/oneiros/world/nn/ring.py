@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oneiros.nn.attention import attend
-from oneiros.world.nn.dynamics import Clipwise, Dynamics, additive
+from oneiros.world.nn.dynamics import ClipMemory, Dynamics, additive
 from oneiros.world.nn.layout import visible
 
 _UNWRITTEN = 1 << 62  # a frame index that no query can look back to
@@ -38,7 +38,7 @@ class Ring:
         codes: (B, T, N); conditions: (B, T, D); first_time: frame index of the clip's first frame.
         """
         layout, frames = dynamics.layout, codes.shape[1]
-        memory = Clipwise(dynamics, frames, codes.device, keep=True)
+        memory = ClipMemory(dynamics, frames, codes.device, keep=True)
         outputs = dynamics(codes, conditions, memory=memory, first_time=first_time)
         assert memory.kept is not None
         keys = torch.stack([key for key, _ in memory.kept])
@@ -78,7 +78,7 @@ class Ring:
         key_steps = layout.step.to(device).repeat(len(self.slots))
         mask = visible(times, steps, key_times, key_steps, self.dynamics.window)
         mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
-        memory = _Writing(self.keys, self.values, places_in_ring, mask)
+        memory = _RingMemory(self.keys, self.values, places_in_ring, mask)
         return self.dynamics.run(x, memory, self.dynamics.rotary(times, of_step))
 
     def clone(self) -> Ring:
@@ -97,7 +97,7 @@ class Ring:
 
 
 @dataclass(frozen=True)
-class _Writing:
+class _RingMemory:
     """The memory of one run: new keys and values go to their `places` in the ring (L,), queries see all that `mask`
     (L, ring) allows."""
 
