@@ -122,44 +122,38 @@ def _episode(
     command: DreamCommand, world: World, data: Path, script: Tensor | None
 ) -> tuple[Clip, Tensor | None, np.ndarray | None, str]:
     from oneiros.data.episodes.dataset import Dataset
-    from oneiros.data.frames import to_uint8
-    from oneiros.world.recorded import held_out_episodes, load_clips
-    from oneiros.world.rollout import context_of
+    from oneiros.world.recorded import load_recording
 
-    dataset = Dataset.open(data)
-    held_out = held_out_episodes(command.run, dataset)
-    episode = held_out[0] if command.episode is None else command.episode
-    lengths = {known.index: known.length for known in dataset.episodes}
-    if episode not in lengths:
-        raise ValueError(f"{data} has no readable episode {episode}; it has {min(lengths)} to {max(lengths)}")
-    wanted = 0 if script is not None else command.frames or 100
-    available = (lengths[episode] - 1 - command.start) // world.config.frame_stride + 1 - command.context
-    if command.start < 0 or available < min(1, wanted):
-        raise ValueError(
-            f"episode {episode} has {lengths[episode]} rows; {command.context} given frames from row {command.start} "
-            f"on at stride {world.config.frame_stride} leave nothing to dream beside"
-        )
-    num_frames = min(wanted, available)
-    clips: Any = load_clips(world, command.run, dataset, [episode], length=command.context + num_frames)
-    clip: Clip = clips.batch([command.start])
-    origin = f"episode {episode}{'' if episode in held_out else ' (which training has seen)'}"
+    recording = load_recording(
+        world,
+        command.run,
+        Dataset.open(data),
+        episode=command.episode,
+        start=command.start,
+        context=command.context,
+        num_frames=0 if script is not None else command.frames or 100,
+    )
+    origin = f"episode {recording.episode}"
+    if not recording.held_out:
+        origin += " (which training has seen)"
     if script is not None:
-        return clip, script, None, origin
-    actions = None if clip.actions is None else clip.actions[:, command.context - 1 :]
-    real = to_uint8(clip.frames[0, command.context :]).numpy()
-    return context_of(clip, command.context), actions, real, origin
+        return recording.context, script, None, origin
+    return recording.context, recording.actions, recording.real.numpy(), origin
 
 
 def _length(command: DreamCommand, actions: Tensor | None, real: np.ndarray | None) -> int:
     """How many frames to dream."""
-    known = len(real) if real is not None else None if actions is None else actions.shape[1]
-    if known is None:
-        if command.frames is None:
-            raise ValueError("without a recording and without --actions a dream needs --frames to know when to stop")
+    if real is not None:
+        available = len(real)
+    elif actions is not None:
+        available = actions.shape[1]
+    elif command.frames is not None:
         return command.frames
-    if command.frames is not None and command.frames > known:
-        raise ValueError(f"{command.frames} frames need as many actions; there are {known}")
-    return command.frames or known
+    else:
+        raise ValueError("without a recording and without --actions a dream needs --frames to know when to stop")
+    if command.frames is not None and command.frames > available:
+        raise ValueError(f"{command.frames} frames need as many actions; there are {available}")
+    return command.frames or available
 
 
 def _closeness(dreamed: np.ndarray, real: np.ndarray | None, given: np.ndarray) -> str:
