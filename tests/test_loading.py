@@ -70,8 +70,9 @@ def test_playing_imports_neither_quantiser_nor_training_engine(tmp_path):
 import sys, torch
 torch.set_num_threads(1)
 from oneiros.loading import load
+from oneiros.records import Clip
 world = load({str(tmp_path / "run")!r})
-state = world.init(__import__("oneiros.world.model", fromlist=["_as_clip"])._as_clip(torch.zeros(3, 16, 24)))
+state = world.init(Clip(torch.zeros(1, 1, 3, 16, 24), None, torch.ones(1, 1, dtype=torch.bool)))
 state, frame = world.step(state, torch.tensor([1]))
 state, _ = world.predict_action(state)
 heavy = ["vector_quantize_pytorch", "lightning_fabric", "lightning", "einops", "matplotlib", "torchmetrics", "vizdoom"]
