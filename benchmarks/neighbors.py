@@ -24,7 +24,7 @@ from torch import Tensor
 
 from oneiros.ops.farthest_points import farthest_points
 from oneiros.ops.grid_subsample import grid_subsample
-from oneiros.ops.neighbors import knn, nearest
+from oneiros.ops.neighbors import knn
 from oneiros.ops.receptive_fields import receptive_fields
 
 TESTS = Path(__file__).parents[1] / "tests" / "ops" / "test_neighbors.py"
@@ -76,7 +76,7 @@ def others(points: Tensor, many: Tensor) -> None:
         name = f"grid_subsample, {len(many):,} points, 4 features, labels, cell {cell}"
         alone(name, lambda: grid_subsample(many, cell, features=features, labels=labels))  # noqa: B023
     coarse = grid_subsample(points, 2.0).xyz
-    alone(f"nearest, {len(points):,} among {len(coarse):,}", lambda: nearest(coarse, points))
+    alone(f"nearest, {len(points):,} among {len(coarse):,}", lambda: knn(coarse, points, 1))
     few = points[:: max(len(points) // 20_000, 1)]
     alone(f"farthest_points, 1,000 of {len(few):,}", lambda: farthest_points(few, 1000))
     alone(f"receptive_fields, {len(points):,} points, radius 10", lambda: list(receptive_fields(points, 10.0)))

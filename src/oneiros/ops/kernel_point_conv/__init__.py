@@ -23,7 +23,7 @@ from torch import Tensor
 
 from oneiros.ops.choice import choose
 from oneiros.ops.kernel_point_conv import reference
-from oneiros.ops.kernel_point_conv.checks import check_geometry, check_known, check_neighbors, check_operands
+from oneiros.ops.kernel_point_conv.checks import check_geometry, check_given, check_neighbors, check_operands
 from oneiros.ops.kernel_point_conv.operators import Kernels, Operators, register
 
 Influence = Literal["linear", "gaussian", "constant"]
@@ -36,7 +36,7 @@ __all__ = ["Geometry", "Implementation", "Influence", "kernel_point_conv", "kern
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the convolution needs to know of the points. nearest: int16 (M, H), rows of the kernel points; influence:
+    """Where neighbours lie among the kernel points. nearest: int16 (M, H), rows of the kernel points; influence:
     (M, H). Both are 0 where a neighbour is missing."""
 
     nearest: Tensor
@@ -98,7 +98,7 @@ def kernel_point_conv(
         check_geometry(points, queries, neighbors, kernel_points, sigma, influence)
     else:
         check_neighbors(neighbors, len(queries), len(points))
-        check_known(geometry.nearest, geometry.influence, neighbors, len(kernel_points))
+        check_given(geometry.nearest, geometry.influence, neighbors, len(kernel_points))
     kind = features.dtype
     neighbors = neighbors.long()
     given = [] if modulations is None else [modulations]

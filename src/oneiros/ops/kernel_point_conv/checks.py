@@ -1,4 +1,4 @@
-"""What kernel point convolution refuses, in words that name the numbers."""
+"""Checks of the arguments of kernel point convolution."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_neighbors(neighbors: Tensor, num_queries: int, num_points: int) -> Non
             raise ValueError(f"neighbors holds {wrong}; expected 0 to {num_points - 1}, or -1 or {num_points} for none")
 
 
-def check_known(nearest: Tensor, influence: Tensor, neighbors: Tensor, num_kernel_points: int) -> None:
+def check_given(nearest: Tensor, influence: Tensor, neighbors: Tensor, num_kernel_points: int) -> None:
     """Raise a ValueError unless a geometry computed before fits these neighbours and kernel points."""
     if nearest.shape != neighbors.shape or influence.shape != neighbors.shape:
         raise ValueError(f"geometry is of neighbors {tuple(nearest.shape)}, not {tuple(neighbors.shape)}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from oneiros.ops.choice import choose
 from oneiros.ops.packed import check_points, cloud_offsets
 
-__all__ = ["knn", "nearest", "radius_neighbors"]
+__all__ = ["knn", "radius_neighbors"]
 
 
 def knn(
@@ -49,22 +49,13 @@ def radius_neighbors(
     query_offsets: Tensor | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """The points no further than `radius` from each query, at most the k nearest. Otherwise as `knn`."""
+    """The points no further than `radius` from each query, at most the k nearest. Otherwise as `knn`.
+
+    The networks here take the k nearest; this is for a KPConvX by itself that looks at all points its kernel reaches.
+    """
     if not radius >= 0:
         raise ValueError(f"radius is {radius}; it must be 0 or more")
     return _search(points, queries, k, float(radius), offsets, query_offsets, implementation)
-
-
-def nearest(
-    points: Tensor,
-    queries: Tensor,
-    *,
-    offsets: Tensor | None = None,
-    query_offsets: Tensor | None = None,
-    implementation: str = "auto",
-) -> Tensor:
-    """The point nearest to each query: int64 (M,), N where its cloud is empty. Indexing with it un-pools features."""
-    return knn(points, queries, 1, offsets=offsets, query_offsets=query_offsets, implementation=implementation)[0][:, 0]
 
 
 @torch.no_grad()

@@ -47,6 +47,7 @@ def receptive_fields(
         radius. Smaller means more overlap.
     max_points: a field of more points is dealt out, as cards are, into several of equal size with the same centre: each
         is thinner, none is smaller in extent, and no point is lost.
+    The segmenter takes cylinders on a grid; spheres and farthest centres are for training a KPConvX by itself.
     Fields come lazily, in the order of their centres. Raises ValueError for wrong shapes, coordinates that are not
     finite, or a spacing that would leave gaps.
     """
@@ -61,12 +62,12 @@ def receptive_fields(
     place = {"grid": _grid_centres, "farthest": _farthest_centres}.get(centres)
     if place is None:
         raise ValueError(f"centres are {centres!r}; choose grid or farthest")
-    seen = xyz[:, :dims].double()
+    coordinates = xyz[:, :dims].double()
     if choose(implementation, xyz.device) == "numba":
         from oneiros.ops.receptive_fields.cpu import finder
     else:
         from oneiros.ops.receptive_fields.reference import finder
-    return _fields(place(seen, radius, spacing), finder(seen, radius), max_points)
+    return _fields(place(coordinates, radius, spacing), finder(coordinates, radius), max_points)
 
 
 def _fields(centres: Tensor, find: Callable[[Tensor], Tensor], max_points: int | None) -> Iterator[ReceptiveField]:
