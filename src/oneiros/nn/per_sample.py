@@ -21,7 +21,7 @@ class PerSample:
         return torch.stack([torch.rand(count, generator=g) for g in self.generators]).to(self.device)
 
     def normal(self, count: int) -> Tensor:
-        """(B, count), mean 0 and deviation 1."""
+        """(B, count), mean 0 and standard deviation 1."""
         return torch.stack([torch.randn(count, generator=g) for g in self.generators]).to(self.device)
 
     def less_than(self, probability: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a Video Former tells of geometry, held against what a teacher knows (Spatial Forcing, arXiv 2510.12276, MIT).
+"""Alignment of a Video Former's geometry with features of a teacher (Spatial Forcing, arXiv 2510.12276, MIT).
 
 A teacher gives features (B, T, N, G) of the same clip: cached ones of VGGT, or a point encoder's, of the cloud behind
 each frame's depth, brought back to the image grid.

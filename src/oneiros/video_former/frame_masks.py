@@ -1,4 +1,4 @@
-"""Frames that a Video Former does without: which ones, and what stands in their place.
+"""Random masks of frames, and what stands in the place of masked frames.
 
 Legend: B batch, T frames, N features of a frame, D width.
 """

@@ -1,4 +1,4 @@
-"""The Video Former whose features tell geometry.
+"""The Video Former that also predicts a teacher's features of geometry.
 
 Legend: B batch, T frames, N features of a frame, Q extra tokens, M = N + Q, D width, L latents of a frame, G width of
 geometry.
@@ -14,7 +14,7 @@ from oneiros.video_former.video_former import VideoFormer3D
 
 
 class GeometryVideoFormer(VideoFormer3D):
-    """A `VideoFormer3D` whose features first look at one another, within frames and over time, and tell geometry.
+    """A `VideoFormer3D` whose features first attend to one another, and which also predicts geometry.
 
     geometry_dim: G, width of the teacher's features that the geometry is aligned with (`alignment_loss`); 2048 is
     VGGT's. Other arguments as in `VideoFormer3D`; use_temporal is about the latents, features look over time always.

@@ -142,15 +142,15 @@ class PerceiverAttention(nn.Module):
             raise ValueError(f"features have {len(features)} samples and latents {len(latents)}")
         latents = self.norm_latents(latents)
         query = self.to_q(latents)
-        seen = torch.cat([self.norm_media(features), latents], 1)
-        read = self._read_unprojected(query, seen) if self._few(latents, seen) else self._read(query, seen)
+        sources = torch.cat([self.norm_media(features), latents], 1)
+        read = self._read_unprojected(query, sources) if self._few(latents, sources) else self._read(query, sources)
         return self.to_out(read)
 
-    def _read(self, query: Tensor, seen: Tensor) -> Tensor:
-        query, key, value = (_by_head(x, self.heads) for x in (query, self.to_k(seen), self.to_v(seen)))
+    def _read(self, query: Tensor, sources: Tensor) -> Tensor:
+        query, key, value = (_by_head(x, self.heads) for x in (query, self.to_k(sources), self.to_v(sources)))
         return attend(query, key, value).transpose(1, 2).flatten(2)
 
-    def _read_unprojected(self, query: Tensor, seen: Tensor) -> Tensor:
+    def _read_unprojected(self, query: Tensor, sources: Tensor) -> Tensor:
         """The same in another order: q (K x) = (q K) x and sum of a (V x) = V (sum of a x).
 
         Queries of all heads then share one set of keys and values, which are the inputs themselves: nothing as long as
@@ -158,14 +158,14 @@ class PerceiverAttention(nn.Module):
         """
         to_key, to_value = (make.weight.unflatten(0, (self.heads, -1)) for make in (self.to_k, self.to_v))
         query = torch.einsum("bqhd,hdw->bhqw", query.unflatten(-1, (self.heads, -1)), to_key)
-        seen = seen[:, None]
-        read = attend(query.flatten(1, 2)[:, None], seen, seen, scale=self.head_dim**-0.5)
+        sources = sources[:, None]
+        read = attend(query.flatten(1, 2)[:, None], sources, sources, scale=self.head_dim**-0.5)
         return torch.einsum("bhqw,hdw->bqhd", read[:, 0].unflatten(1, (self.heads, -1)), to_value).flatten(2)
 
-    def _few(self, latents: Tensor, seen: Tensor) -> bool:
+    def _few(self, latents: Tensor, sources: Tensor) -> bool:
         """Whether the other order multiplies less. Measured on CPUs alone: 3.5x faster for 14 latents, 512 features."""
-        own, among = latents.shape[1], seen.shape[1]
-        return seen.device.type == "cpu" and own * (among + self.head_dim) < among * self.head_dim
+        own, among = latents.shape[1], sources.shape[1]
+        return sources.device.type == "cpu" and own * (among + self.head_dim) < among * self.head_dim
 
     def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
         """Take over norm_media, norm_latents, to_q, to_k, to_v and to_out; see `take_over`."""
