@@ -15,7 +15,9 @@ from oneiros.records import PointBatch
 
 @dataclass(frozen=True)
 class Augmentation:
-    """stretch: each axis is scaled by up to this fraction more or less. flip: x mirrored half of the time. turn: about
+    """Random changes of a receptive field.
+
+    stretch: each axis is scaled by up to this fraction more or less. flip: x mirrored half of the time. turn: about
     the vertical, by any angle. jitter: standard deviation added to coordinates, in cells of the grid. dim: intensity
     and colours are scaled by up to this fraction."""
 
@@ -77,19 +79,19 @@ class Fields:
     def _changed(
         self, cells: Cells, rows: torch.Tensor, centre: np.ndarray, random: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        told = self.augmentation
+        change = self.augmentation
         xyz, features = cells.xyz[rows].numpy().astype(np.float64), cells.features[rows].clone()
         xyz[:, :2] -= centre
-        scale = 1 + random.uniform(-told.stretch, told.stretch, 3)
-        if told.flip and random.random() < 0.5:
+        scale = 1 + random.uniform(-change.stretch, change.stretch, 3)
+        if change.flip and random.random() < 0.5:
             scale[0] = -scale[0]
-        angle = random.uniform(0, 2 * np.pi) if told.turn else 0.0
+        angle = random.uniform(0, 2 * np.pi) if change.turn else 0.0
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         xyz = xyz * scale
         xyz[:, :2] = xyz[:, :2] @ turn.T
-        xyz += random.normal(0, told.jitter * self.grid, xyz.shape)
+        xyz += random.normal(0, change.jitter * self.grid, xyz.shape)
         features[:, :HEIGHT_CHANNELS] *= scale[2]
-        features[:, HEIGHT_CHANNELS:] *= 1 + random.uniform(-told.dim, told.dim)
+        features[:, HEIGHT_CHANNELS:] *= 1 + random.uniform(-change.dim, change.dim)
         return torch.from_numpy(xyz.astype(np.float32)), features
 
 

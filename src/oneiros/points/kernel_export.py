@@ -55,8 +55,8 @@ def export(
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> Path:
-    with replacing(path) as aside:
-        write(aside)
+    with replacing(path) as temporary:
+        write(temporary)
     return path
 
 

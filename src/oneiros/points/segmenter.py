@@ -1,4 +1,4 @@
-"""A segmenter: a network of kernel point convolutions and what it must know to label a cloud.
+"""A segmenter: a network of kernel point convolutions, with the features and classes that it was trained on.
 
 Legend: N cells, C channels, K classes, B clouds.
 """
@@ -24,7 +24,7 @@ from oneiros.run_folder import CloudOrigin, from_json, load_model, read_config, 
 @dataclass(frozen=True)
 class SegmenterConfig:
     """names, codes: of each class, and the classification codes in files that count as it. writes: the code that stands
-    for each class in files that are labelled. features: what `data.cells.make_cells` is asked for beside the heights.
+    for each class in files that are labelled. features: what `cells.make_cells` is asked for beside the heights.
     mean, std: of each channel. radius: of receptive fields, vertical cylinders, in metres (the clouds' unit).
     max_points: cells of a field that are looked at together, at most.
     class_weights: of each class in the loss. label_smoothing: of the loss. network: its `grid` is the cells'.
@@ -66,7 +66,7 @@ class SegmenterConfig:
 
 
 class Segmenter(Trainable):
-    """`forward` trains on receptive fields; `probabilities` and `predict` label whole clouds of cells."""
+    """Labels clouds of cells. `forward` trains on receptive fields; `probabilities` and `predict` take whole clouds."""
 
     kind: ClassVar = "segmenter"
 
@@ -89,8 +89,8 @@ class Segmenter(Trainable):
         """Cross-entropy of the labelled points of receptive fields. Raises ValueError for a batch without labels."""
         if batch.labels is None:
             raise ValueError("a segmenter learns from labelled points; the batch has no labels")
-        known = batch.labels >= 0
-        logits, labels = self._logits(batch)[known].float(), batch.labels[known]
+        labelled = batch.labels >= 0
+        logits, labels = self._logits(batch)[labelled].float(), batch.labels[labelled]
         smoothing = self.config.label_smoothing
         losses = F.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
         total = losses.sum() / max(len(labels), 1)

@@ -129,15 +129,15 @@ def score_table(scores: dict[str, Any]) -> Table:
     """For a terminal. scores: as `Confusion.scores` gives them."""
     from rich.table import Table
 
-    table = Table(title=f"mIoU {said(scores['miou'])}, overall accuracy {said(scores['accuracy'])}")
+    table = Table(title=f"mIoU {three_digits(scores['miou'])}, overall accuracy {three_digits(scores['accuracy'])}")
     table.add_column("class")
     for head in ("IoU", "F1", "precision", "recall", "points"):
         table.add_column(head, justify="right")
     for name, values in scores["classes"].items():
-        table.add_row(name, *(said(values[measure]) for measure in _MEASURES), f"{values['points']:,}")
+        table.add_row(name, *(three_digits(values[measure]) for measure in _MEASURES), f"{values['points']:,}")
     return table
 
 
-def said(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """A share with three digits; a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.3f}"

@@ -44,7 +44,7 @@ class Section:
     wrong: int
 
     def holds(self, xyz: np.ndarray) -> np.ndarray:
-        """bool (N,)."""
+        """Which points lie in the section: bool (N,)."""
         return np.all((xyz[:, :2] >= self.low) & (xyz[:, :2] <= self.high), axis=1)
 
 

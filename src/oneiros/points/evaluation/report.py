@@ -13,7 +13,7 @@ from PIL import Image
 
 from oneiros.data.pictures import data_uri, png
 from oneiros.machine import describe
-from oneiros.points.evaluation.confusion import Confusion, said
+from oneiros.points.evaluation.confusion import Confusion, three_digits
 from oneiros.points.evaluation.pictures import (
     WRONG,
     Section,
@@ -89,19 +89,19 @@ _MATRIX = (
 
 
 def _lead(confusion: Confusion, seen: Sequence[_Seen]) -> str:
-    clouds = f"{len(seen)} cloud{'s' * (len(seen) != 1)}"
+    clouds = "1 cloud" if len(seen) == 1 else f"{len(seen)} clouds"
     return f"{confusion.num_points:,} points whose class is known, of {clouds}, against the class they were given."
 
 
 def _cards(scores: Mapping[str, Any]) -> list[str]:
     cards = [
-        card(said(scores["miou"]), "", "mIoU, the mean of the classes' IoU"),
-        card(said(scores["accuracy"]), "", "of points called the right class"),
+        card(three_digits(scores["miou"]), "", "mIoU, the mean of the classes' IoU"),
+        card(three_digits(scores["accuracy"]), "", "of points called the right class"),
     ]
     known = {name: values["iou"] for name, values in scores["classes"].items() if values["iou"] is not None}
     if known:
         worst = min(known, key=lambda name: known[name])
-        cards.append(card(said(known[worst]), "IoU", f"of {worst}, the hardest class"))
+        cards.append(card(three_digits(known[worst]), "IoU", f"of {worst}, the hardest class"))
     return cards
 
 
@@ -109,7 +109,7 @@ def _class_table(scores: Mapping[str, Any], colours: np.ndarray) -> str:
     heads = ("class", "", "IoU", "F1", "precision", "recall", "points")
     rows = []
     for (name, values), colour in zip(scores["classes"].items(), colours, strict=True):
-        cells = [said(values[measure]) for measure in ("iou", "f1", "precision", "recall")]
+        cells = [three_digits(values[measure]) for measure in ("iou", "f1", "precision", "recall")]
         rows.append([_swatch(name, colour), _bar(values["iou"], colour), *cells, f"{values['points']:,}"])
     return _table(heads, rows)
 
@@ -154,8 +154,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _cloud_table(seen: Sequence[_Seen], names: Sequence[str]) -> str:
     rows = []
     for cloud in seen:
-        classes = [said(cloud.scores["classes"][name]["iou"]) for name in names]
-        overall = [said(cloud.scores[measure]) for measure in ("miou", "accuracy")]
+        classes = [three_digits(cloud.scores["classes"][name]["iou"]) for name in names]
+        overall = [three_digits(cloud.scores[measure]) for measure in ("miou", "accuracy")]
         rows.append([escape(cloud.name), *classes, *overall, f"{cloud.num_points:,}"])
     return _table(["cloud", *(f"IoU {escape(name)}" for name in names), "mIoU", "accuracy", "points"], rows)
 

@@ -30,9 +30,9 @@ def evaluate_segmenter(
     paths = tuple(clouds) or tuple(Path(path) for path in origin.held_out)
     if not paths:
         raise ValueError(f"{run} held out no whole cloud; name the classified clouds to measure on")
-    known = {Path(path).resolve() for path in origin.train}
+    trained_on = {Path(path).resolve() for path in origin.train}
     for path in paths:
-        if path.resolve() in known:
+        if path.resolve() in trained_on:
             say(f"{path}: the segmenter was trained on this cloud; figures on it flatter")
     grouping = Grouping(model.config.names, model.config.codes)
     confusion, labels = Confusion(len(grouping.names)), []

@@ -30,7 +30,7 @@ def activate(x: Tensor) -> Tensor:
 
 
 class PackNorm(nn.BatchNorm1d):
-    """Batch norm over all points of a pack. A single point has no spread: it is normalised by what was seen before."""
+    """Batch norm over all points of a pack. A single point has no spread: it takes the running statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
         if len(input) > 1:
@@ -139,10 +139,10 @@ class Stem(nn.Module):
     def _collect(self, x: Tensor, around: Neighborhood) -> Tensor:
         """The inputs around each point, summed by nearest kernel point: (N, K * C_in)."""
         geometry, num_kernel_points = around.geometry(self.kernel_points), len(self.kernel_points)
-        seen = F.pad(x, (0, 0, 0, 1))[around.neighbors] * geometry.influence[..., None].to(x.dtype)
+        inputs = F.pad(x, (0, 0, 0, 1))[around.neighbors] * geometry.influence[..., None].to(x.dtype)
         rows = torch.arange(len(x), device=x.device)[:, None] * num_kernel_points + geometry.nearest.long().clamp_min(0)
         sums = x.new_zeros(len(x) * num_kernel_points, x.shape[1])
-        return sums.index_add(0, rows.flatten(), seen.flatten(0, 1)).view(len(x), num_kernel_points * x.shape[1])
+        return sums.index_add(0, rows.flatten(), inputs.flatten(0, 1)).view(len(x), num_kernel_points * x.shape[1])
 
 
 class PointBlock(nn.Module):
