@@ -49,9 +49,9 @@ def _clouds(dataset: Dataset, episode: int, stride: int, eye: Camera) -> Iterato
             continue
         images = dict(zip(cameras, frames, strict=True))
         depth = codes_to_depth(images.pop("depth"), eye)
-        seen = (depth > eye.depth_min) & (depth < eye.depth_max)
-        xyz = _to_world(depth[seen, None] * rays[seen], poses[row] if poses is not None else np.zeros(4))
-        attributes = {"row": np.full(len(xyz), row, np.uint32), **_attributes(images, seen)}
+        valid = (depth > eye.depth_min) & (depth < eye.depth_max)
+        xyz = _to_world(depth[valid, None] * rays[valid], poses[row] if poses is not None else np.zeros(4))
+        attributes = {"row": np.full(len(xyz), row, np.uint32), **_attributes(images, valid)}
         yield Cloud(xyz, attributes, path=dataset.path, class_names=names)
 
 
@@ -87,10 +87,10 @@ def _beside(dataset: Dataset, eye: Camera, kind: str) -> Camera | None:
     return next(same, None)
 
 
-def _attributes(images: Mapping[str, np.ndarray], seen: np.ndarray) -> dict[str, np.ndarray]:
+def _attributes(images: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, np.ndarray]:
     attributes = {}
     if "rgb" in images:
-        attributes |= dict(zip(COLOURS, images["rgb"][seen].T, strict=True))
+        attributes |= dict(zip(COLOURS, images["rgb"][valid].T, strict=True))
     if "labels" in images:
-        attributes[CLASSIFICATION] = images["labels"][seen].astype(np.uint8)
+        attributes[CLASSIFICATION] = images["labels"][valid].astype(np.uint8)
     return attributes

@@ -1,4 +1,4 @@
-"""What writing labels into a cloud has in common for all formats: checking them, and putting the file in place."""
+"""Shared by all formats that labels are written into: checks, and putting the file in place."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_paths(source: Path, out: Path) -> None:
 def rewriting(path: Path) -> Iterator[BinaryIO]:
     """An open file that replaces `path` when the block ends well. OSError, in one line, where it cannot be written."""
     try:
-        with replacing(path) as aside, aside.open("w+b") as file:
+        with replacing(path) as temporary, temporary.open("w+b") as file:
             yield file
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror or error})") from error

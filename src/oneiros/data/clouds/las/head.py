@@ -51,7 +51,7 @@ def check_head(path: Path) -> None:
 
 
 @dataclass
-class Record:
+class LasRecord:
     """A variable length record: its 54 bytes of header and its data."""
 
     header: bytes
@@ -63,7 +63,7 @@ class Record:
         return user.split(b"\0")[0].decode("ascii", "replace"), number
 
     @classmethod
-    def new(cls, identity: Identity, data: bytes, description: str) -> Record:
+    def new(cls, identity: Identity, data: bytes, description: str) -> LasRecord:
         user, number = identity
         return cls(_RECORD.pack(0, user.encode(), number, len(data), description.encode()), data)
 
@@ -77,7 +77,7 @@ class Head:
     """header: the public header. records: in order. gap: what stands between the last record and the points."""
 
     header: bytearray
-    records: list[Record]
+    records: list[LasRecord]
     gap: bytes
 
     @classmethod
@@ -96,7 +96,7 @@ class Head:
         _set(self.header, "I", _POINT_OFFSET, len(self.header) + len(records) + len(self.gap))
         return bytes(self.header) + records + self.gap
 
-    def find(self, identity: Identity) -> Record | None:
+    def find(self, identity: Identity) -> LasRecord | None:
         return next((record for record in self.records if record.identity == identity), None)
 
     def drop(self, identity: Identity) -> None:
@@ -131,7 +131,7 @@ class Head:
             return
         record = self.find(_EXTRA_BYTES)
         if record is None:
-            record = Record.new(_EXTRA_BYTES, b"", "Extra bytes")
+            record = LasRecord.new(_EXTRA_BYTES, b"", "Extra bytes")
             self.records.append(record)
         undescribed = num_extra_bytes - sum(_described_size(*fields) for fields in _DESCRIPTOR.iter_unpack(record.data))
         if undescribed:
@@ -155,9 +155,9 @@ class Head:
         _set(self.header, "Q", _EXTENDED, start if kept else 0)
 
 
-def _read_record(file: BinaryIO) -> Record:
+def _read_record(file: BinaryIO) -> LasRecord:
     header = file.read(_RECORD.size)
-    return Record(header, file.read(_RECORD.unpack(header)[3]))
+    return LasRecord(header, file.read(_RECORD.unpack(header)[3]))
 
 
 def _descriptor(name: str, kind: int, options: int) -> bytes:

@@ -63,9 +63,9 @@ def write_las_labels(source: Path, out: Path, parts: Iterable[LabelPart], names:
 def _add_floats(head: Head, points: laspy.PointFormat, names: Sequence[str]) -> dict[str, int]:
     """Where in a point's bytes the float of each name stands; new ones come last."""
     fields: Any = points.dtype().fields or {}
-    known = {name: fields[name][1] for name in names if name in fields and fields[name][0] == np.dtype("<f4")}
-    new = [name for name in names if name not in known]
-    places = known | {name: points.size + 4 * index for index, name in enumerate(new)}
+    existing = {name: fields[name][1] for name in names if name in fields and fields[name][0] == np.dtype("<f4")}
+    new = [name for name in names if name not in existing]
+    places = existing | {name: points.size + 4 * index for index, name in enumerate(new)}
     head.append_floats(new, num_extra_bytes=points.num_extra_bytes)
     return {name: places[name] for name in names}
 
