@@ -1,8 +1,11 @@
 """Small datasets and runs that several systems test on, made once a session, by imports that wait for their use."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors here are tiny: threads would only wait for one another
 
 from tests.recorded import (
     XY,

@@ -1,1 +1,0 @@
-from tests.one_thread import one_thread  # noqa: F401
