@@ -1,4 +1,4 @@
-"""Looking for what is wrong with a dataset, without decoding its videos."""
+"""What a check of a dataset or a cloud finds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """text: one line. fatal: training would stop here; otherwise it goes on without the episode, or in spite of it."""
+    """Something wrong.
+
+    text: one line. fatal: training would stop here; otherwise it goes on without the episode, or in spite of it.
+    """
 
     text: str
     fatal: bool = False
@@ -15,7 +18,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and what was found wrong."""
+    """One thing that was checked, and what is wrong with it."""
 
     name: str
     problems: tuple[Problem, ...]

@@ -50,11 +50,13 @@ def enlarge(frames: np.ndarray, smallest: int = _SMALLEST, *, even: bool = True)
     even: by an even number, for H.264, which halves its colours.
     """
     factor = max(1, -(-smallest // frames.shape[-3]))
-    factor += factor % 2 if even else 0
+    if even and factor % 2:
+        factor += 1
     return frames.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -69,7 +71,7 @@ def encode(frames: Iterable[np.ndarray], ending: str, *, fps: float) -> bytes:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """For an `src` in a page that fetches nothing. kind: `image/png`, ..."""
+    """The content as a data: URI, for an `src` in a page that fetches nothing. kind: `image/png`, ..."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -83,8 +85,8 @@ def save_frames(frames: Iterable[np.ndarray], path: Path, *, fps: float) -> None
     """Write uint8 (H, W, 3) frames as .mp4 (H.264), .gif or .webp (endless animations, WebP without loss), or .png (a
     strip), whole or not at all."""
     check_ending(path)
-    with replacing(path) as aside:
-        _WRITERS[path.suffix.lower()](frames, aside, fps)
+    with replacing(path) as temporary:
+        _WRITERS[path.suffix.lower()](frames, temporary, fps)
 
 
 def frame_rows(name: str, frames: Tensor) -> list[tuple[str, np.ndarray]]:
@@ -119,8 +121,8 @@ def save_strips(
             sheet.paste(row, (left, top))
             top += row.height + 2
         top += _MARGIN
-    with replacing(path) as aside:
-        sheet.save(aside, "PNG")
+    with replacing(path) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _enlarged_strip(frames: np.ndarray, num_given: int) -> Image.Image:

@@ -14,15 +14,15 @@ METRICS, REPORT = "metrics.json", "report.html"
 
 
 def write(folder: Path, measured: Mapping[str, Any], report: str) -> None:
-    """Each file whole or not at all; numbers that JSON cannot say become null."""
+    """Write metrics.json and report.html, each whole or not at all; NaN and infinity, which JSON lacks, become null."""
     numbers = json.dumps(_plain(dict(measured)), indent=2, allow_nan=False) + "\n"
     for name, text in ((METRICS, numbers), (REPORT, report)):
-        with replacing(folder / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
-    """The same with None in place of numbers that JSON cannot say."""
+    """The same with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

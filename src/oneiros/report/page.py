@@ -15,7 +15,7 @@ from oneiros.data.pictures import data_uri, png
 
 
 def page(*, title: str, lead: str, cards: Sequence[str], sections: Sequence[str]) -> str:
-    """title and lead are text, cards and sections are HTML."""
+    """A page of HTML. title, lead: text. cards, sections: HTML."""
     template = Template(files("oneiros.report").joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title), lead=escape(lead), cards="".join(cards), sections="\n".join(filter(None, sections))
@@ -23,15 +23,20 @@ def page(*, title: str, lead: str, cards: Sequence[str], sections: Sequence[str]
 
 
 def card(value: str, unit: str, text: str) -> str:
+    """One figure in large print, with what it means below."""
     return f'<div class="card"><b>{value} <small>{unit}</small></b><span>{escape(text)}</span></div>'
 
 
 def section(title: str, text: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>{f'<p>{text}</p>' if text else ''}{content}</section>"
+    """A section under a title. All three are HTML; an empty text leaves no paragraph."""
+    paragraph = f"<p>{text}</p>" if text else ""
+    return f"<section><h2>{title}</h2>{paragraph}{content}</section>"
 
 
 def figure(content: str, caption: str = "") -> str:
-    return f"<figure>{content}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+    """A figure, with a caption where there is one."""
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f"<figure>{content}{below}</figure>"
 
 
 def side_by_side(figures: Sequence[str], columns: int = 2) -> str:
@@ -48,7 +53,8 @@ def frame_grid(rows: Sequence[tuple[str, Sequence[str]]], *, widest: str = "1fr"
 
 def head(text: object, *, dreamed: bool = False) -> str:
     """The cell above a column of frames."""
-    return f'<div class="head{" dream" * dreamed}">{text}</div>'
+    style = "head dream" if dreamed else "head"
+    return f'<div class="{style}">{text}</div>'
 
 
 def small(lines: Sequence[str]) -> str:
@@ -62,12 +68,12 @@ def picture(frame: np.ndarray) -> str:
 
 
 def number_table(title: str, heads: Sequence[object], rows: Sequence[tuple[str, Sequence[float], int]]) -> str:
-    """rows: name, values, digits after the point."""
+    """A table of numbers. rows: name, values, digits after the point."""
     first = "".join(f"<th>{text}</th>" for text in heads)
-    body = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{value:.{digits}f}</td>' for value in values)}</tr>"
-        for name, values, digits in rows
-    )
+    body = ""
+    for name, values, digits in rows:
+        cells = "".join(f"<td>{value:.{digits}f}</td>" for value in values)
+        body += f"<tr><td>{escape(name)}</td>{cells}</tr>"
     return f'<div class="scroll"><table><tr><th>{title}</th>{first}</tr>{body}</table></div>'
 
 
@@ -78,6 +84,7 @@ def settings_table(values: Mapping[str, Any]) -> str:
 
 
 def folded(summary: str, content: str) -> str:
+    """Content that is shown on a click. Both are HTML."""
     return f"<details><summary>{summary}</summary>{content}</details>"
 
 

@@ -54,13 +54,13 @@ def load_frames(
     cameras = [dataset.camera(camera), *([dataset.camera(None, "depth")] if depth else [])]
     folder = None if cache is None else cache / _key(dataset, cameras, height, width)
     by_index = {episode.index: episode for episode in dataset.episodes}
-    wanted = [by_index[index] for index in episodes]
-    actions = {episode.index: dataset.actions(episode.index) for episode in wanted}
+    chosen = [by_index[index] for index in episodes]
+    actions = {episode.index: dataset.actions(episode.index) for episode in chosen}
     contents: dict[int, np.ndarray] = {}
     damaged: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, bars(transient=True) as track:
         futures = [
-            (episode, pool.submit(_cached, dataset, episode, cameras, height, width, folder)) for episode in wanted
+            (episode, pool.submit(_cached, dataset, episode, cameras, height, width, folder)) for episode in chosen
         ]
         advance = track("decoding episodes", len(futures))
         try:
@@ -73,13 +73,13 @@ def load_frames(
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     if damaged:
-        message = f"{dataset.path}: {len(damaged)} of {len(wanted)} episodes cannot be decoded: {', '.join(damaged)}"
+        message = f"{dataset.path}: {len(damaged)} of {len(chosen)} episodes cannot be decoded: {', '.join(damaged)}"
         if not contents:
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
     return [
         EpisodeArrays(contents[episode.index], actions[episode.index], episode.task, episode.index)
-        for episode in wanted
+        for episode in chosen
         if episode.index in contents
     ]
 
@@ -96,8 +96,8 @@ def _cached(
     path = folder / f"episode_{episode.index:06d}.npy"
     if not path.exists():
         content = _decode(dataset, episode, cameras, height, width)
-        with replacing(path, "decoded frames") as aside:  # two processes may be decoding the same episode
-            np.save(aside, content)
+        with replacing(path, "decoded frames") as temporary:  # two processes may be decoding the same episode
+            np.save(temporary, content)
     return np.load(path, mmap_mode="r")
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.damage import find_damage, report
 from oneiros.data.episodes.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
-from oneiros.data.episodes.metadata import INFO, DatasetMetadata, EpisodeFiles, read_metadata, understanding
+from oneiros.data.episodes.metadata import INFO, DatasetMetadata, EpisodeFiles, errors_as_value_error, read_metadata
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
@@ -28,7 +28,7 @@ _NEEDED = ("max", "mean", "std")  # of the statistics of actions
 
 @dataclass(frozen=True)
 class Episode:
-    """index: the dataset's own number for it. length: rows (frames). task: what was to be done, in words."""
+    """One episode. index: the dataset's own number for it. length: rows (frames). task: the instruction."""
 
     index: int
     length: int
@@ -59,7 +59,7 @@ class Dataset:
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
         statistics = self._action_statistics() if ACTION in features else {}
-        with understanding(metadata.root, INFO):
+        with errors_as_value_error(metadata.root, INFO):
             self.cameras = read_cameras(features)
             self.state_names = _names_of(features[STATE]) if STATE in features else ()
             self.action_spec = read_action_spec(features[ACTION], statistics) if ACTION in features else None
@@ -105,10 +105,10 @@ class Dataset:
         for camera in self.cameras:
             if camera.kind == kind and name in (None, camera.name):
                 return camera
-        known = ", ".join(camera.name for camera in self.cameras if camera.kind == kind) or "none"
+        names = ", ".join(camera.name for camera in self.cameras if camera.kind == kind) or "none"
         stills = [key for key, feature in self.info["features"].items() if feature["dtype"] == "image"]
         why = f" ({', '.join(stills)}: stored as single images; only video is read)" if stills else ""
-        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}; it has {known}{why}")
+        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}; it has {names}{why}")
 
     def frames(
         self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
@@ -228,9 +228,9 @@ class Dataset:
 
     def _action_statistics(self) -> Statistics:
         """The dataset's own, else counted over the rows that are numbers."""
-        known, size = self._metadata.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
-        if all(known.get(name, np.empty(0)).size == size and np.isfinite(known[name]).all() for name in _NEEDED):
-            return known
+        saved, size = self._metadata.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
+        if all(saved.get(name, np.empty(0)).size == size and np.isfinite(saved[name]).all() for name in _NEEDED):
+            return saved
         values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])
         numbers = values[np.isfinite(values).all(axis=1)]
         if not len(numbers):

@@ -75,6 +75,7 @@ class EpisodeWriter:
         self._encoders = {}
 
     def video(self, camera: Camera) -> Path:
+        """The camera's file, complete after `finish`."""
         return self._folder / f"{camera.name}.mp4"
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -109,13 +110,13 @@ class EpisodeWriter:
     def _check_image(self, camera: Camera, image: np.ndarray) -> np.ndarray:
         """The frame as it is stored."""
         size = (camera.height, camera.width)
-        wanted, fits = {
+        expected, fits = {
             "rgb": (f"uint8 {(*size, 3)}", image.dtype == np.uint8 and image.shape == (*size, 3)),
             "depth": (f"float {size} in metres", image.dtype.kind == "f" and image.shape == size),
             "labels": (f"whole numbers {size}", image.dtype.kind in "iu" and image.shape == size),
         }[camera.kind]
         if not fits:
-            raise self._error(f"{camera.name} is {image.dtype} {image.shape}; it must be {wanted}")
+            raise self._error(f"{camera.name} is {image.dtype} {image.shape}; it must be {expected}")
         if camera.kind == "labels" and (image.min() < 0 or image.max() > MAX_CODE):
             raise self._error(f"{camera.name} has labels {image.min()} to {image.max()}; they must be 0 to {MAX_CODE}")
         if camera.kind == "depth":

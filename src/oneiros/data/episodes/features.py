@@ -110,7 +110,7 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
 
 
 def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) -> ActionSpec:
-    """The spec our own writer left, else what the column's type suggests.
+    """The spec that Oneiros' writer saved, else what the column's type suggests.
 
     A whole number is a choice, a vector of bools is keys, any other vector is continuous.
     statistics: the column's `min`, `max`, `mean`, `std`.
@@ -136,7 +136,7 @@ def _with_statistics(spec: ActionSpec, statistics: Mapping[str, Any]) -> ActionS
 
 
 def flat_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """A feature's names, which the wild writes as a list, a list of lists or a dict of lists."""
+    """A feature's names, which other writers give as a list, a list of lists or a dict of lists."""
 
     def leaves(names: Any) -> list[str]:
         if isinstance(names, Mapping):

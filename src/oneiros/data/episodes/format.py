@@ -26,6 +26,7 @@ class RecordingFormat:
 
 
 def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
+    """info.json of a new, empty dataset."""
     return {
         "codebase_version": "v3.0",
         "robot_type": robot_type,
@@ -43,6 +44,7 @@ def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
 
 
 def totals(num_episodes: int, num_frames: int, num_tasks: int) -> dict[str, Any]:
+    """The fields of info.json that grow with the dataset."""
     return {
         "total_episodes": num_episodes,
         "total_frames": num_frames,
@@ -51,7 +53,7 @@ def totals(num_episodes: int, num_frames: int, num_tasks: int) -> dict[str, Any]
     }
 
 
-def check_agreement(
+def check_same_format(
     path: Path, fmt: RecordingFormat, theirs: Mapping[str, Any], ours: Mapping[str, Any], fps: int
 ) -> None:
     """ValueError when rows of this format do not fit the dataset at `path`."""
@@ -60,10 +62,10 @@ def check_agreement(
     if theirs.keys() != ours.keys():
         different = ", ".join(sorted(theirs.keys() ^ ours.keys()))
         raise ValueError(f"{path}: has other columns or cameras than this recording (only one has {different})")
-    known = {camera.name: camera for camera in read_cameras(theirs)}
+    recorded = {camera.name: camera for camera in read_cameras(theirs)}
     for camera in fmt.cameras:
-        if camera != known[camera.name]:
-            raise ValueError(f"{path}: was recorded with {known[camera.name]}, this recording has {camera}")
+        if camera != recorded[camera.name]:
+            raise ValueError(f"{path}: was recorded with {recorded[camera.name]}, this recording has {camera}")
     if fmt.action_spec is not None:
         saved = (theirs[ACTION].get("info") or {}).get("action_spec")
         if saved is None:

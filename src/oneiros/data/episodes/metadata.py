@@ -57,7 +57,7 @@ class DatasetMetadata:
 def read_metadata(root: Path) -> DatasetMetadata:
     """Read the metadata of a dataset of either version. ValueError when the folder is none."""
     info = read_info(root)
-    with understanding(root, "meta"):
+    with errors_as_value_error(root, "meta"):
         keys = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
         if keys and not info.get("video_path"):
             raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
@@ -76,7 +76,7 @@ def read_info(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
     inside(root, INFO)
-    with understanding(root, INFO):
+    with errors_as_value_error(root, INFO):
         info = dict(_read_json(path))
         for key in ("codebase_version", "fps", "features", "data_path"):
             if key not in info:
@@ -93,8 +93,8 @@ def read_info(root: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def understanding(root: Path, name: str) -> Iterator[None]:
-    """Anything may stand in a stranger's file: what trips the code that reads it becomes one line naming the file."""
+def errors_as_value_error(root: Path, name: str) -> Iterator[None]:
+    """Inside, errors of the code that reads a stranger's file become a ValueError of one line that names the file."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:

@@ -17,7 +17,7 @@ from oneiros.run_folder import Origin
 
 @dataclass(frozen=True)
 class Episodes:
-    """train, held_out: of frames or of codes. origin: where they come from and which are which."""
+    """Episodes to train on and episodes held out, of frames or of codes. origin: where they come from."""
 
     train: list[EpisodeArrays]
     held_out: list[EpisodeArrays]
@@ -26,10 +26,11 @@ class Episodes:
     origin: Origin
 
     def clips(self, *, length: int, stride: int = 1) -> Clips:
+        """Clips of `length` frames to train on."""
         return Clips(self.train, self.action_spec, length=length, stride=stride)
 
     def held_out_clips(self, *, length: int, stride: int = 1) -> Clips:
-        """Whole clips only, shorter than asked for where the held-out episodes are."""
+        """Clips of the held-out episodes, whole ones only, shorter than asked for where the held-out episodes are."""
         rows = max(len(episode.content) for episode in self.held_out)
         length = min(length, 1 + (rows - 1) // stride)
         whole = [episode for episode in self.held_out if len(episode.content) > (length - 1) * stride]
@@ -51,11 +52,11 @@ class FrameSource:
 
     @property
     def key(self) -> str:
-        """Changes whenever the frames do."""
+        """A name for the frames, which changes whenever they do."""
         return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}"
 
     def episodes(self) -> Episodes:
-        """All of them. Raises ValueError where too few can be decoded."""
+        """All episodes. Raises ValueError where too few can be decoded."""
         indices = [episode.index for episode in self.dataset.episodes]
         loaded = self._load(indices)
         train, held_out = split_episodes(indices)
@@ -69,9 +70,9 @@ class FrameSource:
         _, held_out = split_episodes([episode.index for episode in self.dataset.episodes])
         return self._episodes([], self._load(held_out))
 
-    def _load(self, wanted: Sequence[int]) -> list[EpisodeArrays]:
+    def _load(self, indices: Sequence[int]) -> list[EpisodeArrays]:
         return decoded_frames(
-            self.dataset, wanted, size=self.size, camera=self.camera, depth=self.depth, cache=self.cache
+            self.dataset, indices, size=self.size, camera=self.camera, depth=self.depth, cache=self.cache
         )
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
@@ -92,21 +93,21 @@ class FrameSource:
 
 def decoded_frames(
     dataset: Dataset,
-    wanted: Sequence[int],
+    indices: Sequence[int],
     *,
     size: tuple[int, int],
     camera: str | None,
     depth: bool,
     cache: Path,
 ) -> list[EpisodeArrays]:
-    """Episodes of frames (height, width = size), decoded once and kept in frames/ of `cache`.
+    """Episodes of a dataset as frames (height, width = size), decoded once and kept in frames/ of `cache`.
 
-    Says what room they take. Raises OSError where there is too little of it.
+    indices: the dataset's numbers of them. Prints what room they take; raises OSError where there is too little.
     """
     height, width = size
-    rows = sum(episode.length for episode in dataset.episodes if episode.index in wanted)
+    rows = sum(episode.length for episode in dataset.episodes if episode.index in indices)
     folder = cache / "frames"
     with alone(folder):
         needed = rows * height * width * (5 if depth else 3)
         say(check_room(folder, needed, f"{rows:,} decoded frames take", there=True))
-        return load_frames(dataset, wanted, height=height, width=width, camera=camera, depth=depth, cache=folder)
+        return load_frames(dataset, indices, height=height, width=width, camera=camera, depth=depth, cache=folder)

@@ -28,7 +28,7 @@ from oneiros.data.episodes.format import (
     DATA_FILE_MB,
     VIDEO_FILE_MB,
     RecordingFormat,
-    check_agreement,
+    check_same_format,
     new_info,
     totals,
 )
@@ -64,7 +64,7 @@ _PARTIAL, _LOCK = ".partial", ".lock"
 
 
 class Recordable(Protocol):
-    """What can be recorded: an environment, or the stage of a player. fps is rounded to whole frames a second."""
+    """What can be recorded: an environment, or a player's game. fps is rounded to whole frames a second."""
 
     @property
     def fps(self) -> float: ...
@@ -207,7 +207,7 @@ class DatasetWriter:
             raise ValueError(
                 f"{self.path / INFO}: data_path and video_path are not those of LeRobot; nothing is appended"
             )
-        check_agreement(self.path, self.format, info["features"], self._info["features"], info["fps"])
+        check_same_format(self.path, self.format, info["features"], self._info["features"], info["fps"])
         rows = read_episode_rows(self.path)
         self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
         num_frames = rows[-1]["dataset_to_index"] if rows else 0
@@ -227,7 +227,7 @@ class DatasetWriter:
             batch.publish()
 
     def _save(self, episode: EpisodeWriter, task: str) -> None:
-        """Write all that changes aside, put it in place, and only then believe it."""
+        """Write all files that change elsewhere, move them into place, and only then count the episode."""
         episode.finish()
         tasks = self._tasks if task in self._tasks else [*self._tasks, task]
         table = self._table(episode, tasks.index(task))
@@ -236,7 +236,7 @@ class DatasetWriter:
         part = self._part if self._has_room(episode) else _Part(self._part.number + 1)
         row = self._row(part, table.num_rows, task, statistics)
         grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row))
-        together = {
+        combined = {
             name: combine([self._statistics[name], new]) if name in self._statistics else new
             for name, new in statistics.items()
         }
@@ -249,14 +249,14 @@ class DatasetWriter:
         write_data(batch.new(DATA.format(**part.place)), grown.tables)
         write_tasks(batch.new(TASKS), tasks)
         write_episodes(batch.new(EPISODES.format(**part.place)), grown.rows)
-        write_json(batch.new(STATS), {name: plain(values) for name, values in together.items()})
+        write_json(batch.new(STATS), {name: plain(values) for name, values in combined.items()})
         write_json(batch.new(INFO), info)
         try:
             batch.publish()
         except BaseException:
             self._continue()  # some files may be in place, some not; what is on disk decides
             raise
-        self._part, self._tasks, self._statistics, self._info = grown, tasks, together, info
+        self._part, self._tasks, self._statistics, self._info = grown, tasks, combined, info
 
     def _has_room(self, episode: EpisodeWriter) -> bool:
         """Whether the files in progress can take this episode too."""
