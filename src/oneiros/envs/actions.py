@@ -9,6 +9,7 @@ a script    MOVE_FORWARD*8,TURN_LEFT*4    steps in order, each repeated so many 
 from __future__ import annotations
 
 import re
+from itertools import groupby
 
 import numpy as np
 
@@ -57,10 +58,7 @@ def action_text(action: np.ndarray, spec: ActionSpec) -> str:
 
 def script_text(actions: np.ndarray, spec: ActionSpec) -> str:
     """The script of many actions, equal neighbours joined, which `parse_script` reads back."""
-    runs: list[tuple[str, int]] = []
-    for text in (action_text(action, spec) for action in actions):
-        same = runs and runs[-1][0] == text
-        runs[-1:] = [(text, runs[-1][1] + 1)] if same else [*runs[-1:], (text, 1)]
+    runs = [(text, len(list(same))) for text, same in groupby(action_text(action, spec) for action in actions)]
     return ",".join(text if count == 1 else f"{text}*{count}" for text, count in runs)
 
 

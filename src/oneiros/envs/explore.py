@@ -97,12 +97,12 @@ def _draw(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray | np.int64:
 def _draw_keys(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:
     walks = {"TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"} & set(spec.names)
     axes = _AXES if walks else (_SIDESTEPPING,)
-    known = {name for axis in axes for name in axis}
-    axes = (*axes, *({name: _OTHER_KEY} for name in spec.names if name not in known))
+    paired = {name for axis in axes for name in axis}
+    axes = (*axes, *({name: _OTHER_KEY} for name in spec.names if name not in paired))
     held = {name for axis in axes if (name := _draw_from(axis, rng)) is not None}
     return np.array([name in held for name in spec.names])
 
 
 def _draw_from(axis: Mapping[str, float], rng: np.random.Generator) -> str | None:
-    names, chances = [*axis, None], [*axis.values(), 1 - sum(axis.values())]
-    return names[rng.choice(len(names), p=chances)]
+    names, probabilities = [*axis, None], [*axis.values(), 1 - sum(axis.values())]
+    return names[rng.choice(len(names), p=probabilities)]

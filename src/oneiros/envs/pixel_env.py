@@ -40,7 +40,10 @@ class PixelEnv(gym.Env[Any, Any]):
     def step(
         self, action: Any, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """observe=False: nobody will look at the images, so they may stay those of the previous observation."""
+        """One step, `frame_skip` of the simulation. Returns what Gymnasium's `step` does.
+
+        observe=False: nobody will look at the images, so they may stay those of the previous observation.
+        """
         raise NotImplementedError
 
     def render(self) -> np.ndarray:
@@ -53,7 +56,7 @@ class PixelEnv(gym.Env[Any, Any]):
 
 
 def succeeded(info: Mapping[str, Any]) -> bool | None:
-    """What a step says of success, or None where it says nothing."""
+    """Whether a step reached success, by its info; None where that does not say."""
     for name in ("success", "is_success"):
         if name in info:
             return bool(info[name])
@@ -61,13 +64,13 @@ def succeeded(info: Mapping[str, Any]) -> bool | None:
 
 
 def check_size(height: int, width: int) -> None:
-    """ValueError for frames without pixels."""
+    """Raises ValueError for frames without pixels."""
     if height < 1 or width < 1:
         raise ValueError(f"frames of {height}x{width} pixels; both sides must be at least 1")
 
 
 def check_frame_skip(frame_skip: int, unit: str) -> None:
-    """ValueError below 1. unit: what is skipped."""
+    """Raises ValueError below 1. unit: what is skipped."""
     if frame_skip < 1:
         raise ValueError(f"frame skip is {frame_skip}; a step lasts at least 1 {unit}")
 

@@ -20,8 +20,9 @@ Keep = Literal["success", "all"]
 
 @dataclass(frozen=True)
 class Tally:
-    """Seconds that recording took: `playing` is policy, environment, rendering and resizing, `encoding` the rest.
+    """What was recorded, and the seconds it took.
 
+    playing: of policy, environment, rendering and resizing. encoding: the rest.
     frames: those saved. failures: attempts that reached no success and were not saved; dropped: their frames.
     """
 
@@ -102,11 +103,11 @@ def _attempt(
                 episode.add(images=_images(env, observation), action=action, state=_state(observation))
                 frames += 1
                 clock = time.perf_counter()
-                seen, (observation, _, terminated, truncated, info) = observation, env.step(action)
+                previous, (observation, _, terminated, truncated, info) = observation, env.step(action)
                 over, reached = terminated or truncated, succeeded(info)
                 success = success if reached is None else reached or bool(success)
             playing += time.perf_counter() - clock
-            if observation is not seen:  # ViZDoom has no picture of an episode's end
+            if observation is not previous:  # ViZDoom has no picture of an episode's end
                 episode.add(images=_images(env, observation), action=None, state=_state(observation))
                 frames += 1
             if keep == "success" and success is None:

@@ -13,7 +13,7 @@ Past = tuple[int | None, dict[str, Any] | None, tuple[Any, ...]]  # seed, option
 
 
 class Replayed:
-    """Any environment in which the same seed and actions lead to the same place."""
+    """`snapshot` and `restore` for an environment in which the same seed and actions lead to the same place."""
 
     def __init__(self, env: PixelEnv) -> None:
         self._env = env
@@ -59,7 +59,7 @@ class Replayed:
         return self._seed, self._options, tuple(self._done)
 
     def restore(self, snapshot: Past) -> None:
-        """Takes as long as getting there took, without the waiting."""
+        """Begin again and repeat what was done, which takes as long as it took then, without the waiting."""
         seed, options, done = snapshot
         self.reset(seed=seed, options=options)
         for action in done:

@@ -105,7 +105,7 @@ class MetaWorldEnv(PixelEnv):
         if start is None:
             self._scene.seed(int(self.np_random.integers(2**31)))
             self._scene.seeded_rand_vec, self._scene._freeze_rand_vec = True, False
-        self._seen, _ = self._scene.reset()
+        self._vector, _ = self._scene.reset()
         self._expert = load_metaworld("metaworld.policies").ENV_POLICY_MAP[self._task]()
         self._look()
         return self._observation(), {"success": False, "task": self._task}
@@ -119,7 +119,7 @@ class MetaWorldEnv(PixelEnv):
             raise ValueError(f"an action is 4 finite numbers ({', '.join(self.action_spec.names)}), got {action}")
         move, total, success, truncated = move.clip(-1, 1), 0.0, False, False
         for _ in range(self.frame_skip):
-            self._seen, reward, _, truncated, info = self._scene.step(move)
+            self._vector, reward, _, truncated, info = self._scene.step(move)
             total += float(reward)
             success = bool(info["success"])
             if success or truncated:
@@ -132,7 +132,7 @@ class MetaWorldEnv(PixelEnv):
         """What Meta-World's scripted expert, who knows the goal, would do now: float32 (4,) in [-1, 1]."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.clip(self._expert.get_action(self._seen), -1, 1).astype(np.float32)
+            return np.clip(self._expert.get_action(self._vector), -1, 1).astype(np.float32)
 
     def render(self) -> np.ndarray:
         """The newest frame, uint8 (height, width, 3)."""
@@ -189,7 +189,7 @@ class MetaWorldEnv(PixelEnv):
         return shot.depth if camera.kind == "depth" else self._label[shot.hit]
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return {**self._images, "observation.state": self._seen[:4].astype(np.float32)}
+        return {**self._images, "observation.state": self._vector[:4].astype(np.float32)}
 
 
 @cache

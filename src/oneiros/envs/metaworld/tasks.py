@@ -56,7 +56,7 @@ def label(body: str) -> int:
 def _near(name: str, names: Sequence[str]) -> str:
     stem = name.partition("-v")[0]
     near = difflib.get_close_matches(f"{stem}-v3", names, n=3, cutoff=0.6)
-    near = near or [known for known in names if stem and stem in known][:3]
+    near = near or [each for each in names if stem and stem in each][:3]
     return f"did you mean {' or '.join(near)}?" if near else f"choose from MT10, MT50, {', '.join(names)}"
 
 
