@@ -17,7 +17,7 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource
 from oneiros.records import ActionSpec, Camera
 from oneiros.run_folder import Origin
-from oneiros.web.messages import HEADER, Reset, TakeStep, Wants
+from oneiros.web.messages import HEADER, Extras, Reset, TakeStep
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
@@ -63,11 +63,11 @@ def test_a_dream_of_colour_and_depth(run, tmp_path):
     session = Session(game, recorder, model_thread)
     try:
         model_thread.run(game.prepare)
-        first = session.answer(Reset(1, 0, 1, Wants(depth=True)))
+        first = session.answer(Reset(1, 0, 1, Extras(depth=True)))
         assert isinstance(first, bytes)
         millimetres = np.frombuffer(first, "<u2", 256, 28 + 768).reshape(16, 16)
         np.testing.assert_allclose(millimetres, METRES * 1000, rtol=0.005)
-        second = session.answer(TakeStep(2, [0, 0, 1], Wants(depth=True, think=True)))
+        second = session.answer(TakeStep(2, [0, 0, 1], Extras(depth=True, think=True)))
         assert isinstance(second, bytes)
         assert HEADER.unpack_from(second)[2] == 1 | 4
         assert b'"MOVE_FORWARD"' in second
@@ -83,9 +83,9 @@ def test_depth_and_colour_are_recorded_together(run, tmp_path):
     recorder = Recorder(tmp_path / "played", game)
     model_thread = ModelThread(shared=game.dreams)
     session = Session(game, recorder, model_thread)
-    session.answer(Reset(1, 0, 1, Wants()))
+    session.answer(Reset(1, 0, 1, Extras()))
     session.answer(SetRecording(2, True))
-    session.answer(TakeStep(3, [0, 0, 1], Wants()))
+    session.answer(TakeStep(3, [0, 0, 1], Extras()))
     session.close()
     recorder.close()
     model_thread.close()

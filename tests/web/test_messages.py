@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oneiros.web import messages
-from oneiros.web.messages import MalformedError, Picture, Thoughts, Wants, pack, parse
+from oneiros.web.messages import Extras, MalformedError, Picture, Thoughts, pack, parse
 
 PROTOCOL = Path(messages.__file__).parent / "static" / "protocol.js"
 RGB = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
@@ -57,9 +57,9 @@ def test_without_a_real_one_or_after_its_end_there_is_no_difference():
 
 def test_requests_are_read():
     step = parse('{"id": 3, "do": "step", "action": [0, 1], "think": true}')
-    assert step == messages.TakeStep(3, [0, 1], Wants(think=True))
-    assert parse('{"id": 1, "do": "reset", "start": null, "seed": 4}') == messages.Reset(1, None, 4, Wants())
-    assert parse('{"id": 1, "do": "rewind", "frame": 9, "depth": true}') == messages.Rewind(1, 9, Wants(depth=True))
+    assert step == messages.TakeStep(3, [0, 1], Extras(think=True))
+    assert parse('{"id": 1, "do": "reset", "start": null, "seed": 4}') == messages.Reset(1, None, 4, Extras())
+    assert parse('{"id": 1, "do": "rewind", "frame": 9, "depth": true}') == messages.Rewind(1, 9, Extras(depth=True))
     assert parse('{"id": 1, "do": "sampling", "min_p": 0.2}') == messages.SetSampling(1, {"min_p": 0.2})
     assert parse('{"id": 1, "do": "side", "on": true}') == messages.SetSide(1, True)
     assert parse('{"id": 1, "do": "record", "on": false}') == messages.SetRecording(1, False)

@@ -10,7 +10,7 @@ import pytest
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.records import Sampling
 from oneiros.web import messages
-from oneiros.web.messages import HEADER, Reset, Rewind, SetRecording, SetSampling, SetSide, TakeStep, Wants
+from oneiros.web.messages import HEADER, Extras, Reset, Rewind, SetRecording, SetSampling, SetSide, TakeStep
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session, checked_action
@@ -24,10 +24,10 @@ KEYS = [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
 class Seat:
     """A player in front of a session: numbers requests, opens answers."""
 
-    def __init__(self, game, path, **wants: bool) -> None:
+    def __init__(self, game, path, **extras: bool) -> None:
         self.recorder = Recorder(path, game)
         self.session = Session(game, self.recorder, ModelThread(shared=game.dreams))
-        self.wants, self.id = Wants(**wants), 0
+        self.extras, self.id = Extras(**extras), 0
 
     def ask(self, request, *values):
         self.id += 1
@@ -40,13 +40,13 @@ class Seat:
         return answer
 
     def reset(self, start=0, seed=1):
-        return frame_of(self.ask(Reset, start, seed, self.wants))
+        return frame_of(self.ask(Reset, start, seed, self.extras))
 
     def step(self, action=KEYS[0]):
-        return frame_of(self.ask(TakeStep, action, self.wants))
+        return frame_of(self.ask(TakeStep, action, self.extras))
 
     def rewind(self, frame):
-        return frame_of(self.ask(Rewind, frame, self.wants))
+        return frame_of(self.ask(Rewind, frame, self.extras))
 
     def play(self, count, first=0):
         return [self.step(KEYS[(first + index) % len(KEYS)]) for index in range(count)]
@@ -67,8 +67,8 @@ def sit(tmp_path):
     """Players who get up at the end."""
     seats = []
 
-    def take(game=None, **wants):
-        seats.append(Seat(game or dot_game(), tmp_path / "played", **wants))
+    def take(game=None, **extras):
+        seats.append(Seat(game or dot_game(), tmp_path / "played", **extras))
         return seats[-1]
 
     yield take
@@ -102,7 +102,7 @@ def test_another_branch_differs_and_the_old_one_is_gone(sit):
     assert seat.rewind(20) == shown[19]  # until a step is made, everything can still be seen
     seat.rewind(10)
     assert seat.step([0, 0, 0, 1]) != shown[10]
-    assert "frame 20 is not remembered; frames 0 to 11 are" in seat.ask(Rewind, 20, Wants())["error"]
+    assert "frame 20 is not remembered; frames 0 to 11 are" in seat.ask(Rewind, 20, Extras())["error"]
 
 
 def test_what_was_drawn_boldly_is_replayed_boldly(sit):
@@ -131,9 +131,9 @@ def test_sampling_that_does_not_fit_is_refused_and_changes_nothing(sit):
 
 def test_nothing_works_before_a_reset(sit):
     seat = sit()
-    assert "reset first" in seat.ask(TakeStep, KEYS[0], Wants())["error"]
-    assert "not remembered" in seat.ask(Rewind, 0, Wants())["error"]
-    assert "start 9 does not exist" in seat.ask(Reset, 9, 1, Wants())["error"]
+    assert "reset first" in seat.ask(TakeStep, KEYS[0], Extras())["error"]
+    assert "not remembered" in seat.ask(Rewind, 0, Extras())["error"]
+    assert "start 9 does not exist" in seat.ask(Reset, 9, 1, Extras())["error"]
     with pytest.raises(ValueError, match="nothing was played"):
         seat.session.frames()
 
@@ -178,9 +178,9 @@ def test_the_end_of_an_episode_is_told_and_can_be_undone(sit):
     seat = sit(real_game(length=3))
     seat.reset(start=None)
     seat.play(2)
-    answer = seat.ask(TakeStep, KEYS[0], Wants())
+    answer = seat.ask(TakeStep, KEYS[0], Extras())
     assert answer[5] & messages.OVER
-    assert "the episode is over" in seat.ask(TakeStep, KEYS[0], Wants())["error"]
+    assert "the episode is over" in seat.ask(TakeStep, KEYS[0], Extras())["error"]
     seat.rewind(1)
     assert seat.step()[0] == 2
 
@@ -201,8 +201,8 @@ class TestSideBySide:
     def test_both_begin_in_the_same_place_and_obey_the_same_keys(self, sit):
         seat = sit(dot_game(beside=True))
         assert seat.ask(SetSide, True)["side"] is True
-        answers = [seat.ask(Reset, None, 5, Wants(side=True))]
-        answers += [seat.ask(TakeStep, KEYS[index % 4], Wants(side=True)) for index in range(30)]
+        answers = [seat.ask(Reset, None, 5, Extras(side=True))]
+        answers += [seat.ask(TakeStep, KEYS[index % 4], Extras(side=True)) for index in range(30)]
         for answer in answers:
             assert answer[5] == messages.SIDE
             assert self.difference(answer) == 0.0
@@ -213,25 +213,25 @@ class TestSideBySide:
     def test_both_go_back_together(self, sit):
         seat = sit(dot_game(beside=True))
         seat.ask(SetSide, True)
-        seat.ask(Reset, None, 5, Wants())
+        seat.ask(Reset, None, 5, Extras())
         seat.play(40)
         seat.rewind(21)
-        assert self.difference(seat.ask(TakeStep, KEYS[2], Wants(side=True))) == 0.0
+        assert self.difference(seat.ask(TakeStep, KEYS[2], Extras(side=True))) == 0.0
 
     def test_the_difference_is_told_while_they_part(self, sit):
         seat = sit(dot_game(beside=True, sampling=Sampling()))
         seat.ask(SetSide, True)
-        seat.ask(Reset, None, 5, Wants())
-        apart = [self.difference(seat.ask(TakeStep, KEYS[0], Wants(side=True))) for _ in range(60)]
+        seat.ask(Reset, None, 5, Extras())
+        apart = [self.difference(seat.ask(TakeStep, KEYS[0], Extras(side=True))) for _ in range(60)]
         assert apart[-1] > 0
         assert seat.ask(SetSide, False)["side"] is False
-        assert np.isnan(self.difference(seat.ask(Reset, 0, 5, Wants(side=True))))
+        assert np.isnan(self.difference(seat.ask(Reset, 0, 5, Extras(side=True))))
 
     def test_after_the_real_episode_its_last_picture_stays(self, sit):
         seat = sit(dot_game(beside=True, length=8))
         seat.ask(SetSide, True)
-        seat.ask(Reset, None, 5, Wants())
-        answers = [seat.ask(TakeStep, KEYS[0], Wants(side=True)) for _ in range(8)]
+        seat.ask(Reset, None, 5, Extras())
+        answers = [seat.ask(TakeStep, KEYS[0], Extras(side=True)) for _ in range(8)]
         assert [np.isnan(self.difference(answer)) for answer in answers[:4]] == [False] * 4
         assert np.isnan(self.difference(answers[-1]))
         assert answers[-1][5] == messages.SIDE
@@ -302,12 +302,12 @@ class TestRecording:
         recorder = Recorder(tmp_path / "played", game)
         model_thread = ModelThread(shared=True)
         sessions = [Session(game, recorder, model_thread) for _ in range(2)]
-        for request in (partial(Reset, 1, 0, 1, Wants()), partial(SetRecording, 2, True)):
+        for request in (partial(Reset, 1, 0, 1, Extras()), partial(SetRecording, 2, True)):
             for session in sessions:
                 session.answer(request())
         for number in range(3, 6):
             for session in sessions:
-                session.answer(TakeStep(number, KEYS[0], Wants()))
+                session.answer(TakeStep(number, KEYS[0], Extras()))
         for session in sessions:
             session.close()
         recorder.close()

@@ -1,4 +1,4 @@
-"""What is played: everything the player's server knows of worlds and environments, loaded while the page is shown."""
+"""What is played: all that the server knows of worlds and environments, loaded while the page is shown."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Game:
         return min(MOST_KEPT, max(100, KEPT_BYTES // (pixels * (8 if self.depth_camera else 6))))
 
     def info(self) -> dict[str, Any]:
-        """What the page is told, in JSON's types."""
+        """The game as the page reads it, in JSON's types."""
         depth, sampling = self.depth_camera, self.sampling
         names = ("depth_min", "depth_max", "fx", "fy", "cx", "cy")
         return {

@@ -70,8 +70,8 @@ class MalformedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wants:
-    """What a frame is to bring along."""
+class Extras:
+    """What a frame is to contain beside the picture."""
 
     depth: bool = False
     think: bool = False
@@ -82,7 +82,7 @@ class Wants:
 class TakeStep:
     id: int
     action: Any
-    wants: Wants
+    extras: Extras
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class Reset:
     id: int
     start: int | None
     seed: int | None
-    wants: Wants
+    extras: Extras
 
 
 @dataclass(frozen=True)
 class Rewind:
     id: int
     frame: int
-    wants: Wants
+    extras: Extras
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ def parse(text: str) -> Request:
         raise MalformedError("a message must be an object")
     number, do = _integer(message, "id", 1, 2**32 - 1), message.get("do")
     if do == "step":
-        return TakeStep(number, message.get("action"), _wants(message))
+        return TakeStep(number, message.get("action"), _extras(message))
     if do == "reset":
         start, seed = (_optional(message, name) for name in ("start", "seed"))
-        return Reset(number, start, seed, _wants(message))
+        return Reset(number, start, seed, _extras(message))
     if do == "rewind":
-        return Rewind(number, _integer(message, "frame", 0, 2**32 - 1), _wants(message))
+        return Rewind(number, _integer(message, "frame", 0, 2**32 - 1), _extras(message))
     if do == "sampling":
         return SetSampling(number, {name: _number(message, name) for name in SAMPLING if name in message})
     if do == "side":
@@ -192,9 +192,9 @@ def pack(picture: Picture, id: int) -> bytes:
 
 def millimetres(metres: np.ndarray) -> np.ndarray:
     """Float metres -> uint16, 65535 where they are not finite."""
-    seen = np.isfinite(metres)
-    whole = np.rint(np.where(seen, metres, 0) * 1000).clip(0, NO_DEPTH - 1)
-    return np.where(seen, whole, NO_DEPTH).astype(np.uint16)
+    finite = np.isfinite(metres)
+    whole = np.rint(np.where(finite, metres, 0) * 1000).clip(0, NO_DEPTH - 1)
+    return np.where(finite, whole, NO_DEPTH).astype(np.uint16)
 
 
 def done(id: int, **values: Any) -> str:
@@ -213,8 +213,8 @@ def _pack_thoughts(thoughts: Thoughts) -> bytes:
     return THOUGHTS.pack(rows, columns, len(text), 0) + entropy.tobytes() + text
 
 
-def _wants(message: dict[str, Any]) -> Wants:
-    return Wants(*(_flag(message, name) for name in ("depth", "think", "side")))
+def _extras(message: dict[str, Any]) -> Extras:
+    return Extras(*(_flag(message, name) for name in ("depth", "think", "side")))
 
 
 def _flag(message: dict[str, Any], name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from oneiros.web import messages
 from oneiros.web.game import Game
 from oneiros.web.history import History, Moment
-from oneiros.web.messages import Picture, Request, Wants
+from oneiros.web.messages import Extras, Picture, Request
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 
@@ -47,7 +47,7 @@ class Session:
                     return messages.done(request.id, side=self._set_side(request.on))
                 case messages.SetRecording():
                     return messages.done(request.id, **self._set_recording(request.on))
-            return messages.pack(self._picture(request.wants), request.id)
+            return messages.pack(self._picture(request.extras), request.id)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             return messages.refused(request.id, str(error))
 
@@ -85,7 +85,7 @@ class Session:
         self._history, self._at = History(self._game.max_rewind), 0
         self._with_side, self._live = self._beside is not None, 0
         self._recorded_from = 0 if recording else None
-        self._history.append(replace(self._seen(), side=side, snapshots=self._snapshots()))
+        self._history.append(replace(self._moment(), side=side, snapshots=self._snapshots()))
 
     def _step(self, action: Any) -> None:
         if self._at < 0:
@@ -109,9 +109,9 @@ class Session:
         if self._with_side and not side_over:
             _, _, terminated, truncated, _ = self._beside.step(action)
             side, side_over = self._beside.render(), terminated or truncated
-        seen = dreamed()
+        moment = dreamed()
         snapshots = self._snapshots() if keep and self._history.wants_snapshot(frame) else None
-        return replace(seen, action=action, sampling=sampling, side=side, side_over=side_over, snapshots=snapshots)
+        return replace(moment, action=action, sampling=sampling, side=side, side_over=side_over, snapshots=snapshots)
 
     def _timed_step(self, action: Any, sampling: Any) -> Moment:
         if sampling is not None:
@@ -119,9 +119,9 @@ class Session:
         began = time.perf_counter()
         _, _, terminated, truncated, _ = self._env.step(action)
         step_ms = (time.perf_counter() - began) * 1e3
-        return replace(self._seen(), over=terminated or truncated, step_ms=step_ms)
+        return replace(self._moment(), over=terminated or truncated, step_ms=step_ms)
 
-    def _seen(self) -> Moment:
+    def _moment(self) -> Moment:
         depth = self._env.depth()
         return Moment(np.array(self._env.render()), None if depth is None else messages.millimetres(depth))
 
@@ -189,17 +189,17 @@ class Session:
 
     # -- showing -------------------------------------------------------------------------------------------------
 
-    def _picture(self, wants: Wants) -> Picture:
+    def _picture(self, extras: Extras) -> Picture:
         moment = self._history[self._at]
         return Picture(
             rgb=moment.rgb,
             frame=self._at,
             step_ms=moment.step_ms,
             over=moment.over,
-            depth=moment.depth if wants.depth else None,
-            side=moment.side if wants.side else None,
+            depth=moment.depth if extras.depth else None,
+            side=moment.side if extras.side else None,
             side_over=moment.side_over,
-            thoughts=self._think() if wants.think and self._game.thoughts else None,
+            thoughts=self._think() if extras.think and self._game.thoughts else None,
         )
 
     def _think(self) -> messages.Thoughts:
@@ -209,12 +209,15 @@ class Session:
 
 
 def checked_action(action: Any, spec: Any) -> Any:
-    """An action from JSON as the env takes it. ValueError where it is none; worlds without actions take any."""
+    """An action from JSON as the env takes it. Raises ValueError where it is none; worlds without actions take any.
+
+    Checked before anything is done with it: real environments take whatever comes, and a step forgets what lay ahead.
+    """
     if spec is None:
         return 0
     numbers = action if isinstance(action, list) else [action]
     if not all(isinstance(number, (int, float)) for number in numbers) or len(numbers) != _width(spec):
-        raise ValueError(f"action {action!r} does not fit; it must be {_wanted(spec)}")
+        raise ValueError(f"action {action!r} does not fit; it must be {_expected(spec)}")
     values = np.array(numbers, np.float64)
     allowed = {
         "discrete": (values % 1 == 0) & (values >= 0) & (values < spec.size),
@@ -222,7 +225,7 @@ def checked_action(action: Any, spec: Any) -> Any:
         "continuous": np.abs(values) < 1e6,
     }[spec.kind]
     if not allowed.all():
-        raise ValueError(f"action {action!r} does not fit; it must be {_wanted(spec)}")
+        raise ValueError(f"action {action!r} does not fit; it must be {_expected(spec)}")
     if spec.kind == "discrete":
         return int(values[0])
     return values.astype(bool if spec.kind == "keys" else np.float32)
@@ -232,7 +235,7 @@ def _width(spec: Any) -> int:
     return 1 if spec.kind == "discrete" else spec.size
 
 
-def _wanted(spec: Any) -> str:
+def _expected(spec: Any) -> str:
     names = ", ".join(spec.names)
     if spec.kind == "discrete":
         return f"a number from 0 to {spec.size - 1} ({names})"

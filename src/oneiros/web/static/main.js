@@ -35,11 +35,11 @@ function say(sentence, button = null, act = null) {
 async function described() {
   for (let tries = 0; ; tries += 1) {
     try {
-      const told = await (await fetch("/api/info", { cache: "no-store" })).json();
-      find("title").textContent = (told.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
-      find("title").title = told.title ?? "";
-      if (told.error) throw Object.assign(new Error(told.error), { final: true });
-      if (told.ready) return told;
+      const info = await (await fetch("/api/info", { cache: "no-store" })).json();
+      find("title").textContent = (info.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
+      find("title").title = info.title ?? "";
+      if (info.error) throw Object.assign(new Error(info.error), { final: true });
+      if (info.ready) return info;
       say("Waking the world");
     } catch (error) {
       if (error.final) throw error;
