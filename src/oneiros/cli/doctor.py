@@ -89,8 +89,8 @@ def state(verb: str) -> str:
 
 def missing(extra: str) -> list[str]:
     """The packages of an extra that are not installed."""
-    wanted = [line for line in _requirements() if re.search(rf"extra == ['\"]{extra}['\"]", line)]
-    names = [re.split(r"[^\w.-]", line)[0] for line in wanted]
+    lines = [line for line in _requirements() if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    names = [re.split(r"[^\w.-]", line)[0] for line in lines]
     return [name for name in names if not _is_installed(name)]
 
 

@@ -81,7 +81,10 @@ def main(arguments: list[str]) -> None:
 
 
 def play(command: Play) -> None:
-    """Raises ValueError for a run, dataset, picture or start that does not fit, OSError for a port that is in use."""
+    """Play in the browser, or in the terminal.
+
+    Raises ValueError for a run, dataset, picture or start that does not fit, OSError for a port that is in use.
+    """
     if command.terminal:
         _play_in_terminal(command)
         return

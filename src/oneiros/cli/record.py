@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
 
 
 def record(command: RecordSettings) -> None:
-    """Raises ValueError for bad input and OSError for a full disk; episodes already complete stay readable."""
+    """Record episodes. Raises ValueError for bad input, OSError for a full disk; complete episodes stay readable."""
     from oneiros.console import bars
     from oneiros.data.episodes.writer import DatasetWriter
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
