@@ -1,4 +1,4 @@
-"""Whether what is done and how often agree: a world with a dataset, a policy with an environment, and so on."""
+"""Whether actions and rate of two things agree: of a world and a dataset, a policy and an environment, and so on."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ FPS_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Controls:
-    """How something is acted in. name: for messages. action_spec: None = no actions. fps: rows, or steps of an
-    environment, a second; None = unknown."""
+    """Actions and rate of a model, a dataset or an environment.
+
+    name: for messages. action_spec: None = no actions. fps: rows, or steps of an environment, a second; None = unknown.
+    """
 
     name: str
     action_spec: ActionSpec | None
     fps: float | None = None
 
 
-def check_agreement(found: Controls, known: Controls) -> None:
-    """ValueError where actions of `found` are not those that `known` learned from, or where one of them is more than
-    5 % slower than the other. A `known` without actions takes any; a speed that is not told is not compared."""
-    if known.action_spec is not None and not known.action_spec.matches(found.action_spec):
+def check_agreement(found: Controls, expected: Controls) -> None:
+    """Raises ValueError where the actions of `found` are not the `expected` ones, or where one of the two is more than
+    5 % slower than the other. Where none are expected any will do; an unknown rate is not compared."""
+    if expected.action_spec is not None and not expected.action_spec.matches(found.action_spec):
         raise ValueError(
-            f"{found.name} has {_named(found.action_spec)}; {known.name} knows {_named(known.action_spec)}"
+            f"{found.name} has {_named(found.action_spec)}; {expected.name} knows {_named(expected.action_spec)}"
         )
-    if found.fps and known.fps and abs(found.fps - known.fps) > FPS_TOLERANCE * max(found.fps, known.fps):
-        raise ValueError(f"{found.name} runs at {found.fps:g} steps a second; {known.name} learned from {known.fps:g}")
+    if found.fps and expected.fps and abs(found.fps - expected.fps) > FPS_TOLERANCE * max(found.fps, expected.fps):
+        raise ValueError(
+            f"{found.name} runs at {found.fps:g} steps a second; {expected.name} learned from {expected.fps:g}"
+        )
 
 
 def _named(spec: ActionSpec | None) -> str:

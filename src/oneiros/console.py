@@ -35,7 +35,7 @@ def say(text: str) -> None:
 
 
 def silent(description: str, total: int) -> Advance:
-    """Shows nothing."""
+    """A bar that shows nothing."""
     return lambda amount: None
 
 
@@ -62,7 +62,7 @@ class Rate:
         self._speed = self._weight = 0.0  # the fading sum of speeds, and of their weights: at most 1
 
     def update(self, done: float) -> None:
-        """`done` units are done in all."""
+        """Count progress: `done` units are done in all."""
         now = self._clock()
         if now - self._opened >= _TOGETHER:
             self._close()
@@ -71,12 +71,12 @@ class Rate:
 
     @property
     def per_second(self) -> float | None:
-        """None before the first update."""
+        """The rate now; None before the first update."""
         speed, weight = self._faded()
         return speed / weight if weight else None
 
     def seconds_left(self, total: float) -> float | None:
-        """Until `total` units are done; None before there is any progress."""
+        """Seconds until `total` units are done; None before there is any progress."""
         rate, missing = self.per_second, max(0.0, total - self._latest[1])
         return missing / rate if rate else None
 
@@ -126,8 +126,8 @@ class Bar:
         self._next_line = now + NEXT_LINE_AFTER
         spent = f"in {duration(now - self._began)}"
         time_left = "" if left is None else f"{duration(left)} left"
-        told = (f"{self._name} {self._done:,}/{self._total:,}", text, spent if finished else time_left)
-        print("  ".join(part for part in told if part), file=sys.stderr, flush=True)
+        parts = (f"{self._name} {self._done:,}/{self._total:,}", text, spent if finished else time_left)
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 class Bars:

@@ -21,19 +21,19 @@ def replacing(path: Path, what: str | None = None) -> Iterator[Path]:
     an older one; a folder needs a free place. Folders on the way to `path` are made.
     what: names the content in the OSError of a block that fails with one; without, such an error is passed on.
     """
-    aside = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)  # a link that lies there would be followed
-        yield aside
-        _flush(aside)
-        os.replace(aside, path)
+        _remove(temporary)  # a link that lies there would be followed
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
     except OSError as error:
         if what is None:
             raise
         raise OSError(f"{path}: {what} could not be kept ({error.strerror or error})") from error
     finally:
-        _remove(aside)
+        _remove(temporary)
 
 
 def inside(root: Path, name: str | Path) -> Path:

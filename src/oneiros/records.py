@@ -76,8 +76,9 @@ class ActionSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActionSpec:
-        known = {field.name for field in fields(cls)}
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        """The spec that `to_json` wrote; fields that this version does not know are left out."""
+        names = {field.name for field in fields(cls)}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
         return cls(**given)
 
     def matches(self, other: ActionSpec | None) -> bool:
@@ -136,15 +137,16 @@ class ActionSpec:
         return actions.repeat_interleave(stride, -1 if self.kind == "discrete" else -2)
 
     def check(self, actions: Tensor, *leading: int | str, per_step: int = 1) -> None:
-        """ValueError unless actions (*leading, ...) have this shape, are choices that exist, and finite numbers.
+        """Raises ValueError unless actions (*leading, ...) have this shape, are choices that exist, and finite numbers.
 
         leading: the size of each dimension before an action's own; a letter stands for any size.
         """
-        wanted = (*leading, *self.shape(per_step))
-        sizes = [size if isinstance(size, int) else found for size, found in zip(wanted, actions.shape, strict=False)]
-        if actions.ndim != len(wanted) or list(actions.shape) != sizes:
+        expected = (*leading, *self.shape(per_step))
+        sizes = [size if isinstance(size, int) else found for size, found in zip(expected, actions.shape, strict=False)]
+        if actions.ndim != len(expected) or list(actions.shape) != sizes:
             raise ValueError(
-                f"actions have shape {tuple(actions.shape)}; {self.kind} actions ({', '.join(self.names)}) are {wanted}"
+                f"actions have shape {tuple(actions.shape)}; {self.kind} actions "
+                f"({', '.join(self.names)}) are {expected}"
             )
         if self.kind == "discrete" and bool(((actions < 0) | (actions >= self.size)).any()):
             raise ValueError(f"discrete actions are 0 to {self.size - 1}: {', '.join(self.names)}")
@@ -153,7 +155,7 @@ class ActionSpec:
 
 
 def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
-    """The standard deviations to divide by. What never changed in the data has no unit of its own: its deviation counts
+    """The standard deviations to divide by. What never changed in the data has no unit of its own: its std counts
     as 1, so that another value, such as the zeros before an episode, is no explosion."""
     return torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
 
@@ -274,7 +276,10 @@ class PolicyBatch(_Record):
 
 @dataclass(frozen=True)
 class Loss:
-    """total: scalar with gradient. parts: detached scalars by name; every name is explained in docs/metrics.md."""
+    """What training minimises.
+
+    total: scalar with gradient. parts: detached scalars by name; every name is explained in docs/metrics.md.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]

@@ -37,7 +37,7 @@ class RunConfig:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return _told(asdict(self)) | {"model": dict(self.model)}
+        return _without_empty(asdict(self)) | {"model": dict(self.model)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Origin:
         return from_json(cls, _renewed(values), "what it learned from")
 
     def to_json(self) -> dict[str, Any]:
-        return _told(asdict(self))
+        return _without_empty(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class CloudOrigin:
         return from_json(cls, values, "what it learned from")
 
     def to_json(self) -> dict[str, Any]:
-        return _told(asdict(self))
+        return _without_empty(asdict(self))
 
 
-def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, (), {})}
 
 
@@ -166,11 +166,11 @@ def save_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in _own_weights(model, skip).items()}
-    told = RunConfig(kind, config, recipe or {}, data.to_json() if data else {})
-    with replacing(folder / WEIGHTS) as aside:
-        save_file(weights, aside)
-    with replacing(folder / CONFIG) as aside:
-        aside.write_text(json.dumps(told.to_json(), indent=2))
+    content = RunConfig(kind, config, recipe or {}, data.to_json() if data else {})
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(content.to_json(), indent=2))
 
 
 def load_model(
