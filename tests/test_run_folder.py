@@ -292,3 +292,14 @@ def test_a_run_of_another_kind_is_refused(tmp_path, kind):
     message = rf"run holds a {kind}; this needs a world \(see `oneiros train world --help`\)"
     with pytest.raises(ValueError, match=message):
         World.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer", "tokenizer/model.safetensors"])
+def test_a_link_that_leads_out_of_a_run_is_not_read(tmp_path, name):
+    for folder in ("mine", "strangers"):
+        pixel_world().save(tmp_path / folder)
+    path = tmp_path / "strangers" / name
+    path.rename(tmp_path / "away")
+    path.symlink_to(tmp_path / "mine" / name)
+    with pytest.raises(ValueError, match=r"leads out of .* through a symbolic link"):
+        load(tmp_path / "strangers")

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from oneiros.disk import replacing
+from oneiros.disk import inside, replacing
 from oneiros.records import Camera
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -109,7 +109,7 @@ def _renewed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_config(folder: Path | str, kind: str | None = None) -> RunConfig:
     """config.json of a run folder. Raises ValueError where there is none, a damaged one, or one of another kind."""
-    path = Path(folder) / CONFIG
+    path = inside(Path(folder), CONFIG)
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it has no {CONFIG}")
     try:
@@ -216,7 +216,7 @@ def _load_weights(model: nn.Module, folder: Path, skip: tuple[str, ...]) -> None
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS
+    path = inside(folder, WEIGHTS)
     if not path.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}: its training did not save a model yet")
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -121,3 +122,14 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, capsys, options, message)
     assert stopped.value.code == 2
     assert re.search(message, error)
     assert error.startswith("oneiros: ")
+
+
+def test_a_run_whose_evaluations_lead_elsewhere_replaces_nothing_there(folder, tmp_path, capsys):
+    run = shutil.copytree(folder / "run", tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("years of work")
+    (run / "eval").symlink_to(tmp_path / "mine")
+    with pytest.raises(SystemExit):
+        main(["eval", str(run), str(folder / "data"), *QUICK])
+    assert "leads out of" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "metrics.json").read_text() == "years of work"

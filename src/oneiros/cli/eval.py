@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
+from oneiros.disk import contained
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.records import Sampling
 from oneiros.report.files import METRICS, REPORT
@@ -162,7 +163,7 @@ def _evaluate_world(command: WorldEval) -> None:
         raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
     config = _config(EvalConfig, command)
     networks = Networks(*(find_function(name) if name else None for name in (command.lpips, command.fvd)))
-    out = command.out or command.run / "eval"
+    out = command.out or contained(command.run, "eval")
     with bars() as track:
         measured = evaluate_world(
             command.run,
@@ -186,7 +187,7 @@ def _evaluate_segmenter(command: SegmenterEval) -> None:
     from oneiros.points.evaluation.confusion import score_table
     from oneiros.points.evaluation.run import evaluate_segmenter
 
-    out = command.out or command.run / "eval"
+    out = command.out or contained(command.run, "eval")
     with bars() as track:
         scores = evaluate_segmenter(command.run, command.clouds, out=out, device=command.device, track=track)
     Console().print(score_table(scores))
@@ -208,7 +209,7 @@ def _evaluate_policy(command: PolicyEval, unknown: list[str]) -> None:
             f"{command.run} acts: it is measured in an environment{given}; add --env, such as "
             "--env metaworld:drawer-open-v3"
         )
-    out = command.out or command.run / "eval"
+    out = command.out or contained(command.run, "eval")
     with bars() as track:
         measured = evaluate_policy(
             command.run,

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.agreement import Controls, check_agreement
+from oneiros.disk import inside
 from oneiros.nn.per_sample import PerSample
 from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.carry import Carry
@@ -182,7 +183,7 @@ class Policy(Trainable):
         """The policy of a run folder, in eval mode; codec as for its world's tokenizer. Raises ValueError, in one line,
         for a folder that holds none or is damaged, and for a device that is not there."""
         config = read_config(folder, cls.kind)
-        world = World.load(Path(folder) / WORLD, codec=codec)
+        world = World.load(inside(Path(folder), WORLD), codec=codec)
 
         def build(values: Mapping[str, Any]) -> Policy:
             return cls(PolicyConfig.from_json(values), world)

@@ -21,7 +21,7 @@ from oneiros.train.config import FitConfig
 from oneiros.train.estimate import checkpoint_bytes, time_needed
 from oneiros.train.log import Averages, Metrics, read_metrics
 from oneiros.train.machine import drain_gloo, make_fabric, precision_of
-from oneiros.train.state import opening_state, save_checkpoint
+from oneiros.train.state import only_training, opening_state, save_checkpoint
 from oneiros.train.step import MakeBatch, Stepper
 from oneiros.train.stop import StopRequest
 
@@ -69,13 +69,14 @@ def fit(
     Settings of the whole process are left alone: for speed, call `oneiros.machine.prepare` before.
 
     Raises ValueError for a model that is no `Trainable`, a loss that is not finite or an `out` that does not fit
-    `resume`; OSError when the disk takes no more; KeyboardInterrupt after Ctrl-C or SIGTERM, once saved. The last
-    checkpoint survives all of them.
+    `resume`; OSError when the disk takes no more or another process trains into `out`; KeyboardInterrupt after Ctrl-C
+    or SIGTERM, once saved. The last checkpoint survives all of them.
     """
-    state = opening_state(out, config, resume=resume)
-    return fit_from(
-        state, model, make_batch, out=out, config=config, save_model=save_model, pictures=pictures, title=title
-    )
+    with only_training(out):
+        state = opening_state(out, config, resume=resume)
+        return fit_from(
+            state, model, make_batch, out=out, config=config, save_model=save_model, pictures=pictures, title=title
+        )
 
 
 def fit_from(

@@ -13,7 +13,7 @@ from oneiros.records import Trainable
 from oneiros.train.fit import FitResult, fit_from
 from oneiros.train.order import Order
 from oneiros.train.settings import Settings
-from oneiros.train.state import opening_state
+from oneiros.train.state import only_training, opening_state
 
 S = TypeVar("S", bound=Settings)
 
@@ -49,6 +49,11 @@ def train(settings: S, prepare: Callable[[S], Recipe]) -> FitResult:
     Raises as `fit`, and ValueError or OSError, in one line, for what is wrong with the data, the settings or a folder.
     """
     settings = settings.completed()
+    with only_training(settings.out):
+        return _train(settings, prepare)
+
+
+def _train(settings: S, prepare: Callable[[S], Recipe]) -> FitResult:
     config = settings.fit_config()
     state = opening_state(settings.out, config, resume=settings.resume)
     recipe = prepare(settings)

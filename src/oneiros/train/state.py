@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,38 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from oneiros.disk import publish
+from oneiros.disk import contained, locked, publish
 from oneiros.train.config import FitConfig
 
-STATE = "state.pt"
+STATE, _LOCK = "state.pt", ".lock"
 
 # A resumed run may get longer or be cut and shown differently; anything else would make it another run.
 _FREE_TO_CHANGE = {"steps", "accumulate", "precision", "save_every", "picture_every"}
+
+
+@contextmanager
+def only_training(out: Path) -> Iterator[None]:
+    """Inside, no other process trains into `out`; of processes that train together, the first stands for all.
+
+    Raises OSError where another is at it, ValueError where something in `out` is a symbolic link that leads out of it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    contained(out)
+    new = not out.exists()
+    try:
+        lock = locked(out / _LOCK)
+    except BlockingIOError:
+        raise OSError(f"{out}: another training writes there; wait for its end, or choose another folder") from None
+    try:
+        yield
+    finally:
+        (out / _LOCK).unlink(missing_ok=True)
+        lock.close()
+        if new:
+            with suppress(OSError):  # what was wrong before anything was written leaves no folder either
+                out.rmdir()
 
 
 def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Path], None]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from oneiros.disk import inside
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import Clip, CodeClip, Loss, Sampling, Trainable
@@ -197,7 +198,7 @@ class World(Trainable):
         where it was read before. Raises ValueError, in one line, for a folder that holds none or is damaged, and for a
         device that is not there."""
         config = config or read_config(folder, cls.kind)
-        tokenizer = Tokenizer.load(Path(folder) / TOKENIZER, codec=codec, trainable=trainable)
+        tokenizer = Tokenizer.load(inside(Path(folder), TOKENIZER), codec=codec, trainable=trainable)
 
         def build(values: Mapping[str, Any]) -> World:
             return cls(WorldConfig.from_json(values), tokenizer)

@@ -17,7 +17,7 @@ from oneiros.data.episodes.arrays import pack_codes
 from oneiros.data.episodes.clips import Clips, EpisodeArrays, spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resize, to_model, to_uint8
-from oneiros.disk import replacing
+from oneiros.disk import inside, replacing
 from oneiros.records import Clip
 from oneiros.world.model import World
 from oneiros.world.recorded import held_out_episodes, load_clips
@@ -70,7 +70,7 @@ def start_from_image(world: World, path: Path | str) -> Clip:
 
 def starts_from_run(world: World, run: Path) -> list[Clip]:
     """The starts that training left in the run folder: "frames" uint8 (S, T, H, W, 3 or 5), "actions" (S, T-1, ...)."""
-    path = run / STARTS
+    path = inside(run, STARTS)
     if not path.is_file():
         raise ValueError(f"{run} holds no {STARTS} to begin from; name a dataset (--data) or a picture (--image)")
     try:

@@ -91,6 +91,14 @@ def test_codes_are_made_once(world_run, recording, tokenizer_run, tmp_path, monk
     world.run(world_settings(tmp_path, data=recording, tokenizer=tokenizer_run, steps=1))
 
 
+def test_a_cache_that_leads_out_of_a_strangers_tokenizer_is_not_written(recording, tokenizer_run, tmp_path):
+    stranger = shutil.copytree(tokenizer_run, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
+    (stranger / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="through a symbolic link; nothing is written there"):
+        world.run(world_settings(tmp_path / "world", data=recording, tokenizer=stranger, steps=1))
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_augmented_clips_are_learned_from_as_frames(recording, tokenizer_run, tmp_path):
     for name, augment in (("plain", False), ("augmented", True)):
         settings = world_settings(tmp_path / name, data=recording, tokenizer=tokenizer_run, steps=1, augment=augment)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from oneiros.console import say
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.disk import contained
 from oneiros.policy.model import WORLD
 from oneiros.policy.settings import PolicySettings
 from oneiros.policy.training.demonstrations import frame_source, origin_of, read_episodes
@@ -59,7 +60,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     if settings.resume:
         camera = read_origin(settings.out).camera_name
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
-    cache = settings.cache or run / "cache"
+    cache = settings.cache or contained(run, "cache")
     source = frame_source(dataset, world, run, camera, cache)
     seen, spec = dataset.camera(source.camera), dataset.action_spec
     if spec is None:

@@ -14,7 +14,7 @@ from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import Episodes, FrameSource
-from oneiros.disk import alone
+from oneiros.disk import alone, contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
 from oneiros.run_folder import read_config, read_origin
@@ -91,7 +91,7 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
     run = settings.tokenizer or settings.warm_start
     assert run is not None
     camera = settings.camera or read_origin(run).camera_name
-    cache, config = settings.cache or run / "cache", tokenizer.config
+    cache, config = settings.cache or contained(run, "cache"), tokenizer.config
     return FrameSource(Dataset.open(settings.data), config.size, config.depth, camera, cache)
 
 
