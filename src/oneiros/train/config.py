@@ -1,4 +1,4 @@
-"""What a training run is told. Free of torch, so that `--help` is quick."""
+"""Steps, batch size, learning rate and the like of a training run. Free of torch, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Precision = Literal["auto", "bf16", "float32"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How to train.
+    """Hyperparameters of a training run.
 
     steps: optimiser steps of the whole run.
     batch_size: samples of one optimiser step, over all processes and micro-batches.

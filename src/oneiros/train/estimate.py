@@ -1,4 +1,4 @@
-"""What a run will cost, said before it starts."""
+"""Disk and time that a run will take, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from oneiros.train.step import Stepper
 
 
 def checkpoint_bytes(model: nn.Module) -> int:
-    """What one checkpoint takes on disk: weights twice, their average, and AdamW's two moments."""
+    """Bytes of one checkpoint on disk: weights twice, their average, and AdamW's two moments."""
     everything = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     return 2 * everything + 3 * trained
 
 
 def time_needed(stepper: Stepper, steps: int) -> str:
-    """Time for `steps` steps, from a few on a copy of the model that is thrown away."""
+    """Time for `steps` steps, as text, measured on a few with a copy of the model that is thrown away."""
     model, batch = copy.deepcopy(stepper.model), stepper.batch(stepper.shards[0])
     seconds = min(_seconds(stepper, model, batch) for _ in range(3)) * len(stepper.shards)
     return f"{steps:,} steps of {seconds:.2g} s take about {duration(steps * seconds)}"

@@ -107,7 +107,7 @@ def fit_from(
 
 
 class _Run:
-    """A session of a run: the steps, and what it tells and keeps on the way."""
+    """A session of a run: its steps, metrics, pictures and checkpoints."""
 
     def __init__(self, stepper: Stepper, out: Path, bar: Bar, save_model: SaveModel, pictures: Pictures | None) -> None:
         self.stepper, self.out, self.bar = stepper, out, bar
@@ -132,8 +132,8 @@ class _Run:
             self._save()
         if self.leads:
             self.metrics = Metrics(self.out / "metrics.jsonl", last_step=self.stepper.step)
-            told = environment(self.stepper.fabric.device.type, precision_of(self.stepper.fabric))
-            (self.out / "environment.json").write_text(json.dumps(told, indent=2) + "\n")
+            machine = environment(self.stepper.fabric.device.type, precision_of(self.stepper.fabric))
+            (self.out / "environment.json").write_text(json.dumps(machine, indent=2) + "\n")
 
     def train(self) -> FitResult:
         loss = self._last_loss()
@@ -178,8 +178,8 @@ class _Run:
         return row["loss"]
 
     def _save(self) -> None:
-        told = {"config": asdict(self.config), "seconds": self.seconds, "averages": self.averages.state_dict()}
-        save_checkpoint(self.out, self.stepper.state_dict() | told, self._save_averaged)
+        progress = {"config": asdict(self.config), "seconds": self.seconds, "averages": self.averages.state_dict()}
+        save_checkpoint(self.out, self.stepper.state_dict() | progress, self._save_averaged)
 
     def _save_averaged(self, folder: Path) -> None:
         with self.stepper.ema.swapped_in():

@@ -1,4 +1,4 @@
-"""What a run tells: rows of numbers on disk, and its speed."""
+"""Metrics of a run, as rows on disk, and its speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oneiros.disk import replacing
 
 
 class Averages:
-    """Means of a step's numbers since the last row."""
+    """Means of the steps' numbers since the last row of metrics."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
@@ -63,8 +63,8 @@ class Metrics:
     def __init__(self, path: Path, *, last_step: int) -> None:
         """Rows after `last_step` (written after the checkpoint that a resumed run starts from) are dropped."""
         kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= last_step]
-        with replacing(path) as aside:
-            aside.write_text("".join(kept))
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
         self._path = path
 
     def write(self, row: dict[str, float]) -> None:

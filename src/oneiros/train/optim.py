@@ -1,4 +1,4 @@
-"""What happens to the weights: optimiser, learning rate, clipping, and their moving average."""
+"""Optimiser, learning rate, clipping of gradients, and the moving average of the weights."""
 
 from __future__ import annotations
 

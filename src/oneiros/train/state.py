@@ -1,4 +1,4 @@
-"""What a run keeps on disk so that it can go on after anything: written aside, then renamed."""
+"""Checkpoints: written to a temporary folder, then renamed, so that a run can go on after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Pat
     `state.pt` comes last: it alone decides where `--resume` goes on, and it holds everything that takes.
     Raises OSError, with the last complete checkpoint untouched, if the disk takes no more.
     """
-    aside = out / ".saving"
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = out / ".saving"
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
-        write_model(aside)
-        torch.save(state, aside / STATE)
-        files = [path for path in aside.rglob("*") if path.is_file()]
+        temporary.mkdir(parents=True)
+        write_model(temporary)
+        torch.save(state, temporary / STATE)
+        files = [path for path in temporary.rglob("*") if path.is_file()]
         files.sort(key=lambda path: path.name == STATE)
-        publish(aside, out, [str(path.relative_to(aside)) for path in files])
+        publish(temporary, out, [str(path.relative_to(temporary)) for path in files])
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch.save reports a full disk as RuntimeError about positions, without the word
         raise OSError(
@@ -69,11 +69,11 @@ def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Pat
             "The last complete checkpoint is untouched; make room and use --resume"
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def opening_state(out: Path, config: FitConfig, *, resume: bool) -> dict[str, Any] | None:
-    """What a run in `out` starts from: None for a new one. Raises ValueError where `out` and `resume` do not fit."""
+    """The state that a run in `out` starts from, None for a new one. ValueError where `out` and `resume` do not fit."""
     if not resume:
         if (out / STATE).exists():
             raise ValueError(f"{out} already holds a run; add --resume to go on with it, or choose another folder")

@@ -23,7 +23,7 @@ MakeBatch = Callable[[int, Sequence[int]], Any]
 
 
 class Stepper:
-    """All that steps change: weights, their average, the optimiser and the number of steps done."""
+    """The training state and its update: weights, their moving average, the optimiser and the number of steps done."""
 
     def __init__(self, model: Trainable, make_batch: MakeBatch, config: FitConfig, fabric: Fabric) -> None:
         self.model, self.make_batch, self.config, self.fabric = model, make_batch, config, fabric
@@ -34,7 +34,7 @@ class Stepper:
         self.ema = Ema(model, config.ema_decay)
 
     def do(self, asked_to_stop: Callable[[], bool] = lambda: False) -> tuple[dict[str, float], bool]:
-        """One step. Returns its numbers, and whether any process was asked to stop before its end.
+        """One optimiser step. Returns its numbers by name, and whether any process was asked to stop before its end.
 
         Raises ValueError, with the weights as they were, for a loss or gradient that is not finite.
         """

@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """While entered, the first signal only sets `requested`; a second one acts as if this were not here."""
+    """A context in which the first SIGINT or SIGTERM only sets `requested`; a second one acts as it would outside."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -10,7 +10,7 @@ from oneiros.console import say
 
 @torch.no_grad()
 def copy_weights(model: nn.Module, source: nn.Module, *, skip: str = "-") -> None:
-    """Copy every parameter that has the same name and shape in both, and say which begin fresh.
+    """Copy every parameter that has the same name and shape in both, and print which begin fresh.
 
     skip: names beginning with this stay as they are. Raises ValueError where nothing fits.
     """
