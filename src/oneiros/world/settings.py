@@ -1,4 +1,4 @@
-"""What `oneiros train` can be told, and the presets behind its one dial. Free of torch, so that `--help` is quick."""
+"""Settings of `oneiros train tokenizer` and `oneiros train world`, and their presets. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a world makes of clips it was never trained on: while it trains, in pictures and numbers."""
+"""Dreams of held-out clips while a world trains, in numbers and a picture."""
 
 from __future__ import annotations
 
