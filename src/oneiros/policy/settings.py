@@ -1,4 +1,4 @@
-"""What `oneiros train policy` and `oneiros train cloning` can be told, and their presets. Free of torch."""
+"""Settings of `oneiros train policy` and `oneiros train cloning`, and their presets. Free of torch."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ class ActingSettings(Settings):
     """Of those, how many are done before the next decision."""
 
     goal: Goal = "table"
-    """How a task is told: `table` learns a vector for each task of the dataset; `language` embeds its words with a
-    sentence encoder, so that tasks of like words share what is learned (needs `pip install 'oneiros[language]'`).
-    Either way a policy knows the tasks of its dataset, and no others."""
+    """What a task is to the policy: `table` learns a vector for each task of the dataset; `language` embeds its
+    instruction with a sentence encoder, so that tasks of like instructions share what is learned (needs `pip install
+    'oneiros[language]'`). Either way a policy knows the tasks of its dataset, and no others."""
 
     cache: Path | None = None
     """Where decoded frames, codes and features are kept for the next run. Default: cache/ in the world's run folder,

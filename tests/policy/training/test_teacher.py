@@ -34,7 +34,7 @@ def test_the_teacher_tells_the_square_from_the_floor(depths, demonstrations, tmp
     teacher = cached_teacher(tmp_path, dataset, depths, grid=(4, 4), steps=30, seed=0)
     assert "100.0% of unseen points apart, 2 classes" in capsys.readouterr().err
     assert teacher.features.shape == (60, 16, geometry_teacher.WIDTH)
-    assert teacher.known.all()
+    assert teacher.mask.all()
     # of what rows 0-19 of episode 2 show, a line from features tells how much of a cell the square fills in rows 20-29
     shares = dataset.labels(2).reshape(30, 4, 8, 4, 8).mean((2, 4)).reshape(30, 16)
     features = np.concatenate([teacher.features[30:], np.ones((30, 16, 1))], -1).astype(np.float64)

@@ -91,7 +91,8 @@ def _read(settings: CloningSettings) -> _Data:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
-    camera, eye = dataset.camera(settings.camera), dataset.camera(kind="depth") if settings.depth else None
+    camera = dataset.camera(settings.camera)
+    depth_camera = dataset.camera(kind="depth") if settings.depth else None
     episodes = decoded_frames(
         dataset,
         [episode.index for episode in dataset.episodes],
@@ -104,7 +105,7 @@ def _read(settings: CloningSettings) -> _Data:
     assert spec is not None
     moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
     say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
-    origin = origin_of(dataset, camera, eye, episodes)
+    origin = origin_of(dataset, camera, depth_camera, episodes)
     return _Data(moments, episodes, settings.observed_frames, settings.frame_stride, origin)
 
 

@@ -1,4 +1,4 @@
-"""What a policy with a world learns from: moments of demonstrations, what the world imagines there, and geometry."""
+"""Training data of a policy: moments of demonstrations, features that its world imagines there, and geometry."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class PolicyData:
     def batch(self, moments: Sequence[int], seeds: Tensor | None) -> PolicyBatch:
         places = [self.moments.where(moment) for moment in moments]
         features = torch.from_numpy(np.stack([self.features[moment] for moment in moments])).float()
-        teacher, known = self.teacher.of(places, self.offsets) if self.teacher else (None, None)
+        teacher, mask = self.teacher.of(places, self.offsets) if self.teacher else (None, None)
         return replace(
             self.moments.batch(moments, seeds),
             features=features,
             depth=self.depths.metres(places) if self.depths else None,
             teacher=teacher,
-            teacher_mask=known,
+            teacher_mask=mask,
         )
 
 
@@ -62,7 +62,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or contained(run, "cache")
     source = frame_source(dataset, world, run, camera, cache)
-    seen, spec = dataset.camera(source.camera), dataset.action_spec
+    rgb, spec = dataset.camera(source.camera), dataset.action_spec
     if spec is None:
         raise ValueError(f"{dataset.path}: has no actions to learn from")
     _check_geometry(dataset, settings)
@@ -78,20 +78,20 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     features = cached_features(cache, world, episodes, moments, spec, data=source.key)
     depths, teacher, size = None, None, (world.tokenizer.config.height, world.tokenizer.config.width)
     if settings.geometry_tokens or settings.alignment:
-        depths = read_depths(dataset, episodes, camera=seen.name, height=size[0], width=size[1], cache=cache)
+        depths = read_depths(dataset, episodes, camera=rgb.name, height=size[0], width=size[1], cache=cache)
     if settings.alignment:
         assert depths is not None
         teacher = cached_teacher(
             cache, dataset, depths, grid=world.tokenizer.grid, steps=settings.teacher_steps, seed=settings.seed
         )
-    eye = next((each for each in dataset.cameras if each.kind == "depth"), None)
+    depth_camera = next((each for each in dataset.cameras if each.kind == "depth"), None)
     return PolicyData(
         moments=moments,
         features=features,
         offsets=spec.offsets(world.config.frame_stride),
         depths=depths,
         teacher=teacher,
-        origin=origin_of(dataset, seen, eye, episodes),
+        origin=origin_of(dataset, rgb, depth_camera, episodes),
     )
 
 
@@ -101,8 +101,8 @@ def _check_geometry(dataset: Dataset, settings: PolicySettings) -> None:
         raise ValueError(f"geometry_tokens is {settings.geometry_tokens}; it must be 0 (none) or more")
     if settings.alignment and settings.teacher_steps < 1:
         raise ValueError(f"teacher_steps is {settings.teacher_steps}; the teacher of geometry must learn something")
-    for kind, wanted in (("depth", settings.geometry_tokens or settings.alignment), ("labels", settings.alignment)):
-        if wanted and not any(camera.kind == kind for camera in dataset.cameras):
+    for kind, needed in (("depth", settings.geometry_tokens or settings.alignment), ("labels", settings.alignment)):
+        if needed and not any(camera.kind == kind for camera in dataset.cameras):
             option = "--alignment" if settings.alignment else "--geometry-tokens"
             raise ValueError(f"{dataset.path}: has no {kind} camera, which {option} needs; record it with --{kind}")
 

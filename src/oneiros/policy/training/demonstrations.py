@@ -1,4 +1,4 @@
-"""A dataset of demonstrations as a world sees it: its episodes as codes, checked against what the world was taught."""
+"""Demonstrations as a world's codes, checked against the data that the world was trained on."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def frame_source(dataset: Dataset, world: World, run: Path, camera: str | None, 
     ValueError where the world was trained on another camera, larger frames, other actions or another frame rate.
     """
     tokenizer, where = world.tokenizer, f"the world in {run}"
-    known = read_origin(run).camera_name
-    wanted, has = camera or known, [each.name for each in dataset.cameras if each.kind == "rgb"]
-    if wanted is not None and wanted not in has:
+    name = camera or read_origin(run).camera_name
+    offered = [each.name for each in dataset.cameras if each.kind == "rgb"]
+    if name is not None and name not in offered:
         why = "" if camera else f"; {where} was trained on that camera (--camera NAME takes another)"
-        raise ValueError(f"{dataset.path}: has no camera {wanted}, only {', '.join(has) or 'none'}{why}")
-    seen = dataset.camera(wanted)
+        raise ValueError(f"{dataset.path}: has no camera {name}, only {', '.join(offered) or 'none'}{why}")
+    rgb = dataset.camera(name)
     height, width = tokenizer.config.height, tokenizer.config.width
-    if seen.height < height or seen.width < width:
+    if rgb.height < height or rgb.width < width:
         raise ValueError(
-            f"{dataset.path}: frames of {seen.name} are {seen.height} x {seen.width}; {where} was trained on "
+            f"{dataset.path}: frames of {rgb.name} are {rgb.height} x {rgb.width}; {where} was trained on "
             f"{height} x {width} (height x width)"
         )
     if tokenizer.config.channels == 4 and not any(each.kind == "depth" for each in dataset.cameras):
         raise ValueError(f"{dataset.path}: has no depth camera; {where} was trained with depth")
     fps = world.config.fps * world.config.frame_stride
-    known = Controls(where, world.config.action_spec, fps)
-    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), known)
-    return FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, wanted, cache)
+    trained_on = Controls(where, world.config.action_spec, fps)
+    check_agreement(Controls(str(dataset.path), dataset.action_spec, dataset.fps), trained_on)
+    return FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, name, cache)
 
 
 def read_episodes(source: FrameSource, world: World, caches: Sequence[Path]) -> list[EpisodeArrays]:
@@ -69,7 +69,7 @@ def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) ->
 def origin_of(
     dataset: Dataset, camera: Camera, depth_camera: Camera | None, episodes: Sequence[EpisodeArrays]
 ) -> Origin:
-    """Where what a run learned to act from comes from: all of these episodes, as these cameras recorded them."""
+    """The origin of a run that learned from all of these episodes, as these cameras recorded them."""
     return Origin(
         path=str(dataset.path),
         fingerprint=dataset.fingerprint(),

@@ -65,7 +65,7 @@ def cached_features(
 
 
 def feature_statistics(features: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of every channel, over moments spread evenly."""
+    """Mean and standard deviation of every channel, over moments spread evenly."""
     chosen = spread(_FOR_STATISTICS, len(features))
     return mean_and_std(np.concatenate([features[moment].reshape(-1, features.shape[-1]) for moment in chosen]))
 
@@ -73,7 +73,7 @@ def feature_statistics(features: np.ndarray) -> tuple[tuple[float, ...], tuple[f
 def context(
     episodes: Sequence[EpisodeArrays], moments: Moments, chosen: Sequence[int], *, num_frames: int, stride: int
 ) -> Clip | CodeClip:
-    """What is seen at the chosen moments, and what was done between these frames."""
+    """Frames observed at the chosen moments, or their codes, and the actions between them."""
     places = [moments.where(moment) for moment in chosen]
     content = np.stack([episodes[place].content[observed_rows(row, num_frames, stride)] for place, row in places])
     done = [
@@ -98,10 +98,10 @@ def _describe(world: World, moments: Moments, spec: FeatureSpec) -> dict:
 
 def _write(folder: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec) -> None:
     """The folder appears whole or not at all."""
-    with replacing(folder, "features") as aside:
-        aside.mkdir()
-        _fill(aside / _FEATURES, world, episodes, moments, spec)
-        (aside / _INDEX).write_text(json.dumps(_describe(world, moments, spec), indent=1))
+    with replacing(folder, "features") as temporary:
+        temporary.mkdir()
+        _fill(temporary / _FEATURES, world, episodes, moments, spec)
+        (temporary / _INDEX).write_text(json.dumps(_describe(world, moments, spec), indent=1))
 
 
 def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: Moments, spec: FeatureSpec) -> None:

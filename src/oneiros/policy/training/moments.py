@@ -78,15 +78,14 @@ class Moments:
         return place, (moment - (int(self._ends[place - 1]) if place else 0)) * self.every
 
     def batch(self, moments: Sequence[int], seeds: torch.Tensor | None = None) -> PolicyBatch:
-        """State, goal and the next H actions of these moments; what is seen there is left to the caller."""
+        """State, goal and the next H actions of these moments; observations are left to the caller."""
         places = [self.where(moment) for moment in moments]
         actions, valid = zip(*(self._chunk(*place) for place in places), strict=True)
-        states = [self._state(*place) for place in places]
-        known = [state for state in states if state is not None]
+        states = [state for place in places if (state := self._state(*place)) is not None]
         return PolicyBatch(
             features=None,
             frames=None,
-            state=torch.from_numpy(np.stack(known)) if known else None,
+            state=torch.from_numpy(np.stack(states)) if states else None,
             goal=torch.tensor([self.tasks.index(self.demonstrations[place].task) for place, _ in places]),
             depth=None,
             teacher=None,
@@ -108,13 +107,13 @@ class Moments:
         return None if states is None else states[row]
 
     def state_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of every number of the states, 1 for those that never change; empty without states."""
+        """Mean and standard deviation of every number of the states (see `mean_and_std`); empty without states."""
         states = [each.states for each in self.demonstrations if each.states is not None]
         return mean_and_std(np.concatenate(states)) if states else ((), ())
 
 
 def actions_between(actions: np.ndarray, spec: ActionSpec, row: int, count: int, stride: int) -> np.ndarray:
-    """What was done between the frames at `observed_rows`, (count - 1, ...): before the episode, nothing (zeros)."""
+    """Actions (count - 1, ...) between the frames at `observed_rows`; zeros before the episode."""
     before = (count - 1) * stride
     done = actions[max(row - before, 0) : row]
     nothing = np.zeros((before - len(done), *actions.shape[1:]), actions.dtype)
@@ -122,7 +121,7 @@ def actions_between(actions: np.ndarray, spec: ActionSpec, row: int, count: int,
 
 
 def mean_and_std(rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of every column of (n, C); the deviation of a column that never changes counts as 1."""
+    """Mean and standard deviation of every column of (n, C); the latter is 1 for a column that never changes."""
     mean, std = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
     std[std < 1e-6] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,4 +1,4 @@
-"""What a policy would do at moments it learns from, beside what was done: while it trains, in numbers and a picture."""
+"""Planned actions beside those of the demonstrations while a policy trains, in numbers and a picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRAWN_ROWS = 8  # dimensions of an action
 def draw(policy: Policy, data: PolicyData, step: int, path: Path) -> dict[str, float]:
     """Plan at moments spread over all episodes, the same each time; and through one episode, drawn to `path`.
 
-    Returns the mean error of the actions that would be done before the next plan, in deviations of the actions.
+    Returns the mean error of the actions that would be done before the next plan, in standard deviations.
     """
     error = _error(policy, data, spread(_MEASURED, len(data.moments)))
     chosen = _one_episode(policy, data)
@@ -36,13 +36,13 @@ def plan(policy: Policy, batch: PolicyBatch, seeds: Sequence[int]) -> Tensor:
     """Chunks (B, L, ...) sampled from a batch's features, in the environment's units."""
     assert batch.features is not None
     device = policy.device
-    seen = Observation(
+    observation = Observation(
         frames=torch.empty(0),
         state=batch.state,
         task=tuple(policy.config.tasks[goal] for goal in batch.goal.tolist()),
         depth=batch.depth,
     ).to(device)
-    return policy.denoise(policy.condition(batch.features.to(device), seen), seeds).cpu()
+    return policy.denoise(policy.condition(batch.features.to(device), observation), seeds).cpu()
 
 
 def _error(policy: Policy, data: PolicyData, moments: Sequence[int]) -> float:
@@ -68,7 +68,7 @@ def _save_picture(
     from matplotlib.figure import Figure
 
     names = ("choice",) if spec.kind == "discrete" else spec.names[:_DRAWN_ROWS]
-    real, told = (actions.float().reshape(*batch.valid.shape, -1) for actions in (batch.actions, planned))
+    real, plan = (actions.float().reshape(*batch.valid.shape, -1) for actions in (batch.actions, planned))
     figure = Figure(figsize=(9, 1 + 1.3 * len(names)), layout="constrained")
     figure.suptitle(f"{title}: actions done (grey) and planned (coloured), by row of an episode")
     axes = figure.subplots(len(names), squeeze=False)[:, 0]
@@ -77,7 +77,7 @@ def _save_picture(
             count = int(batch.valid[moment].sum())
             over = range(row, row + count)
             panel.plot(over, real[moment, :count, dimension], color="0.6", linewidth=3)
-            panel.plot(over, told[moment, :count, dimension], linewidth=1)
+            panel.plot(over, plan[moment, :count, dimension], linewidth=1)
         panel.set_ylabel(name)
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=80)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)

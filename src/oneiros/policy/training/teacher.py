@@ -1,8 +1,8 @@
-"""What geometry is worth knowing: a point network, first taught to segment depth images, tells of every row.
+"""Features of geometry that a policy is aligned with, of every row: a point network's, trained to segment depth images.
 
 Spatial Forcing (arXiv 2510.12276) takes the features of a large frozen geometry network for a teacher. Ours is the
-KPConvX encoder of `nn.point_encoder`, taught on the dataset's own label images; the features of the points in each cell
-of the world's grid are averaged.
+KPConvX encoder of `points.nn.encoder`, trained on the dataset's own label images; the features of the points in each
+cell of the world's grid are averaged.
 
 Legend: B images, H x W pixels, P points of all images, N cells of the world's grid, G width of the teacher's features.
 """
@@ -29,25 +29,25 @@ from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.training.depths import Depths
 
 WIDTH = 64  # G
-_FEATURES, _KNOWN = "teacher.npy", "known.npy"
+_FEATURES, _MASK = "teacher.npy", "known.npy"
 _IMAGES = 8  # at once
 _RATE = 3e-3
-_MEASURED = 64  # images that the teacher is measured on, and whose features give their mean and deviation
+_MEASURED = 64  # images that the teacher is measured on, and whose features give their mean and standard deviation
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """features: float16 (rows, N, G) of all episodes one after another. known: bool (rows, N), where there are points.
+    """features: float16 (rows, N, G) of all episodes one after another. mask: bool (rows, N), where there are points.
     first: the row at which each episode begins, and the end."""
 
     features: np.ndarray
-    known: np.ndarray
+    mask: np.ndarray
     first: np.ndarray
 
     def of(self, places: Sequence[tuple[int, int]], offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
         """float32 (B, T, N, G) and bool (B, T, N) of the rows at `offsets` from each (place of the episode, row).
 
-        Rows before an episode are its first; beyond its end nothing is known.
+        Rows before an episode are its first; beyond its end the mask is False.
         """
         rows = np.array([row for _, row in places])[:, None] + np.array(offsets)
         begins, ends = (np.array([self.first[place + k] for place, _ in places])[:, None] for k in (0, 1))
@@ -55,18 +55,18 @@ class Teacher:
         inside = absolute < ends
         absolute = np.minimum(absolute, ends - 1)
         features = torch.from_numpy(self.features[absolute]).float()
-        return features, torch.from_numpy(self.known[absolute] & inside[..., None])
+        return features, torch.from_numpy(self.mask[absolute] & inside[..., None])
 
 
 def cached_teacher(
     cache: Path, dataset: Dataset, depths: Depths, *, grid: tuple[int, int], steps: int, seed: int
 ) -> Teacher:
-    """Teach a point network for `steps` steps, and keep what it knows of every row in `cache`; or find it there.
+    """Features of every row, by a point network trained for `steps` steps; kept in `cache`, or found there.
 
     grid: rows and columns of cells. ValueError for a dataset without label images.
     """
     labels = dataset.camera(kind="labels")
-    told = {
+    config = {
         "data": dataset.fingerprint(),
         "cameras": [depths.recorded.name, labels.name],
         "size": [depths.shown.height, depths.shown.width],
@@ -75,22 +75,22 @@ def cached_teacher(
         "seed": seed,
         "episodes": [episode.index for episode in depths.episodes],
     }
-    folder = cache / f"teacher-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+    folder = cache / f"teacher-{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]}"
     with alone(folder):
         if not folder.is_dir():
-            _write(folder, told, dataset, depths, grid, steps=steps, seed=seed)
+            _write(folder, config, dataset, depths, grid, steps=steps, seed=seed)
     first = np.cumsum([0, *(len(episode.content) for episode in depths.episodes)])
     try:
-        features, known = (np.load(folder / name, mmap_mode="r") for name in (_FEATURES, _KNOWN))
-        if features.shape[:2] != (first[-1], grid[0] * grid[1]) or known.shape != features.shape[:2]:
+        features, mask = (np.load(folder / name, mmap_mode="r") for name in (_FEATURES, _MASK))
+        if features.shape[:2] != (first[-1], grid[0] * grid[1]) or mask.shape != features.shape[:2]:
             raise ValueError(f"features have shape {features.shape}, for {first[-1]} rows")
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and train again") from error
-    return Teacher(features, known, first)
+    return Teacher(features, mask, first)
 
 
 class _PointSegmenter(nn.Module):
-    """Points to classes, by the features that the teacher is made of."""
+    """Points to classes, by the features that are kept."""
 
     def __init__(self, num_classes: int, max_depth: float) -> None:
         super().__init__()
@@ -105,24 +105,27 @@ class _PointSegmenter(nn.Module):
 
 
 def _write(
-    folder: Path, told: dict, dataset: Dataset, depths: Depths, grid: tuple[int, int], *, steps: int, seed: int
+    folder: Path, config: dict, dataset: Dataset, depths: Depths, grid: tuple[int, int], *, steps: int, seed: int
 ) -> None:
     """The folder appears whole or not at all."""
     rows, cells = sum(len(episode.content) for episode in depths.episodes), grid[0] * grid[1]
     say(check_room(folder.parent, rows * cells * (2 * WIDTH + 1), f"geometry of {rows:,} rows take", there=True))
-    with replacing(folder, "features") as aside:
-        aside.mkdir()
-        segmenter = _teach(dataset, depths, steps=steps, seed=seed)
-        features = np.lib.format.open_memmap(aside / _FEATURES, "w+", np.float16, (rows, cells, WIDTH))
-        known = np.lib.format.open_memmap(aside / _KNOWN, "w+", np.bool_, (rows, cells))
-        _tell(segmenter, depths, grid, features, known)
+    with replacing(folder, "features") as temporary:
+        temporary.mkdir()
+        segmenter = _train(dataset, depths, steps=steps, seed=seed)
+        features = np.lib.format.open_memmap(temporary / _FEATURES, "w+", np.float16, (rows, cells, WIDTH))
+        mask = np.lib.format.open_memmap(temporary / _MASK, "w+", np.bool_, (rows, cells))
+        _fill(segmenter, depths, grid, features, mask)
         features.flush()
-        known.flush()
-        (aside / "teacher.json").write_text(json.dumps(told, indent=1))
+        mask.flush()
+        (temporary / "teacher.json").write_text(json.dumps(config, indent=1))
 
 
-def _teach(dataset: Dataset, depths: Depths, *, steps: int, seed: int) -> _PointSegmenter:
-    """A segmenter of the dataset's label images, taught on all episodes but the last tenth, which measure it."""
+def _train(dataset: Dataset, depths: Depths, *, steps: int, seed: int) -> _PointSegmenter:
+    """A segmenter of the dataset's label images, trained on all episodes but the last tenth, which measure it.
+
+    A loop of its own: of processes that train a policy together, one makes the cache while the others wait for it.
+    """
     height, width = depths.shown.height, depths.shown.width
     labels = [resize_nearest(dataset.labels(each.index), height, width) for each in depths.episodes]
     num_classes = 1 + max(int(each.max()) for each in labels)
@@ -150,24 +153,24 @@ def _teach(dataset: Dataset, depths: Depths, *, steps: int, seed: int) -> _Point
                 schedule.step()
             advance(1)
     segmenter.eval()
-    right = seen = 0
+    right = total = 0
     with torch.no_grad():
         for number in spread(_MEASURED, len(measured)):
             _, logits, pixels = segmenter(depths.metres([measured[number]]), intrinsics)
             right += int((logits.argmax(1) == classes([measured[number]])[pixels]).sum())
-            seen += len(pixels)
-    if not seen:
+            total += len(pixels)
+    if not total:
         raise ValueError(f"{dataset.path}: {depths.recorded.name} sees nothing within {depths.max_depth:g} m")
-    say(f"the teacher of geometry tells {right / seen:.1%} of unseen points apart, {num_classes} classes")
+    say(f"the teacher of geometry tells {right / total:.1%} of unseen points apart, {num_classes} classes")
     return segmenter
 
 
 @torch.no_grad()
-def _tell(
-    segmenter: _PointSegmenter, depths: Depths, grid: tuple[int, int], features: np.ndarray, known: np.ndarray
+def _fill(
+    segmenter: _PointSegmenter, depths: Depths, grid: tuple[int, int], features: np.ndarray, mask: np.ndarray
 ) -> None:
-    """Fill in the mean feature of the points in every cell of every row, standardised: what all points share says
-    nothing, and would make any two features look alike."""
+    """Fill `features` and `mask` for every row: the mean feature of the points in each cell, standardised, because what
+    all points share would make any two features look alike."""
     places = [(place, row) for place, each in enumerate(depths.episodes) for row in range(len(each.content))]
     looked = [places[number] for number in spread(_MEASURED, len(places))]
     sample = torch.cat([segmenter(depths.metres([place]), torch.tensor(depths.intrinsics))[0] for place in looked])
@@ -177,7 +180,7 @@ def _tell(
         for first in range(0, len(places), _IMAGES):
             chosen = places[first : first + _IMAGES]
             cells, there = _cells(segmenter, depths.metres(chosen), depths.intrinsics, grid, mean, std)
-            features[first : first + len(chosen)], known[first : first + len(chosen)] = cells.half(), there
+            features[first : first + len(chosen)], mask[first : first + len(chosen)] = cells.half(), there
             advance(len(chosen))
 
 
