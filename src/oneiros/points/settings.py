@@ -1,4 +1,4 @@
-"""What `oneiros train segmenter` can be told, and its presets. Free of torch, so that `--help` is quick."""
+"""Settings of `oneiros train segmenter`, and its presets. Free of torch, so that `--help` is quick."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from oneiros.console import say
 from oneiros.data.clouds.checks import require_metres
 from oneiros.data.clouds.classes import MAX_CODE, Grouping, parse_classes
 from oneiros.data.clouds.formats import Cloud, open_cloud
+from oneiros.disk import replacing
 from oneiros.ops.neighbors import knn
 from oneiros.points.cells import NOT_LEARNED, Cells, features_of, make_cells, num_channels
 from oneiros.points.evaluation.confusion import Confusion
@@ -112,18 +113,18 @@ def _read(settings: SegmenterSettings) -> _Data:
     return _Data(train, measured, grouping, writes, features, grid, origin)
 
 
-def _held_out(clouds: Sequence[Path], wanted: Sequence[Path]) -> tuple[Path, ...]:
-    """Those of the clouds that are wanted, else the last; none where there is but one, which is cut."""
+def _held_out(clouds: Sequence[Path], requested: Sequence[Path]) -> tuple[Path, ...]:
+    """Those of the clouds that are requested, else the last; none where there is but one, which is cut."""
     if not clouds:
         raise ValueError("name at least one classified cloud to learn from")
     places = [path.resolve() for path in clouds]
     if twice := [path for path in clouds if places.count(path.resolve()) > 1]:
         raise ValueError(f"{twice[0]}: is given twice; what is learned from cannot be measured on")
-    if unknown := [path for path in wanted if path.resolve() not in places]:
+    if unknown := [path for path in requested if path.resolve() not in places]:
         raise ValueError(f"--held-out {unknown[0]} is none of the clouds given")
-    if not wanted:
+    if not requested:
         return tuple(clouds[1:][-1:])
-    chosen = {path.resolve() for path in wanted}
+    chosen = {path.resolve() for path in requested}
     if len(chosen) == len(clouds):
         raise ValueError("--held-out names every cloud; leave some to learn from")
     return tuple(path for path, place in zip(clouds, places, strict=True) if place in chosen)
@@ -170,10 +171,10 @@ def _usual_grid(clouds: Sequence[Cloud]) -> float:
         xyz = torch.from_numpy(cloud.xyz - cloud.xyz.min(0))
         chosen = random.choice(len(xyz), min(len(xyz), _SPACING_SAMPLE), replace=False)
         distances.append(knn(xyz, xyz[chosen], 2)[1][:, 1].median().item())
-    wanted = 2.5 * float(np.median(distances))
-    if not 0 < wanted < np.inf:
+    grid = 2.5 * float(np.median(distances))
+    if not 0 < grid < np.inf:
         raise ValueError("the clouds' points lie on top of each other; say with --grid how large a cell is to be")
-    return float(f"{wanted:.0e}")
+    return float(f"{grid:.0e}")
 
 
 def _cut(cells: Cells) -> tuple[list[Cells], list[Cells]]:
@@ -196,7 +197,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     preset = settings.presets[settings.preset].model
     network = start.config.network if start else NETWORKS[preset["network"]]
     features = torch.cat([cells.features for cells in data.train])
-    labels = torch.cat([_known(cells) for cells in data.train])
+    labels = torch.cat([_labels(cells) for cells in data.train])
     counts = torch.bincount(labels[labels >= 0], minlength=len(data.grouping.names)).float()
     config = SegmenterConfig(
         names=data.grouping.names,
@@ -219,7 +220,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     return model
 
 
-def _known(cells: Cells) -> torch.Tensor:
+def _labels(cells: Cells) -> torch.Tensor:
     return torch.full((len(cells),), NOT_LEARNED) if cells.labels is None else cells.labels
 
 
@@ -234,13 +235,14 @@ def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, 
     """Label the held-out cells; measure, and draw the first cloud from above: truth, prediction, errors."""
     confusion, pictures = Confusion(model.num_classes), []
     for cells in held_out:
-        predicted, truth = label_cells(model, cells).argmax(1), _known(cells)
+        predicted, truth = label_cells(model, cells).argmax(1), _labels(cells)
         confusion.add(truth, predicted)
         if not pictures:
             colours = class_colours(model.config.names)
             pictures.append(triptych(cells.xyz.numpy(), truth.numpy(), predicted.numpy(), colours))
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(pictures[0])
     times = max(1, _WIDE // picture.width)
-    picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST).save(path)
+    picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+    with replacing(path) as temporary:
+        picture.save(temporary, format="png")
     return {"held_out/miou": confusion.miou, "held_out/accuracy": confusion.accuracy}
