@@ -1,4 +1,4 @@
-"""What a world learns from: valid frames, each by its own action, with random numbers keyed by sample."""
+"""What a world learns from: valid frames, each by its own action."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from oneiros.records import Clip, CodeClip
 from oneiros.world.config import WorldConfig
-from oneiros.world.model import World
 from tests.world.worlds import (
     KINDS,
+    close,
     code_clip,
     context,
     full_logits,
@@ -18,22 +18,13 @@ from tests.world.worlds import (
     make_world,
     random_actions,
     random_codes,
+    rows,
 )
-
-
-def rows(clip: CodeClip, chosen) -> CodeClip:
-    actions, seeds = (None if x is None else x[chosen] for x in (clip.actions, clip.seeds))
-    return CodeClip(clip.codes[chosen], actions, clip.valid[chosen], seeds=seeds)
 
 
 def cut(clip: CodeClip, frames: int) -> CodeClip:
     actions = None if clip.actions is None else clip.actions[:, : frames - 1]
     return CodeClip(clip.codes[:, :frames], actions, clip.valid[:, :frames], seeds=clip.seeds)
-
-
-def close(a, b, tolerance=1e-5):
-    torch.testing.assert_close(a.total, b.total, atol=tolerance, rtol=tolerance)
-    torch.testing.assert_close(a.parts, b.parts, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,9 +87,6 @@ def test_action_weight_zero_builds_no_head():
         world.predict_action(state)
 
 
-# -- padding -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("learn_first_frame", [False, True])
 def test_padding_changes_neither_loss_nor_gradient(kind, learn_first_frame):
@@ -155,98 +143,6 @@ def test_one_frame_clips_can_teach_the_first_frame_only():
     assert make_world(learn_first_frame=True)(clip).total.isfinite()
 
 
-# -- random numbers ------------------------------------------------------------------------------------------------
-
-
-def seeded(world: World, kind, batch=6) -> CodeClip:
-    return replace(code_clip(world, kind, batch), seeds=torch.arange(batch) * 1000 + 7)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_cutting_a_batch_changes_no_random_number(kind):
-    world = make_world(kind, corruption=0.5).train()
-    clip = seeded(world, kind)
-    whole = world(clip)
-    halves = [world(rows(clip, chosen)) for chosen in (slice(0, 2), slice(2, 6))]
-    for name in whole.parts:
-        torch.testing.assert_close(
-            (2 * halves[0].parts[name] + 4 * halves[1].parts[name]) / 6, whole.parts[name], atol=1e-5, rtol=1e-5
-        )
-    close(world(rows(clip, torch.tensor([5, 3, 1, 0, 2, 4]))), whole)
-    close(world(clip), whole)  # and nothing depends on what was drawn before
-    other = world(replace(clip, seeds=clip.seeds + 1))
-    assert other.total.item() != whole.total.item()
-
-
-@pytest.mark.parametrize("seeds", [True, False])
-def test_training_never_touches_the_global_random_numbers(seeds):
-    world = make_world(corruption=0.5).train()
-    clip = seeded(world, "discrete")
-    before = torch.random.get_rng_state()
-    world(clip if seeds else replace(clip, seeds=None))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_without_seeds_nothing_random_is_drawn():
-    world = make_world(corruption=0.9, action_dropout=0.9)
-    clip = seeded(world, "discrete")
-    evaluated = world(clip)
-    close(world(replace(clip, seeds=None)), evaluated)
-    world.train()
-    close(world(replace(clip, seeds=None)), evaluated)
-    assert world(clip).total.item() != evaluated.total.item()
-
-
-@pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
-def test_action_dropout_forgets_a_whole_clips_actions(kind):
-    world = make_world(kind, action_dropout=0.5, action_weight=0.0).train()
-    clip = seeded(world, kind, batch=40)
-    forgotten = 0
-    for row in range(40):
-        one = rows(clip, slice(row, row + 1))
-        total = world(one).total
-        known, unknown = world(replace(one, seeds=None)).total, world(replace(one, seeds=None, actions=None)).total
-        assert (known - unknown).abs().item() > 1e-6
-        nearest = min((known, unknown), key=lambda t: (total - t).abs().item())
-        torch.testing.assert_close(total, nearest)
-        forgotten += nearest is unknown
-    assert 10 <= forgotten <= 30
-
-
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_action_dropout_never_and_always(probability):
-    world = make_world(action_dropout=probability, action_weight=0.0).train()
-    clip = seeded(world, "discrete")
-    actions = clip.actions if probability == 0 else None
-    close(world(clip), world(replace(clip, seeds=None, actions=actions)))
-
-
-def test_the_head_goes_on_learning_from_forgotten_clips():
-    world = make_world(action_dropout=1.0).train()
-    assert "world/action" in world(seeded(world, "discrete")).parts
-
-
-def test_corruption_replaces_inputs_up_to_its_fraction_and_never_targets():
-    world = make_world(corruption=0.4, action_dropout=0.0).train()
-    clip, seen = seeded(world, "discrete", batch=30), []
-    run = world.dynamics.forward
-    world.dynamics.forward = lambda codes, *rest, **options: (seen.append(codes), run(codes, *rest, **options))[1]
-    corrupted = world(clip)
-    hits = (seen[0] != clip.codes).float().mean((1, 2))
-    assert 0 < hits.max() < 0.4
-    assert 0.1 < float(hits.mean()) < 0.25  # uniform up to 0.4, less the replacements by the same code
-    # The loss is still about the true codes: on the corrupted ones it would be another.
-    outputs = world.dynamics.forward(seen[0], world.action_embedding(clip.actions, 5, 30))
-    logits = world.dynamics.logits(world.dynamics.predictions(outputs[:, 1:]))
-    truth = clip.codes[:, 1:, world.dynamics.layout.order]
-    torch.testing.assert_close(
-        corrupted.parts["world/state"], F.cross_entropy(logits.flatten(0, 2), truth.flatten()).detach()
-    )
-
-
-# -- records -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_and_their_codes_give_one_loss(kind):
     world = make_world(kind)
@@ -287,70 +183,8 @@ def test_frame_stride_widens_continuous_actions_alone():
         assert world(code_clip(world, kind)).total.isfinite()
 
 
-def test_a_frozen_tokenizer_learns_nothing():
-    world = make_world(tokenizer=make_tokenizer(temporal_convs=True)).train()
-    clip = code_clip(world, "discrete")
-    frames = world.tokenizer.decode(clip.codes)
-    world(Clip(frames, clip.actions, clip.valid)).total.backward()
-    assert all(p.grad is None and not p.requires_grad for p in world.tokenizer.parameters())
-    assert not world.tokenizer.training
-    before = world.dynamics.codebook.clone()
-    world.after_step()
-    assert torch.equal(world.dynamics.codebook, before)
-
-
 def test_the_scale_has_its_own_learning_rate():
     world = make_world(scale_learning_rate=5.0)
     scales = {name: world.learning_rate_scale(name) for name, _ in world.named_parameters()}
     assert scales.pop("dynamics.log_scale") == 5.0
     assert set(scales.values()) == {1.0}
-
-
-# -- joint training ------------------------------------------------------------------------------------------------
-
-
-def test_joint_training_reports_and_weighs_every_part():
-    weights = {"commitment_weight": 0.7, "latent_reconstruction_weight": 0.3}
-    tokenizer = make_tokenizer(trainable=True, temporal_convs=True, **weights)
-    world = make_world(tokenizer=tokenizer, joint=True, state_weight=0.9, action_weight=0.2).train()
-    frames = torch.rand(2, 4, 4, 4, 8) - 0.5
-    loss = world(Clip(frames, random_actions("discrete", 2, 3), torch.ones(2, 4, dtype=torch.bool)))
-    expected = {
-        "world/state": 0.9,
-        "world/action": 0.2,
-        "tokenizer/reconstruction": 1.0,
-        "tokenizer/commitment": 0.7,
-        "tokenizer/latent_reconstruction": 0.3,
-    }
-    assert set(loss.parts) == {*expected, "world/accuracy", "tokenizer/codebook_use"}
-    torch.testing.assert_close(loss.total.detach(), sum(weight * loss.parts[name] for name, weight in expected.items()))
-    loss.total.backward()
-    assert world.tokenizer.before.weight.grad.abs().amax() > 0
-    assert world.tokenizer.after.weight.grad.abs().amax() > 0
-
-
-def test_joint_training_moves_the_codebook_that_the_world_scores():
-    world = make_world(tokenizer=make_tokenizer(trainable=True), joint=True).train()
-    before = world.dynamics.codebook.clone()
-    frames = torch.rand(2, 4, 4, 4, 8) - 0.5
-    world(Clip(frames, random_actions("discrete", 2, 3), torch.ones(2, 4, dtype=torch.bool))).total.backward()
-    world.after_step()
-    assert not torch.equal(world.dynamics.codebook, before)
-    fresh = make_world(tokenizer=make_tokenizer(trainable=True), joint=True)
-    fresh.dynamics.load_state_dict(world.dynamics.state_dict())
-    fresh.tokenizer.load_state_dict(world.tokenizer.state_dict())
-    fresh.dynamics.set_codebook(fresh.tokenizer.codebook)
-    torch.testing.assert_close(fresh.dynamics.codebook, world.dynamics.codebook)
-
-
-@pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
-def test_action_noise_moves_continuous_actions_in_training_alone(kind):
-    plain = make_world(kind, action_dropout=0.0, action_weight=0.0)
-    noisy = make_world(kind, action_dropout=0.0, action_weight=0.0, action_noise=0.5)
-    clip = seeded(plain, kind)
-    for training in (False, True):
-        plain.train(training)
-        noisy.train(training)
-        moved = not torch.equal(plain(clip).total, noisy(clip).total)
-        assert moved == (training and kind == "continuous")
-    close(noisy(rows(clip, torch.tensor([5, 3, 1, 0, 2, 4]))), noisy(clip))  # each sample's noise is its own

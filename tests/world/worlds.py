@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
+from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
@@ -100,6 +100,23 @@ def context(world: World, codes: Tensor, actions: Tensor | None) -> Clip:
     frames = world.tokenizer.vectors(codes)
     assert torch.equal(world.tokenizer.encode(frames), codes)
     return Clip(frames, actions, torch.ones(codes.shape[:2], dtype=torch.bool))
+
+
+def state_after(world: World, codes: Tensor, actions: Tensor | None, frames: int) -> WorldState:
+    """The state of a dream whose context is the first `frames` frames of codes (B, T, N)."""
+    return world.init(context(world, codes[:, :frames], None if actions is None else actions[:, : frames - 1]))
+
+
+def rows(clip: CodeClip, chosen) -> CodeClip:
+    """The chosen samples of a batch."""
+    actions, seeds = (None if x is None else x[chosen] for x in (clip.actions, clip.seeds))
+    return CodeClip(clip.codes[chosen], actions, clip.valid[chosen], seeds=seeds)
+
+
+def close(a: Loss, b: Loss, tolerance: float = 1e-5) -> None:
+    """Two losses are the same but for rounding, in total and in every part."""
+    torch.testing.assert_close(a.total, b.total, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(a.parts, b.parts, atol=tolerance, rtol=tolerance)
 
 
 @torch.no_grad()
