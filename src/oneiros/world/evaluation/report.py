@@ -131,7 +131,7 @@ def report_html(evaluation: Evaluation, about: About, counterfactual: Counterfac
             _drift(measured["drift"], evaluation.drift),
             _perceptual(measured),
             _numbers(measured),
-            section("Configuration", "", folded("everything this run was told", settings_table(about.config))),
+            section("Configuration", "", folded("every option of this run", settings_table(about.config))),
             section("Machine", "", settings_table(about.machine)),
         ],
     )
@@ -139,10 +139,10 @@ def report_html(evaluation: Evaluation, about: About, counterfactual: Counterfac
 
 def _lead(measured: Mapping[str, Any], about: About) -> str:
     episodes = len(measured["episodes"])
-    told = "then only the player's actions" if about.action_spec else "then nothing more"
+    after = "then only the player's actions" if about.action_spec else "then nothing more"
     return (
-        f"A world model continues {measured['clips']} clips from {episodes} episode{'s' * (episodes > 1)} of "
-        f"{about.data} that it never trained on. It is given {measured['context']} frames and {told}, for "
+        f"A world model continues {measured['clips']} clips from {_count(episodes, 'episode')} of "
+        f"{about.data} that it never trained on. It is given {measured['context']} frames and {after}, for "
         f"{measured['horizon']} frames ({measured['horizon'] / about.fps:.1f} s)."
     )
 
@@ -157,9 +157,11 @@ def _cards(measured: Mapping[str, Any]) -> list[str]:
         cards.append(card(f"{measured['delta_psnr'][first - 1]:.1f}", "dB", text))
     ceiling = _mean(measured["psnr"]["reconstruction"])
     cards.append(card(f"{ceiling:.1f}", "dB", "PSNR of the tokenizer alone, the ceiling of any dream"))
-    if told := measured.get("counterfactual"):
-        accuracy = _mean([value for value in told["accuracy"] if value is not None])
-        text = f"of outcomes tell which of {len(told['actions'])} actions was taken (chance {told['chance']:.0%})"
+    if outcomes := measured.get("counterfactual"):
+        accuracy = _mean([value for value in outcomes["accuracy"] if value is not None])
+        text = (
+            f"of outcomes tell which of {len(outcomes['actions'])} actions was taken (chance {outcomes['chance']:.0%})"
+        )
         cards.append(card(f"{accuracy:.0%}", "", text))
     if drift := measured["drift"]:
         kept = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
@@ -172,7 +174,11 @@ def _cards(measured: Mapping[str, Any]) -> list[str]:
 
 def _where(speed: Mapping[str, Any]) -> str:
     threads = speed["threads"]
-    return f"{threads} CPU thread{'s' * (threads > 1)}" if speed["device"] == "cpu" else speed["device"]
+    return _count(threads, "CPU thread") if speed["device"] == "cpu" else speed["device"]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _spread(examples: Sequence[Example]) -> list[tuple[str, Example]]:
@@ -301,17 +307,17 @@ def _recovery_chart(recovery: Mapping[str, Any]) -> str:
     return line_chart(list(range(count)), lines, x_label=x_label, y_label=y_label, from_zero=True)
 
 
-def _counterfactual(told: Mapping[str, Any] | None, frames: CounterfactualFrames | None) -> str:
-    if told is None or frames is None:
+def _counterfactual(outcomes: Mapping[str, Any] | None, frames: CounterfactualFrames | None) -> str:
+    if outcomes is None or frames is None:
         return ""
     text = (
-        f"{told['starts']} starts in {escape(told['env'])}, each continued with every action held. In the picture: one "
-        "start, and where each action leads after the last step, in the environment and in the dream."
+        f"{outcomes['starts']} starts in {escape(outcomes['env'])}, each continued with every action held. In the "
+        "picture: one start, and where each action leads after the last step, in the environment and in the dream."
     )
-    steps = len(told["accuracy"])
+    steps = len(outcomes["accuracy"])
     lines = [
-        Line("action told from its outcome", told["accuracy"], "model"),
-        Line("chance", [told["chance"]] * steps, "copy", dashed=True),
+        Line("action told from its outcome", outcomes["accuracy"], "model"),
+        Line("chance", [outcomes["chance"]] * steps, "copy", dashed=True),
     ]
     x_label = "frames that the action is held"
     chart = line_chart(range(1, steps + 1), lines, x_label=x_label, y_label="accuracy", from_zero=True)

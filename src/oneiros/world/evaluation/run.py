@@ -78,8 +78,8 @@ def _counterfactual(
     try:
         if env.fps != dataset.fps:
             raise ValueError(f"{name} makes {env.fps} steps a second; {dataset.path} was recorded at {dataset.fps} fps")
-        told = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
-        measured, shown = measure_counterfactual(world, env, config=told, track=track)
+        options = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
+        measured, shown = measure_counterfactual(world, env, config=options, track=track)
     finally:
         env.close()
     return {"env": name, **measured}, shown
