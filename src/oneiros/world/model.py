@@ -60,11 +60,13 @@ class World(Trainable):
             target_spread=config.target_spread,
         )
         spec, dim = config.action_spec, config.dim
-        self.per_step = config.frame_stride * tokenizer.temporal_stride  # actions of the env
-        self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.per_step)
+        self.actions_per_step = config.frame_stride * tokenizer.temporal_stride
+        self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.actions_per_step)
         self.action_head = None
         if spec is not None and config.action_weight > 0:
-            self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=self.per_step, max_keys=config.max_keys)
+            self.action_head = ActionHead(
+                spec=spec, dim=dim, actions_per_step=self.actions_per_step, max_keys=config.max_keys
+            )
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +169,7 @@ class World(Trainable):
         spec = self.config.action_spec
         if actions is None or spec is None:
             return None
-        spec.check(actions, "B", count, per_step=self.per_step)
+        spec.check(actions, "B", count, per_step=self.actions_per_step)
         return actions
 
     # -- run folders ----------------------------------------------------------------------------------------------
