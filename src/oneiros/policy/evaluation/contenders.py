@@ -10,9 +10,10 @@ from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
 from oneiros.envs.pixel_env import PixelEnv
+from oneiros.policy.evaluation.kinds import LEARNED
 from oneiros.policy.evaluation.observing import ObservationSpec, open_env
 from oneiros.policy.evaluation.rollouts import begin_at, instruction_of
-from oneiros.policy.evaluation.workers import ACTING, Contender
+from oneiros.policy.evaluation.workers import Contender
 from oneiros.policy.model import WORLD, Policy
 from oneiros.run_folder import WEIGHTS, read_config, read_origin
 from oneiros.world.model import TOKENIZER
@@ -79,10 +80,12 @@ def observation_spec_of(run: Path, model: Any) -> ObservationSpec:
 
 def _open(run: Path, *, beside: bool) -> tuple[Any, ObservationSpec]:
     kind = read_config(run).kind
-    if kind not in ACTING:
+    if kind not in LEARNED:
         where = f"--beside {run}" if beside else str(run)
-        raise ValueError(f"{where} holds a {kind}; what acts is a policy or a cloning (oneiros train policy --help)")
-    model: Any = ACTING[kind].load(run)
+        raise ValueError(
+            f"{where} holds a {kind}; what acts is a {' or a '.join(LEARNED)} (oneiros train policy --help)"
+        )
+    model: Any = LEARNED[kind].load(run)
     return model, observation_spec_of(run, model)
 
 

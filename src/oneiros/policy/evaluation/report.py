@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from oneiros.data.episodes.clips import spread
 from oneiros.envs.metaworld.tasks import GROUPS, group_of
 from oneiros.policy.evaluation.film import Film
+from oneiros.policy.evaluation.kinds import KINDS
 from oneiros.report.page import card, figure, folded, frame_grid, head, page, picture, section, settings_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_KINDS = {"policy": "world policy", "cloning": "cloning", "expert": "scripted expert", "random": "random actions"}
-_COLOURS = {"policy": "model", "cloning": "shuffled", "expert": "ceiling", "random": "copy"}
 _MOST_TASKS = 8  # columns of the terminal's table; more stand in the page
 _STRIP_FRAMES = 8
 _SOURCE = (
@@ -104,8 +103,8 @@ def _explained(measured: Mapping[str, Any]) -> str:
 
 
 def _named(each: Mapping[str, Any]) -> str:
-    told = _KINDS[each["kind"]]
-    return told if each["name"] == each["kind"] else f"{each['name']} ({told})"
+    label = KINDS[each["kind"]].label
+    return label if each["name"] == each["kind"] else f"{each['name']} ({label})"
 
 
 def _value(figures: Mapping[str, Any]) -> float:
@@ -175,7 +174,7 @@ def _bars(measured: Mapping[str, Any]) -> str:
     low = min(0.0, *(figures["low"] for figures in values))
     high = max(1.0 if measured["measure"] == "success" else 1e-9, *(figures["high"] for figures in values))
     key = " &nbsp; ".join(
-        f'<span class="key" style="background:var(--{_COLOURS[each["kind"]]})"></span> {escape(_named(each))}'
+        f'<span class="key" style="background:var(--{KINDS[each["kind"]].colour})"></span> {escape(_named(each))}'
         for each in contenders
     )
     rows = []
@@ -183,7 +182,7 @@ def _bars(measured: Mapping[str, Any]) -> str:
         bars = []
         for each in contenders:
             figures = each["tasks"].get(task, each["mean"])
-            bars.append(_bar(figures, low, high, _COLOURS[each["kind"]]))
+            bars.append(_bar(figures, low, high, KINDS[each["kind"]].colour))
         rows.append(f'<tr><td>{escape(task)}</td><td style="width:100%">{"".join(bars)}</td></tr>')
     return f'<p class="note">{key}</p><div class="scroll"><table style="width:100%">{"".join(rows)}</table></div>'
 

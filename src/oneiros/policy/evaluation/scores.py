@@ -9,6 +9,7 @@ from statistics import NormalDist, mean, stdev
 from typing import Any
 
 from oneiros.envs.metaworld.tasks import GROUPS, group_of
+from oneiros.policy.evaluation.kinds import LEARNED
 
 ONLY = "all"  # what the single task is called of an environment that has no several
 
@@ -42,7 +43,7 @@ def scores(contenders: Sequence[tuple[str, str]], rows: Sequence[Row]) -> dict[s
         "paired": [
             {"first": contenders[0][0], "second": name, **_paired(by_name[contenders[0][0]], by_name[name], told)}
             for name, kind in contenders[1:]
-            if kind in ("policy", "cloning")
+            if kind in LEARNED
         ],
     }
 

@@ -13,24 +13,21 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from oneiros.policy.cloning import Cloning
 from oneiros.policy.evaluation.film import Film, film
+from oneiros.policy.evaluation.kinds import LEARNED
 from oneiros.policy.evaluation.observing import ObservationSpec, open_env
 from oneiros.policy.evaluation.rollouts import Actor, ExpertActor, LearnedActor, Outcome, RandomActor, play
-from oneiros.policy.model import Policy
-
-Kind = Literal["policy", "cloning", "expert", "random"]
-ACTING: dict[str, type[Policy | Cloning]] = {model.kind: model for model in (Policy, Cloning)}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who plays. run: the folder of a model, None for expert and random. key: changes when its episodes would."""
+    """Who plays. kind: a key of `KINDS`. run: the folder of a model, None for expert and random. key: changes when its
+    episodes would."""
 
     name: str
-    kind: Kind
+    kind: str
     run: Path | None
     observation_spec: ObservationSpec
     key: str
@@ -194,7 +191,7 @@ class _Player:
 def make_actor(contender: Contender, device: str) -> Actor:
     if contender.run is None:
         return ExpertActor() if contender.kind == "expert" else RandomActor()
-    model = ACTING[contender.kind].load(contender.run, device=device)
+    model = LEARNED[contender.kind].load(contender.run, device=device)
     return LearnedActor(model.prepare_for_inference(), contender.observation_spec, device=device)
 
 
