@@ -128,11 +128,11 @@ class Cloning(Trainable):
             forgotten = random.less_than(self.config.goal_dropout)
             if self.config.state_noise and self.config.state_mean:
                 noise = self.config.state_noise * random.normal(len(self.config.state_mean))
-        said = self._chunk(batch.frames, batch.state, batch.goal, forgotten, noise)
-        wanted, counted = to_numbers(batch.actions, self.config.action_spec), batch.valid[..., None]
-        many = (counted.sum() * said.shape[-1]).clamp_min(1)
-        loss = (F.smooth_l1_loss(said, wanted, reduction="none") * counted).sum() / many
-        error = ((said - wanted).abs() * counted).sum() / many
+        predicted = self._chunk(batch.frames, batch.state, batch.goal, forgotten, noise)
+        target, counted = to_numbers(batch.actions, self.config.action_spec), batch.valid[..., None]
+        many = (counted.sum() * predicted.shape[-1]).clamp_min(1)
+        loss = (F.smooth_l1_loss(predicted, target, reduction="none") * counted).sum() / many
+        error = ((predicted - target).abs() * counted).sum() / many
         return Loss(loss, {"cloning/chunk": loss.detach(), "cloning/action_error": error.detach()})
 
     def loss_weight(self, batch: PolicyBatch) -> Tensor:
@@ -149,20 +149,20 @@ class Cloning(Trainable):
     ) -> Tensor:
         """The chunk as numbers, float32 (B, L, A)."""
         config = self.config
-        wanted = (config.observed_frames, config.channels, config.height, config.width)
-        if tuple(frames.shape[1:]) != wanted:
-            raise ValueError(f"frames have shape {tuple(frames.shape)}; this policy looks at {('B', *wanted)}")
+        expected = (config.observed_frames, config.channels, config.height, config.width)
+        if tuple(frames.shape[1:]) != expected:
+            raise ValueError(f"frames have shape {tuple(frames.shape)}; this policy looks at {('B', *expected)}")
         x = self.image(frames)
-        known = self.goals(goal, forgotten)[:, 0]
+        condition = self.goals(goal, forgotten)[:, 0]
         if self.state is not None:
             if state is None or state.shape[1:] != self.state_mean.shape:
                 found = None if state is None else tuple(state.shape)
                 raise ValueError(f"state is {found}; this policy needs {('B', len(config.state_mean))}")
             standing = standardise(state, self.state_mean, self.state_std)
-            known = known + self.state(standing if state_noise is None else standing + state_noise)
-        x = x + known
+            condition = condition + self.state(standing if state_noise is None else standing + state_noise)
+        x = x + condition
         for block in self.blocks:
-            x = block(x, known)
+            x = block(x, condition)
         return self.leave(self.norm(x)).float().unflatten(1, (config.action_horizon, -1))
 
     # -- acting --------------------------------------------------------------------------------------------------

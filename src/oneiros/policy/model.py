@@ -150,14 +150,15 @@ class Policy(Trainable):
         clean = SIGMA_DATA * to_numbers(actions, self.config.action_spec)[:, None] * counted
         # one level from each of as many equal parts of the density: the draws of a sample are spread
         spread = (random.uniform(draws) + torch.arange(draws, device=clean.device)) / draws
-        at = Preconditioning.of(sigmas := training_sigmas(spread)[..., None, None])
+        sigmas = training_sigmas(spread)[..., None, None]
+        at = Preconditioning.of(sigmas)
         noise = random.normal(shape[0] * shape[1] * shape[2]).view(len(clean), *shape)
         noisy = clean + sigmas * noise
         inputs = self.head.decoder_input(context)
-        said = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), inputs).float()
+        predicted = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), inputs).float()
         many = (counted.sum() * draws * shape[2]).clamp_min(1)
-        loss = ((said - network_target(clean, noisy, at)).square() * counted).sum() / many
-        denoised = (at.skip * noisy + at.out * said)[:, -1:]
+        loss = ((predicted - network_target(clean, noisy, at)).square() * counted).sum() / many
+        denoised = (at.skip * noisy + at.out * predicted)[:, -1:]
         error = ((denoised - clean).abs() * counted).sum() * draws / many / SIGMA_DATA
         missed = F.smooth_l1_loss(inputs.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
         return loss, missed.sum() * draws / many, error
@@ -203,9 +204,9 @@ class Policy(Trainable):
     ) -> tuple[Tensor, Tensor | None]:
         """What the decoder reads (B, M, D), and geometry (B, T, N + Q, G), if the former tells any."""
         noisy = random is not None and self.training
-        wanted = (self.config.num_frames, math.prod(grid_of(self.config)), len(self.config.feature_mean))
-        if features.shape[1:] != wanted:
-            raise ValueError(f"features have shape {tuple(features.shape)}; this policy needs {('B', *wanted)}")
+        expected = (self.config.num_frames, math.prod(grid_of(self.config)), len(self.config.feature_mean))
+        if features.shape[1:] != expected:
+            raise ValueError(f"features have shape {tuple(features.shape)}; this policy needs {('B', *expected)}")
         features = standardise(features, self.feature_mean, self.feature_std)
         if noisy and self.config.feature_noise:
             assert random is not None
@@ -271,8 +272,8 @@ class Policy(Trainable):
         skips, outs, intos = (values.tolist() for values in (at.skip, at.out, at.into))
 
         def denoised(noisy: Tensor, index: int) -> Tensor:
-            said = self.head(intos[index] * noisy, modulations[None, index : index + 1], inputs)
-            return skips[index] * noisy + outs[index] * said.float()
+            predicted = self.head(intos[index] * noisy, modulations[None, index : index + 1], inputs)
+            return skips[index] * noisy + outs[index] * predicted.float()
 
         numbers = config.action_horizon * config.action_spec.size
         noise = PerSample(torch.tensor(seeds)).normal(numbers).to(self.device)
@@ -294,10 +295,10 @@ class Policy(Trainable):
 
     def _imagine(self, carry: Carry) -> tuple[Tensor, Tensor]:
         frames = carry.observed().to(self.device)
-        known = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        valid = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         chunking, spec = carry.chunking, self.config.action_spec
         actions = spec.join(carry.actions, chunking.frame_stride) if chunking.span else None
-        return self._world.imagine(Clip(frames, actions, known), self.config.imagined_frames, layer=self.config.layer)
+        return self._world.imagine(Clip(frames, actions, valid), self.config.imagined_frames, layer=self.config.layer)
 
 
 def check_world(config: PolicyConfig, world: World) -> None:

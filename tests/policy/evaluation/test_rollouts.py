@@ -179,16 +179,16 @@ def test_a_film_holds_what_was_seen_and_what_was_imagined_of_it():
     actor = LearnedActor(Pusher(), spec())
     shot = film(actor, Pushes(), task="push-right-v3", start=10, max_steps=60)
     plain = play(LearnedActor(Pusher(), spec()), [Pushes()], task="push-right-v3", starts=[10], max_steps=60)[0]
-    assert (len(shot.seen) - 1, shot.success) == (plain.steps, True)
+    assert (len(shot.frames) - 1, shot.success) == (plain.steps, True)
     assert shot.decisions.tolist() == list(range(0, plain.steps, EXECUTE))
     assert shot.imagined.shape == (len(shot.decisions), AHEAD, SIZE, SIZE, 3)
     assert shot.imagined[0, 0].max() == 0
     assert shot.imagined[0, 1].min() == 128
     came = shot.happened(0)
-    assert np.array_equal(came[0], shot.seen[STRIDE])
+    assert np.array_equal(came[0], shot.frames[STRIDE])
     assert shot.happened(len(shot.decisions) - 1)[-1] is None  # the episode was over by then
     video = beside_imagination(shot)
-    assert len(video) == len(shot.seen)
+    assert len(video) == len(shot.frames)
     right = video[:, 100, video.shape[2] - 10]  # a pixel of the right half, where the first imagined frame is black
     assert right[STRIDE].max() == 0
     assert right[2 * STRIDE].min() == 128

@@ -30,7 +30,7 @@ def find_contenders(
     opened = [_open(path, beside=number > 0) for number, path in enumerate((run, *beside))]
     spec = opened[0][1]
     tasks, instructions, has_expert = _look_at(env, spec)
-    family = env if tasks == (None,) else env.partition(":")[0]  # tasks are told in every row
+    family = env if tasks == (None,) else env.partition(":")[0]  # every row names its task
     settings = (family, max_steps, seed, spec.fps)
     contenders: list[Contender] = []
     for path, (model, its_spec) in zip((run, *beside), opened, strict=True):

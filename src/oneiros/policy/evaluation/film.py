@@ -25,14 +25,14 @@ _INK, _PAPER = (235, 233, 228), (24, 26, 29)
 
 @dataclass(frozen=True)
 class Film:
-    """seen: uint8 (T + 1, H, W, 3), before each step and after the last. decisions: (D,) steps at which the policy
+    """frames: uint8 (T + 1, H, W, 3), before each step and after the last. decisions: (D,) steps at which the policy
     decided. imagined: uint8 (D, F, H, W, 3), what it expected then for k, 2k, ... Fk steps later; F is 0 for a policy
     that imagines nothing. stride: k. success: as in `Outcome`.
     """
 
     task: str
     start: int
-    seen: np.ndarray
+    frames: np.ndarray
     decisions: np.ndarray
     imagined: np.ndarray
     stride: int
@@ -43,7 +43,7 @@ class Film:
         """What was seen at the moments that the decision imagined; None after the episode's end."""
         now, count = int(self.decisions[decision]), self.imagined.shape[1]
         rows = [now + (index + 1) * self.stride for index in range(count)]
-        return [self.seen[row] if row < len(self.seen) else None for row in rows]
+        return [self.frames[row] if row < len(self.frames) else None for row in rows]
 
 
 def film(
@@ -70,8 +70,8 @@ def film(
             imagined.append(_imagined(actor))
         observation, _, terminated, truncated, info = env.step(action)
         seen.append(colour_of(observation, env, actor.observation_spec))
-        if (told := succeeded(info)) is not None:
-            success = told or bool(success)
+        if (reached := succeeded(info)) is not None:
+            success = reached or bool(success)
         if success or terminated or truncated:
             break
         ended(0)
@@ -79,7 +79,7 @@ def film(
     return Film(
         task=instruction or task or "",
         start=start,
-        seen=np.stack(seen),
+        frames=np.stack(seen),
         decisions=np.array(decisions),
         imagined=np.stack(imagined),
         stride=_stride(actor.model),
@@ -114,7 +114,7 @@ def beside_imagination(film: Film) -> np.ndarray:
     An imagination is shown until its last frame, then that of the decision at this moment takes its place. Without
     imagination there is only the left half.
     """
-    seen = enlarge(film.seen)
+    seen = enlarge(film.frames)
     if not film.imagined.shape[1]:
         return np.stack([_labelled([(frame, _step(film, row), GIVEN)]) for row, frame in enumerate(seen)])
     frames = []
@@ -134,7 +134,7 @@ def beside_imagination(film: Film) -> np.ndarray:
 
 
 def _step(film: Film, row: int) -> str:
-    over = row == len(film.seen) - 1 and film.success is not None
+    over = row == len(film.frames) - 1 and film.success is not None
     return f"{film.task} {row}{(' success' if film.success else ' failure') if over else ''}"
 
 

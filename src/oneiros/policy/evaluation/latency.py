@@ -43,7 +43,7 @@ def measure_latency(
             for _ in range(max_steps):
                 if actor.plans:
                     before = actor.carry
-                    action = clock.time("total", lambda seen=observation: actor.act([seen], [env]))[0]
+                    action = clock.time("total", lambda shown=observation: actor.act([shown], [env]))[0]
                     _time_parts(actor, before, actor.observation([observation], [env]), clock)
                     count += 1
                     advance(int(count > _WARM_UP))

@@ -30,7 +30,7 @@ class ObservationSpec:
     height, width, channels: of the model's frames. rendered: height and width of the environment's pictures, those of
     the recording. fps: steps a second of the recording. camera: the colour camera's name, None = the first.
     depth_camera: how the recording coded metres, None = as the environment does. metres: whether depth in metres is
-    wanted beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. instruction:
+    given beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. instruction:
     what to tell the model where the environment does not say what is to be done.
     """
 
@@ -67,8 +67,8 @@ def open_env(name: str, spec: ObservationSpec) -> PixelEnv:
 
 
 def _check(name: str, env: PixelEnv, spec: ObservationSpec) -> None:
-    known = Controls("the policy", spec.action_spec, spec.fps)
-    check_agreement(Controls(name, env.action_spec, env.fps), known)
+    policy = Controls("the policy", spec.action_spec, spec.fps)
+    check_agreement(Controls(name, env.action_spec, env.fps), policy)
     if spec.state_size and len(env.state_names) != spec.state_size:
         has = f"{len(env.state_names)} ({', '.join(env.state_names)})" if env.state_names else "none"
         raise ValueError(f"{name} has {has} numbers of state; the policy was trained with {spec.state_size}")
@@ -84,16 +84,16 @@ def colour_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> np.n
 
 
 def frame_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> tuple[Tensor, Tensor | None]:
-    """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where they are wanted.
+    """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where the model takes them.
 
     Training saw frames through a recording: depth in 12-bit codes, chroma of half the resolution. So does this.
     """
     colour = to_model(colour_of(observation, env, spec).copy())
     if not spec.depth:
         return colour, None
-    seen = next(camera for camera in env.cameras if camera.kind == "depth")
-    coded = spec.depth_camera or seen
-    codes = depth_to_codes(np.asarray(observation[seen.name]), coded)
+    camera = next(camera for camera in env.cameras if camera.kind == "depth")
+    coded = spec.depth_camera or camera
+    codes = depth_to_codes(np.asarray(observation[camera.name]), coded)
     codes = resize_nearest(codes[None], spec.height, spec.width)[0]
     frame = torch.cat([colour, codes_to_model(codes)[None]]) if spec.channels == 4 else colour
     return frame, torch.from_numpy(codes_to_depth(codes, coded)) if spec.metres else None

@@ -121,8 +121,8 @@ def _with_interval(figures: Mapping[str, Any]) -> str:
 
 def _groups(measured: Mapping[str, Any]) -> list[str]:
     """Where the tasks are of several groups."""
-    known = measured["contenders"][0]["groups"]
-    return [group for group in GROUPS if group in known] if len(known) > 1 else []
+    groups = measured["contenders"][0]["groups"]
+    return [group for group in GROUPS if group in groups] if len(groups) > 1 else []
 
 
 def _paired_line(pair: Mapping[str, Any]) -> str:
@@ -227,11 +227,11 @@ def _films(films: Sequence[Film], videos: Sequence[str]) -> str:
 
 def _film(film: Film, video: str) -> str:
     ending = {True: "success", False: "no success", None: "the end"}[film.success]
-    title = f"<h3>{escape(film.task)}, start {film.start}: {ending} after {len(film.seen) - 1} steps</h3>"
+    title = f"<h3>{escape(film.task)}, start {film.start}: {ending} after {len(film.frames) - 1} steps</h3>"
     link = f'<p class="note">As a video: <code>{escape(str(Path(video)))}</code></p>'
     if not film.imagined.shape[1]:
-        rows = spread(_STRIP_FRAMES, len(film.seen))
-        cells = [("step", [head(row) for row in rows]), ("seen", [picture(film.seen[row]) for row in rows])]
+        rows = spread(_STRIP_FRAMES, len(film.frames))
+        cells = [("step", [head(row) for row in rows]), ("seen", [picture(film.frames[row]) for row in rows])]
         return f"{title}{figure(frame_grid(cells, widest='7rem'))}{link}"
     grids = "".join(figure(_moment(film, decision)) for decision in spread(3, len(film.decisions)))
     return f"{title}{grids}{link}"
@@ -243,7 +243,7 @@ def _moment(film: Film, decision: int) -> str:
     heads = [head(f"step {now}"), *(head(f"+{(i + 1) * film.stride}", dreamed=True) for i in range(count))]
     blank = "<div></div>"
     came = [blank if frame is None else picture(frame) for frame in film.happened(decision)]
-    seen = picture(film.seen[now])
+    seen = picture(film.frames[now])
     rows = [("", heads), ("imagined", [seen, *(picture(frame) for frame in film.imagined[decision])])]
     return frame_grid([*rows, ("what happened", [blank, *came])], widest="7rem")
 

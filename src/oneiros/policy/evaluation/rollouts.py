@@ -54,17 +54,17 @@ class LearnedActor:
         self.model, self.observation_spec, self.device = model, observation_spec, device
 
     def begin(self, seeds: Sequence[int], tasks: Sequence[str]) -> None:
-        self._tasks, self._seen = tuple(task or self.observation_spec.instruction for task in tasks), None
+        self._tasks, self._latest = tuple(task or self.observation_spec.instruction for task in tasks), None
         self.carry = self.model.init(len(seeds), seeds=list(seeds))
         self.looks = True
 
     def observation(self, observations: Sequence[Images], envs: Sequence[PixelEnv]) -> Observation:
-        """What the model is given: new frames where it looks, else those it has seen last."""
-        if self.looks or self._seen is None:
-            self._seen = observe(observations, envs, self._tasks, self.observation_spec)
+        """What the model is given: new frames where it looks, else those it was given last."""
+        if self.looks or self._latest is None:
+            self._latest = observe(observations, envs, self._tasks, self.observation_spec)
         else:
-            self._seen = replace(self._seen, state=state_of(observations, self.observation_spec))
-        return self._seen.to(self.device)
+            self._latest = replace(self._latest, state=state_of(observations, self.observation_spec))
+        return self._latest.to(self.device)
 
     @torch.no_grad()
     def act(self, observations: Sequence[Images], envs: Sequence[PixelEnv]) -> Sequence[Any]:
@@ -80,8 +80,8 @@ class LearnedActor:
     def keep(self, places: Sequence[int]) -> None:
         self.carry = self.carry.take(list(places))
         self._tasks = tuple(self._tasks[place] for place in places)
-        if self._seen is not None:
-            self._seen = _taken(self._seen, places)
+        if self._latest is not None:
+            self._latest = _taken(self._latest, places)
 
 
 class ExpertActor:
@@ -109,7 +109,7 @@ class RandomActor:
 
     def act(self, observations: Sequence[Images], envs: Sequence[PixelEnv]) -> Sequence[Any]:
         triples = zip(self._each, observations, envs, strict=True)
-        return [draw(seen, env.action_spec, rng) for (draw, rng), seen, env in triples]
+        return [draw(observation, env.action_spec, rng) for (draw, rng), observation, env in triples]
 
     def keep(self, places: Sequence[int]) -> None:
         self._each = [self._each[place] for place in places]
@@ -132,19 +132,19 @@ def play(
     """
     began = time.perf_counter()
     running = list(range(len(starts)))
-    seen: list[Images] = [begin_at(envs[i], task, starts[i]) for i in running]
+    observations: list[Images] = [begin_at(envs[i], task, starts[i]) for i in running]
     actor.begin([seed_of(seed, task, start) for start in starts], [instruction_of(envs[i], task) for i in running])
     successes: list[bool | None] = [None] * len(starts)
     totals, steps = [0.0] * len(starts), [0] * len(starts)
     while running:
-        actions = actor.act([seen[i] for i in running], [envs[i] for i in running])
+        actions = actor.act([observations[i] for i in running], [envs[i] for i in running])
         kept = []
         for place, (i, action) in enumerate(zip(running, actions, strict=True)):
-            seen[i], reward, terminated, truncated, info = envs[i].step(action, observe=actor.looks)
+            observations[i], reward, terminated, truncated, info = envs[i].step(action, observe=actor.looks)
             totals[i] += float(reward)
             steps[i] += 1
-            if (told := succeeded(info)) is not None:
-                successes[i] = told or bool(successes[i])
+            if (reached := succeeded(info)) is not None:
+                successes[i] = reached or bool(successes[i])
             if not (successes[i] or terminated or truncated or steps[i] == max_steps):
                 kept.append(place)
         ended(len(running) - len(kept))

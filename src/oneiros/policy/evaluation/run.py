@@ -67,8 +67,8 @@ def _play(
     plan: Plan, tasks: Sequence[str | None], out: Path, config: PolicyEvalConfig, track: Track
 ) -> tuple[list[Row], list[Film]]:
     keys = {each.key: each.name for each in plan.contenders}
-    known = [row for row in _read(out / EPISODES) if row["key"] in keys]
-    done = {(row["key"], row["task"], row["start"]) for row in known}
+    rows = [row for row in _read(out / EPISODES) if row["key"] in keys]
+    done = {(row["key"], row["task"], row["start"]) for row in rows}
     jobs, every = [], _jobs(plan.contenders, tasks, config)
     for job in every:
         key = plan.contenders[job.contender].key
@@ -86,9 +86,9 @@ def _play(
             _append(out / EPISODES, plan.contenders[job.contender], job.task, result)
 
     run_jobs(plan, [*jobs, *filming], processes=config.processes, ended=advance, finished=finished)
-    wanted = [(plan.contenders[job.contender].key, job.task, start) for job in every for start in job.starts]
+    played = [(plan.contenders[job.contender].key, job.task, start) for job in every for start in job.starts]
     latest = {(row["key"], row["task"], row["start"]): row for row in _read(out / EPISODES)}
-    return [_row(latest[each], keys) for each in wanted], [films[job] for job in filming]
+    return [_row(latest[each], keys) for each in played], [films[job] for job in filming]
 
 
 def _jobs(contenders: Sequence[Contender], tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
@@ -125,8 +125,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _append(path: Path, contender: Contender, task: str | None, outcomes: Iterable[Outcome]) -> None:
     """A batch in one piece, on disk when this returns."""
-    told = {"key": contender.key, "contender": contender.name, "task": task}
-    text = "".join(json.dumps({**told, **asdict(outcome)}) + "\n" for outcome in outcomes)
+    head = {"key": contender.key, "contender": contender.name, "task": task}
+    text = "".join(json.dumps({**head, **asdict(outcome)}) + "\n" for outcome in outcomes)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         if file.tell() and not _ends_a_line(file):

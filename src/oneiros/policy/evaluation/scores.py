@@ -34,34 +34,38 @@ def scores(contenders: Sequence[tuple[str, str]], rows: Sequence[Row]) -> dict[s
     tasks too), and of groups of tasks. paired: the first against every other run that learned.
     """
     tasks = list(dict.fromkeys(row.task or ONLY for row in rows))
-    told = any(row.success is not None for row in rows)
+    tells_success = any(row.success is not None for row in rows)
     by_name = {name: [row for row in rows if row.contender == name] for name, _ in contenders}
     return {
-        "measure": "success" if told else "return",
+        "measure": "success" if tells_success else "return",
         "tasks": tasks,
-        "contenders": [_contender(name, kind, by_name[name], tasks, told) for name, kind in contenders],
+        "contenders": [_contender(name, kind, by_name[name], tasks, tells_success) for name, kind in contenders],
         "paired": [
-            {"first": contenders[0][0], "second": name, **_paired(by_name[contenders[0][0]], by_name[name], told)}
+            {
+                "first": contenders[0][0],
+                "second": name,
+                **_paired(by_name[contenders[0][0]], by_name[name], tells_success),
+            }
             for name, kind in contenders[1:]
             if kind in LEARNED
         ],
     }
 
 
-def _contender(name: str, kind: str, rows: Sequence[Row], tasks: Sequence[str], told: bool) -> dict[str, Any]:
-    by_task = {task: _figures([row for row in rows if (row.task or ONLY) == task], told) for task in tasks}
-    means = {task: figures["rate" if told else "mean"] for task, figures in by_task.items()}
+def _contender(name: str, kind: str, rows: Sequence[Row], tasks: Sequence[str], tells_success: bool) -> dict[str, Any]:
+    by_task = {task: _figures([row for row in rows if (row.task or ONLY) == task], tells_success) for task in tasks}
+    means = {task: figures["rate" if tells_success else "mean"] for task, figures in by_task.items()}
     return {
         "name": name,
         "kind": kind,
         "tasks": by_task,
-        "mean": _figures(rows, told),
-        "groups": group_means(means) if told else {},
+        "mean": _figures(rows, tells_success),
+        "groups": group_means(means) if tells_success else {},
     }
 
 
-def _figures(rows: Sequence[Row], told: bool) -> dict[str, Any]:
-    if told:
+def _figures(rows: Sequence[Row], tells_success: bool) -> dict[str, Any]:
+    if tells_success:
         return {**rate([bool(row.success) for row in rows]), "steps": mean(row.steps for row in rows)}
     totals = [row.total for row in rows]
     reach = _reach(totals)
@@ -75,10 +79,10 @@ def _figures(rows: Sequence[Row], told: bool) -> dict[str, Any]:
     }
 
 
-def _paired(first: Sequence[Row], second: Sequence[Row], told: bool) -> dict[str, Any]:
+def _paired(first: Sequence[Row], second: Sequence[Row], tells_success: bool) -> dict[str, Any]:
     other = {(row.task, row.start): row for row in second}
     pairs = [(row, other[row.task, row.start]) for row in first]
-    if told:
+    if tells_success:
         return paired_difference([bool(a.success) for a, _ in pairs], [bool(b.success) for _, b in pairs])
     differences = [a.total - b.total for a, b in pairs]
     middle, reach = mean(differences), _reach(differences)

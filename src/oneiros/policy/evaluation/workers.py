@@ -46,7 +46,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """Episodes of one contender in one task, side by side. filmed: one episode, with what was seen and imagined."""
+    """Episodes of one contender in one task, side by side. filmed: one episode, with all its frames and what
+    was imagined."""
 
     contender: int
     task: str | None
@@ -166,11 +167,11 @@ class _Player:
     def play(self, job: Job, ended: Callable[[int], None]) -> Result:
         contender = self._plan.contenders[job.contender]
         actor, envs = self._actor(job.contender), self._stand(contender.observation_spec, job.task, len(job.starts))
-        told = {"task": job.task, "max_steps": self._plan.max_steps, "seed": self._plan.seed, "ended": ended}
+        options = {"task": job.task, "max_steps": self._plan.max_steps, "seed": self._plan.seed, "ended": ended}
         if job.filmed:
             assert isinstance(actor, LearnedActor)
-            return film(actor, envs[0], start=job.starts[0], **told)
-        return play(actor, envs, starts=job.starts, **told)
+            return film(actor, envs[0], start=job.starts[0], **options)
+        return play(actor, envs, starts=job.starts, **options)
 
     def _actor(self, number: int) -> Actor:
         if number not in self._actors:

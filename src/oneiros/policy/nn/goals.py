@@ -47,8 +47,8 @@ class Goals(nn.Module):
         places = {name: index for index, name in enumerate(self.tasks)}
         if missing := [name for name in task if name not in places]:
             near = difflib.get_close_matches(missing[0], self.tasks, 1) or list(self.tasks[:3])
-            known = f"the {len(self.tasks)} that this policy learned"
-            raise ValueError(f"task {missing[0]!r} is none of {known}, such as {', '.join(near)}")
+            learned = f"the {len(self.tasks)} that this policy learned"
+            raise ValueError(f"task {missing[0]!r} is none of {learned}, such as {', '.join(near)}")
         return torch.tensor([places[name] for name in task], device=device)
 
     def forward(self, goal: Tensor, forgotten: Tensor | None = None) -> Tensor:
@@ -56,5 +56,5 @@ class Goals(nn.Module):
         unknown = goal < 0 if forgotten is None else (goal < 0) | forgotten
         if not self.tasks:
             return self.unknown.expand(len(goal), 1, -1)
-        said = self.project(self.table[goal.clamp_min(0)])
-        return torch.where(unknown[:, None], self.unknown.to(said.dtype), said)[:, None]
+        token = self.project(self.table[goal.clamp_min(0)])
+        return torch.where(unknown[:, None], self.unknown.to(token.dtype), token)[:, None]
