@@ -24,7 +24,7 @@ EXPECTED = load_file(RUNS / "expected.safetensors")
 NAMES = ("tokenizer", "world", "world_depth", "policy", "cloning", "segmenter")
 
 
-@pytest.mark.parametrize("name", ("world", "world_depth"))
+@pytest.mark.parametrize("name", ["world", "world_depth"])
 def test_worlds_dream_the_same_codes(name):
     world, start = oneiros.load(RUNS / name), Dream.from_run(RUNS / name).starts[0]
     state, codes = world.init(start), []
@@ -46,7 +46,7 @@ def test_tokenizer_encodes_and_decodes_the_same():
     )
 
 
-@pytest.mark.parametrize("name", ("policy", "cloning"))
+@pytest.mark.parametrize("name", ["policy", "cloning"])
 def test_what_acts_does_the_same(name):
     model, generator, actions = oneiros.load(RUNS / name), torch.Generator().manual_seed(1), []
     carry = model.init(2, seeds=[1, 2])
