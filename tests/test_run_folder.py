@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from oneiros.loading import load
+from oneiros.points.segmenter import SegmenterConfig
 from oneiros.records import ActionSpec, Camera, Clip, Sampling
 from oneiros.run_folder import CloudOrigin, Origin, from_json, read_cloud_origin, read_config, read_origin
 from oneiros.world.config import WorldConfig
@@ -303,3 +304,14 @@ def test_a_link_that_leads_out_of_a_run_is_not_read(tmp_path, name):
     path.symlink_to(tmp_path / "mine" / name)
     with pytest.raises(ValueError, match=r"leads out of .* through a symbolic link"):
         load(tmp_path / "strangers")
+
+
+@pytest.mark.parametrize("where", ["model", "network"])
+def test_a_config_names_no_functions_to_import(where):
+    """`KPConvX` imports functions by name; the networks in run folders take none."""
+    named = {"activation": "os.system"}
+    classes = {"names": ["a"], "codes": [[1]], "writes": [1], "class_weights": [1.0]}
+    channels = {"features": [], "mean": [0.0], "std": [1.0]}
+    values = {**classes, **channels, "network": named} if where == "network" else {**classes, **channels, **named}
+    with pytest.raises(ValueError, match=r"unknown fields in .*: activation"):
+        SegmenterConfig.from_json(values)

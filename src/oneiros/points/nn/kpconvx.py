@@ -272,7 +272,8 @@ class KPConvX(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """A new layer as `get_config` describes it. Functions named there are imported: trust what you load."""
+        """A new layer as `get_config` describes it. Functions named there are imported: for
+        configurations of your own."""
         return cls(**config)
 
     def export_representation(
