@@ -6,13 +6,12 @@ import copy
 import time
 from typing import Any
 
-from torch import nn
-
 from oneiros.console import duration
+from oneiros.records import Trainable
 from oneiros.train.step import Stepper
 
 
-def checkpoint_bytes(model: nn.Module) -> int:
+def checkpoint_bytes(model: Trainable) -> int:
     """Bytes of one checkpoint on disk: weights twice, their average, and AdamW's two moments."""
     everything = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
@@ -26,10 +25,12 @@ def time_needed(stepper: Stepper, steps: int) -> str:
     return f"{steps:,} steps of {seconds:.2g} s take about {duration(steps * seconds)}"
 
 
-def _seconds(stepper: Stepper, model: nn.Module, batch: Any) -> float:
+def _seconds(stepper: Stepper, model: Trainable, batch: Any) -> float:
     started = time.perf_counter()
     with stepper.fabric.autocast():
         total = model(batch).total
     total.backward()
     total.item()  # waits for a GPU
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    model.after_step()  # the first may have only begun what the others use
+    return seconds

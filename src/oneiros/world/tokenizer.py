@@ -171,12 +171,16 @@ class Tokenizer(Trainable):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the codebook towards the latents seen since the last optimiser step, and revive dead codes."""
+        """Move the codebook towards the latents seen since the last optimiser step, and revive dead codes; after the
+        first step, begin it with their clusters. All micro-batches of all processes count, in the samples' order."""
         if self.quantiser is None or not self._seen:
             return
         latents, codes = (_of_all_processes(torch.cat(tensors)) for tensors in zip(*self._seen, strict=True))
         self._seen.clear()
-        self.quantiser.update_indices(latents[None], codes[None])
+        if self.quantiser._codebook.initted:
+            self.quantiser.update_indices(latents[None], codes[None])
+        else:
+            self.quantiser._codebook.init_embed_(latents[None])
         self.codebook.copy_(self.quantiser.codebook)
 
     @torch.no_grad()
@@ -192,12 +196,17 @@ class Tokenizer(Trainable):
         inner.initted.fill_(True)
 
     def _quantise(self, latents: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantised latents and the commitment loss, which like the codebook learns from real frames (B, T') alone."""
+        """Quantised latents and the commitment loss, which like the codebook learns from real frames (B, T') alone.
+
+        The first optimiser step has no codebook yet: its latents stay as they are.
+        """
         assert self.quantiser is not None
         mask = real[:, :, None].expand(-1, -1, self.num_codes).flatten()
         flat = latents.float().flatten(3).movedim(2, -1).flatten(0, 2)  # (B * T' * N, C)
-        # Frozen here: `after_step` learns from all micro-batches of an optimiser step at once.
-        vectors, codes, commitment = self.quantiser(flat[None], mask=mask[None], freeze_codebook=True)
+        vectors, codes, commitment = flat[None], mask.new_zeros(1, len(mask), dtype=torch.long), flat.new_zeros(())
+        if self.quantiser._codebook.initted:
+            # Frozen here: `after_step` learns from all micro-batches of an optimiser step at once.
+            vectors, codes, commitment = self.quantiser(flat[None], mask=mask[None], freeze_codebook=True)
         if self.training and torch.is_grad_enabled():
             self._seen.append((flat.detach()[mask], codes[0][mask]))
         batch, time = latents.shape[:2]
@@ -280,6 +289,7 @@ def _learning_quantiser(config: TokenizerConfig) -> Any:
         decay=config.codebook_decay,
         commitment_weight=1.0,  # weighted in `forward`, where every weight is visible
         rotation_trick=True,
+        sync_codebook=False,  # `after_step` gathers what all processes saw
         threshold_ema_dead_code=1,
         kmeans_init=True,
         kmeans_iters=10,
