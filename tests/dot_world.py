@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from oneiros.data.frames import to_model
-from oneiros.records import ActionSpec, Clip, Sampling
+from oneiros.records import ActionSpec, Clip
+from oneiros.sampling import Sampling
 
 SIZE = 16
 MOVES = torch.tensor([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]])  # rows, columns

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 import oneiros
 from oneiros.cli import main
-from oneiros.records import Observation, PointBatch, Sampling
+from oneiros.records import Observation, PointBatch
+from oneiros.sampling import Sampling
 from oneiros.world.dream import Dream
 from oneiros.world.settings import WorldSettings
 from oneiros.world.training import world as training

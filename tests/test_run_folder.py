@@ -11,8 +11,9 @@ from torch import nn
 
 from oneiros.loading import load
 from oneiros.points.segmenter import SegmenterConfig
-from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.records import ActionSpec, Camera, Clip
 from oneiros.run_folder import CloudOrigin, Origin, from_json, read_cloud_origin, read_config, read_origin
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec

@@ -32,6 +32,7 @@ HOLDS = {
     "ops": "kernels",
     "disk": "whole or\nnot at all",
     "agreement": "same actions, same speed",
+    "sampling": "how dreams\nare drawn",
     "imports": "modules that\nthe user names",
     "console": "bars",
     "records": "what flows:\nClip, ActionSpec, Loss",

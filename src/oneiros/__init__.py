@@ -11,7 +11,7 @@ _PUBLIC = {
     "ActionSpec": "oneiros.records",
     "Clip": "oneiros.records",
     "Loss": "oneiros.records",
-    "Sampling": "oneiros.records",
+    "Sampling": "oneiros.sampling",
     "Dataset": "oneiros.data.episodes.dataset",
     "DatasetWriter": "oneiros.data.episodes.writer",
     "Tokenizer": "oneiros.world.tokenizer",

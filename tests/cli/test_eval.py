@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -133,3 +135,8 @@ def test_a_run_whose_evaluations_lead_elsewhere_replaces_nothing_there(folder, t
         main(["eval", str(run), str(folder / "data"), *QUICK])
     assert "leads out of" in capsys.readouterr().err
     assert (tmp_path / "mine" / "metrics.json").read_text() == "years of work"
+
+
+def test_help_needs_no_torch():
+    script = "import sys; from oneiros.cli import main; main(['eval', '--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

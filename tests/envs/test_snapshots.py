@@ -8,7 +8,8 @@ import torch
 
 from oneiros.data.frames import depth_to_model, resize_nearest, resized
 from oneiros.envs.replay import Replayed
-from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.records import ActionSpec, Camera, Clip
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.dream import Dream
 from oneiros.world.model import World

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from oneiros.policy.config import FORMERS, PolicyConfig
-from oneiros.records import ActionSpec, Clip, Observation, Sampling
+from oneiros.records import ActionSpec, Clip, Observation
+from oneiros.sampling import Sampling
 from tests.policy.policies import (
     DEPTH,
     HORIZON,

@@ -9,7 +9,8 @@ import torch
 
 from oneiros.data.frames import to_model, to_uint8
 from oneiros.envs.replay import Replayed
-from oneiros.records import Camera, Clip, Sampling
+from oneiros.records import Camera, Clip
+from oneiros.sampling import Sampling
 from oneiros.web.game import Game
 from oneiros.world.dream import Dream
 from tests.dot_world import SIZE, SPECS, DotWorld, draw_dots, moves, real_episode

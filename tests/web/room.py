@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.records import ActionSpec, Camera, Sampling
+from oneiros.records import ActionSpec, Camera
+from oneiros.sampling import Sampling
 from oneiros.web.game import Game
 
 SIZE, DOT, STEP = 32, 8, 4

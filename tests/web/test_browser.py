@@ -19,7 +19,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 from PIL import Image  # noqa: E402
 
 from oneiros.data.episodes.dataset import Dataset  # noqa: E402
-from oneiros.records import Sampling  # noqa: E402
+from oneiros.sampling import Sampling  # noqa: E402
 from oneiros.web import messages, server  # noqa: E402
 from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 from oneiros.web import messages
 from oneiros.web.messages import HEADER, Extras, Reset, Rewind, SetRecording, SetSampling, SetSide, TakeStep
 from oneiros.web.model_thread import ModelThread

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 from oneiros.world.nn.detail import Detail
 from tests.world.worlds import (
     at,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import oneiros
-from oneiros.records import Clip, CodeClip, Sampling
+from oneiros.records import Clip, CodeClip
+from oneiros.sampling import Sampling
 from tests.world.worlds import (
     Teacher,
     at,

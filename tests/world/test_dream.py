@@ -7,7 +7,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from oneiros.data.frames import to_model
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from oneiros.world.dream import Dream
 from tests.dot_world import SPECS, DotWorld, draw_dots, real_episode
 

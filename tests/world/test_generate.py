@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from tests.world.worlds import (
     KINDS,
     SPECS,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 from tests.world.worlds import (
     Teacher,
     at,

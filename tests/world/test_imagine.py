@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oneiros.records import CodeClip, Sampling
+from oneiros.records import CodeClip
+from oneiros.sampling import Sampling
 from tests.world.worlds import KINDS, code_clip, context, largest_difference, make_world
 
 GREEDY = Sampling(temperature=0.0)

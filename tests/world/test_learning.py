@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from oneiros.records import ActionSpec, Clip, CodeClip, Sampling
+from oneiros.records import ActionSpec, Clip, CodeClip
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from tests.world.worlds import make_tokenizer, make_world, random_actions, random_codes

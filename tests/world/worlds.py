@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oneiros.records import ActionSpec, Clip, CodeClip, Loss, Sampling
+from oneiros.records import ActionSpec, Clip, CodeClip, Loss
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec

@@ -70,7 +70,7 @@ def dream(command: DreamCommand) -> None:
     from oneiros.console import bars
     from oneiros.data.frames import to_uint8
     from oneiros.data.pictures import beside, check_ending, enlarge, save_frames
-    from oneiros.records import Sampling
+    from oneiros.sampling import Sampling
     from oneiros.world.rollout import begin, roll
     from oneiros.world.starts import load_world
 

@@ -13,9 +13,8 @@ import tyro
 
 from oneiros.disk import contained
 from oneiros.policy.evaluation.config import PolicyEvalConfig
-from oneiros.records import Sampling
 from oneiros.report.files import METRICS, REPORT
-from oneiros.run_folder import read_config
+from oneiros.sampling import Sampling
 from oneiros.world.evaluation.config import EvalConfig
 
 _DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
@@ -119,6 +118,8 @@ def main(arguments: list[str]) -> None:
         return
     if not arguments or arguments[0].startswith("-"):
         raise ValueError("the run comes first: oneiros eval RUN ...; oneiros eval --help tells what each kind can take")
+    from oneiros.run_folder import read_config
+
     run = Path(arguments[0])
     kind = read_config(run).kind
     if kind not in _KINDS:

@@ -138,7 +138,7 @@ def _is_environment(run: str | None) -> TypeGuard[str]:
 
 def _open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
-    from oneiros.records import Sampling
+    from oneiros.sampling import Sampling
     from oneiros.world.bundle import bundled_world
     from oneiros.world.dream import Dream
 

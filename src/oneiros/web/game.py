@@ -11,7 +11,8 @@ import numpy as np
 from oneiros.web.messages import SAMPLING
 
 if TYPE_CHECKING:
-    from oneiros.records import ActionSpec, Camera, Sampling
+    from oneiros.records import ActionSpec, Camera
+    from oneiros.sampling import Sampling
 
 KEPT_BYTES, MOST_KEPT = 64 * 2**20, 2000  # of the frames one can go back to, for each session
 

@@ -13,8 +13,9 @@ import torch
 from gymnasium import spaces
 
 from oneiros.data.frames import depth_from_model, to_uint8
-from oneiros.records import ActionSpec, Camera, Clip, Sampling
+from oneiros.records import ActionSpec, Camera, Clip
 from oneiros.run_folder import read_config, read_origin
+from oneiros.sampling import Sampling
 
 if TYPE_CHECKING:
     from oneiros.world.model import World

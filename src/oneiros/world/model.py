@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from oneiros.disk import inside
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.per_sample import PerSample
-from oneiros.records import Clip, CodeClip, Loss, Sampling, Trainable
+from oneiros.records import Clip, CodeClip, Loss, Trainable
 from oneiros.run_folder import Origin, RunConfig, load_model, read_config, save_model
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.detail import Detail

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from oneiros.console import Advance
 from oneiros.data.frames import to_uint8
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.state import WorldState
 from oneiros.world.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from oneiros.data.episodes.clips import Clips, EpisodeArrays
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 from oneiros.world.evaluation.config import DriftConfig, EvalConfig
 from oneiros.world.evaluation.fidelity import Evaluation, choose, clustered_error, evaluate
 from tests.dot_world import SPECS, DotTokenizer, DotWorld, real_episode

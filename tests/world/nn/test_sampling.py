@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 from oneiros.world.nn.sampling import draw, guide, min_p_mask
 from tests.places import SHARED
 

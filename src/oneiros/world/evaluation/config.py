@@ -1,14 +1,17 @@
-"""The options of a world's evaluation, and what it needs of a set of clips."""
+"""The options of a world's evaluation, and what it needs of a set of clips. Free of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import tyro
 
-from oneiros.records import Clip, Sampling
+from oneiros.sampling import Sampling
+
+if TYPE_CHECKING:
+    from oneiros.records import Clip
 
 AGES = (10, 30, 100, 300, 1000)  # frames of a dream after which it is looked at
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from oneiros.console import Advance, Track, silent
 from oneiros.data.frames import to_uint8
-from oneiros.records import Clip, Sampling
+from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from oneiros.world import metrics
 from oneiros.world.evaluation.config import ClipSource, EvalConfig
 from oneiros.world.evaluation.drift import DriftFrames, measure_drift

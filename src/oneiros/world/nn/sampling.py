@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneiros.records import Sampling
+from oneiros.sampling import Sampling
 
 
 def guide(conditional: Tensor, unconditional: Tensor, *, scale: float, parallel_keep_fraction: float = 0.0) -> Tensor:
