@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import select
+import signal
 import sys
 from importlib import import_module
 
 from oneiros import __version__
+from oneiros.cli.stopping import Stoppable, write_nowhere
 
 # verb -> (module, one line of help), in the order a newcomer meets them
 VERBS = {
@@ -38,8 +41,25 @@ def _overview() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb. Bad input ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    """Run one verb. Bad input ends with one line and exit code 2. Ctrl-C ends with exit code 130, as do SIGTERM and a
+    terminal that closes, with 143, after what is open has been saved."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    with Stoppable() as stoppable:
+        try:
+            _run(arguments)
+            sys.stdout.flush()
+        except (ValueError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                sys.exit(1)
+            _fail(str(error))
+        except (Exception, KeyboardInterrupt) as error:
+            if stoppable.signal is None and not isinstance(error, KeyboardInterrupt):
+                raise
+            print("stopped", file=sys.stderr)  # whatever a package made of the signal while it was imported
+            sys.exit(128 + (stoppable.signal or signal.SIGINT))
+
+
+def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return
@@ -51,15 +71,23 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{verb!r} is not a verb; choose from {', '.join(VERBS)}")
     try:
         import_module(f"oneiros.cli.{VERBS[verb][0]}").main(rest)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit:  # the end of --help
+        sys.stdout.flush()
+        raise
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("oneiros"):
             raise
         _fail(f"{verb} needs the package {error.name!r}, which is not installed; `oneiros doctor` says how to get it")
-    except (ValueError, OSError) as error:
-        _fail(str(error))
+
+
+def _nobody_reads() -> bool:
+    """Whether what is printed goes to a pipe whose reader has gone, as in `oneiros --help | head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(state & select.POLLERR for _, state in poll.poll(0))
+    if gone:
+        write_nowhere(sys.stdout)
+    return gone
 
 
 def _fail(message: str) -> None:
