@@ -9,8 +9,8 @@ import difflib
 import math
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import vizdoom as vd
 from gymnasium import spaces
 
 from oneiros.data.frames import resize, resize_nearest
+from oneiros.envs.doom_engine import Scratch
 from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, make_cameras, observation_space
 from oneiros.records import ActionSpec, Camera
 
@@ -87,6 +88,8 @@ class DoomEnv(PixelEnv):
     ViZDoom draws nothing once an episode is over: the step that ends one returns the last observation once more, the
     very same object.
 
+    An engine that dies is started anew by the next `reset`; until then `step` raises OSError.
+
     Raises ValueError for a scenario that does not exist or sizes above 480x640.
     """
 
@@ -107,11 +110,17 @@ class DoomEnv(PixelEnv):
         self.frame_skip = frame_skip
         self.fps = max(1, round(TICS_PER_SECOND / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}
-        self._game = _configure(scenario, _RENDER_SIZES[self._rows, columns], depth=depth, labels=labels)
+        self._configure = partial(_configure, scenario, _RENDER_SIZES[self._rows, columns], depth=depth, labels=labels)
+        self._game = self._configure()
         self.action_spec = ActionSpec("keys", tuple(button.name for button in self._game.get_available_buttons()))
         variables = [variable.name for variable in self._game.get_available_game_variables()][len(_POSE) :]
         self.state_names = ("x", "y", "z", "yaw", *(name.lower() for name in variables))
-        self._start(scenario)
+        self._scratch = Scratch()
+        try:
+            self._start()
+        except vd.FileDoesNotExistException as error:
+            self._scratch.close()
+            raise ValueError(f"doom:{scenario} needs a game file that does not come with ViZDoom: {error}") from error
         self.cameras = self._cameras(depth=depth, labels=labels)
         self.action_space = spaces.MultiBinary(self.action_spec.size)
         self.observation_space = observation_space(self.cameras, self.state_names)
@@ -122,11 +131,21 @@ class DoomEnv(PixelEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
+        chosen = int(self.np_random.integers(2**31))
+        try:
+            self._new_episode(chosen)
+        except OSError:  # the engine has died
+            self._game.close()
+            self._game = self._configure()
+            self._start()
+            self._new_episode(chosen)
+        return self._observation, {}
+
+    def _new_episode(self, seed: int) -> None:
         with _readable_errors():
-            self._game.set_seed(int(self.np_random.integers(2**31)))
+            self._game.set_seed(seed)
             self._game.new_episode()
             self._observation = self._observe()
-        return self._observation, {}
 
     def step(
         self, action: Any, observe: bool = True
@@ -148,17 +167,13 @@ class DoomEnv(PixelEnv):
 
     def close(self) -> None:
         self._game.close()
-        self._scratch.cleanup()
+        self._scratch.close()
 
-    def _start(self, scenario: str) -> None:
+    def _start(self) -> None:
         """Start the engine, which drops its settings into the working directory: give it one of its own."""
-        self._scratch = TemporaryDirectory(prefix="oneiros-doom-")
-        try:
-            with chdir(self._scratch.name), _readable_errors():
-                self._game.init()
-        except vd.FileDoesNotExistException as error:
-            self._scratch.cleanup()
-            raise ValueError(f"doom:{scenario} needs a game file that does not come with ViZDoom: {error}") from error
+        self._game.set_vizdoom_path(self._scratch.launcher(Path(vd.__file__).with_name("vizdoom")))
+        with chdir(self._scratch.path), _readable_errors():
+            self._game.init()
 
     def _cameras(self, *, depth: bool, labels: bool) -> tuple[Camera, ...]:
         fov = math.radians(self._game.get_game_variable(vd.GameVariable.CAMERA_FOV))
@@ -252,5 +267,9 @@ def _physical(variables: np.ndarray) -> np.ndarray:
 def _readable_errors() -> Iterator[None]:
     try:
         yield
-    except (vd.ViZDoomUnexpectedExitException, vd.ViZDoomErrorException) as error:
-        raise OSError(f"the ViZDoom engine has stopped: {error}") from error
+    except (
+        vd.ViZDoomUnexpectedExitException,
+        vd.ViZDoomErrorException,
+        vd.ViZDoomIsNotRunningException,
+    ) as error:
+        raise OSError(f"the ViZDoom engine has stopped; the next reset starts it anew ({error})") from error
