@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oneiros import disk
-from oneiros.disk import Batch, alone, check_room, contained, inside, locked, publish, replacing
+from oneiros.disk import Batch, alone, check_room, contained, inside, locked, new_array, publish, replacing, work_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -76,6 +77,39 @@ def test_a_full_disk_names_the_content(tmp_path):
         raise OSError(28, "No space left on device")
 
 
+@pytest.mark.parametrize("writing", [replacing, work_folder])
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, writing):
+    with (
+        pytest.raises(OSError, match=r"/a: could not be written \(No space left on device\)$"),
+        writing(tmp_path / "a"),
+    ):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match=r"'other'$"), writing(tmp_path / "a"):
+        raise OSError(13, "Permission denied", "other")
+    assert not names(tmp_path)
+
+
+def test_a_mapped_array_has_its_room_before_it_is_written_to(tmp_path, monkeypatch):
+    array = new_array(tmp_path / "a.npy", np.uint8, (1000, 1000))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 1_000_000  # no holes, whose filling would kill
+    array[-1] = 7
+    array.flush()
+    assert np.load(tmp_path / "a.npy")[-1, -1] == 7
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        new_array(tmp_path / "b.npy", np.uint8, (1000, 1000))
+
+
+def test_no_other_file_is_mapped_to_be_written_to():
+    source = Path(disk.__file__).parent
+    assert [path.name for path in source.rglob("*.py") if "open_memmap" in path.read_text()] == ["disk.py"]
+    assert not [path for path in source.rglob("*.py") if "np.memmap(" in path.read_text()]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "batch"])
 def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, kind):
     events = []
@@ -127,6 +161,24 @@ def test_a_kill_leaves_nothing_that_the_next_does_not_remove(tmp_path):
     assert len(list(tmp_path.glob(".partial-*"))) == 2
     with alone(target):
         assert [path.name for path in tmp_path.glob(".partial-*")] == [".partial-1-other-codes"]
+
+
+def test_what_dead_processes_left_is_removed_without_a_lock(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    with replacing(tmp_path / "first" / "a") as aside:
+        aside.write_text("mine")
+    for process, name in ((dead.pid, "folder"), (dead.pid, "file"), (os.getppid(), "alive")):
+        other = tmp_path / aside.name.replace(f".{os.getpid()}-a", f".{process}-{name}")
+        write("file" if name == "file" else "folder", other)
+    write_folder(tmp_path / f".partial-00000000.{dead.pid}-a", "of another machine")
+    with replacing(tmp_path / "a") as aside:
+        left = [path.name.partition("-")[2] for path in sorted(tmp_path.glob(".partial-*"))]
+        assert left == [
+            f"00000000.{dead.pid}-a",
+            aside.name.partition("-")[2].replace(f".{os.getpid()}-a", f".{os.getppid()}-alive"),
+        ]
+        aside.write_text("mine")
 
 
 ORDERED = """
@@ -226,9 +278,12 @@ def test_what_is_published_stays_in_its_folder(tmp_path):
 
 def test_a_link_where_a_file_is_written_aside_is_not_followed(tmp_path):
     (tmp_path / "precious").write_text("old")
-    (tmp_path / f".partial-{os.getpid()}-config.json").symlink_to("precious")
     with replacing(tmp_path / "config.json") as aside:
-        aside.write_text("new")
+        aside.write_text("old")
+    aside.symlink_to(tmp_path / "precious")
+    with replacing(tmp_path / "config.json") as same:
+        assert same == aside
+        same.write_text("new")
     assert (tmp_path / "precious").read_text() == "old"
     assert (tmp_path / "config.json").read_text() == "new"
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 _PARTIAL = ".partial-"
 
@@ -18,22 +23,36 @@ def replacing(path: Path, what: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path`, with its ending, to write a file or a folder to.
 
     Renamed to `path` when the block ends well and the content is on the disk, else removed. A file takes the place of
-    an older one; a folder needs a free place. Folders on the way to `path` are made.
-    what: names the content in the OSError of a block that fails with one; without, such an error is passed on.
+    an older one; a folder needs a free place. Folders on the way to `path` are made. What killed processes left half
+    written beside `path` is removed.
+    what: names the content in the OSError of a full disk, and of others that tell of no file.
     """
-    temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # a link that lies there would be followed
+    with _aside(path, path.name, what) as temporary:
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        if what is None:
-            raise
-        raise OSError(f"{path}: {what} could not be kept ({error.strerror or error})") from error
-    finally:
-        _remove(temporary)
+
+
+@contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, gone afterwards, for what is needed to write it and may be larger than memory and /tmp.
+
+    Errors are as in `replacing`.
+    """
+    with _aside(path, f"work-{path.name}", None) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+def new_array(path: Path, dtype: np.dtype | type, shape: tuple[int, ...]) -> np.memmap:
+    """A new array in a file (.npy), mapped to be written to. Only `flush` brings all of it to the disk.
+
+    Its room is taken at once: writing to a mapped file that the disk has no room for would kill the process.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return array
 
 
 def inside(root: Path, name: str | Path) -> Path:
@@ -154,6 +173,52 @@ def check_room(folder: Path, needed: int, what: str, *, there: bool = False) -> 
     if free + held < needed:
         raise OSError(f"{folder}: {what} {needed / 1e6:,.0f} MB, only {free / 1e6:,.0f} MB are free")
     return f"{what} {needed / 1e6:,.1f} MB in {folder}, {free / 1e6:,.0f} MB are free"
+
+
+@contextmanager
+def _aside(path: Path, name: str, what: str | None) -> Iterator[Path]:
+    """A temporary path beside `path`, removed afterwards. An OSError that tells of no file tells of `path`."""
+    temporary = path.with_name(f"{_PARTIAL}{_host()}.{os.getpid()}-{name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent.absolute())
+        _remove(temporary)  # a link that lies there would be followed
+        yield temporary
+    except OSError as error:
+        named = str(error.filename or "")
+        told = (named and not named.startswith(str(temporary))) or str(error).startswith(str(path))
+        if told or isinstance(error, FileNotFoundError):
+            raise
+        failed = f"{what} could not be kept" if what else "could not be written"
+        raise OSError(f"{path}: {failed} ({error.strerror or error})") from error
+    finally:
+        _remove(temporary)
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left half written in `folder`; once is enough."""
+    for path in list(folder.iterdir()):
+        if (found := re.match(rf"{re.escape(_PARTIAL)}{_host()}\.(\d+)-", path.name)) and not _runs(int(found[1])):
+            _remove(path)
+
+
+@cache
+def _host() -> str:
+    """The machine, or container, by which a process's number means something: folders may be shared between them."""
+    space = Path("/proc/self/ns/pid")
+    told = (os.uname().nodename, os.readlink(space) if space.exists() else "")
+    return f"{zlib.crc32(' '.join(told).encode()):08x}"
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def _flush(path: Path) -> None:

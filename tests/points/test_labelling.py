@@ -264,7 +264,7 @@ def test_nothing_half_written_is_left(model, tmp_path, monkeypatch, error, where
     before = digest(source)
 
     def failing(*_, **__):
-        assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+        assert any(path.name.startswith(".partial-") for path in tmp_path.iterdir())
         raise error
 
     monkeypatch.setattr(labelling, where, failing)

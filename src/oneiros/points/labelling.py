@@ -18,9 +18,10 @@ from oneiros.console import Track, silent
 from oneiros.data.clouds.checks import require_metres
 from oneiros.data.clouds.formats import Cloud, CloudFile, copy_with_labels, open_cloud
 from oneiros.data.clouds.relabel import check_paths
+from oneiros.disk import new_array, work_folder
 from oneiros.points.cells import Cells, attributes_for, make_cells, margin_of, num_channels
 from oneiros.points.segmenter import Segmenter
-from oneiros.points.tiles import Tiles, work_folder
+from oneiros.points.tiles import Tiles
 from oneiros.records import PointBatch
 
 
@@ -88,11 +89,11 @@ def _label(model: Segmenter, file: CloudFile, out: Path, probabilities: bool, tr
     margin = 2 * model.config.radius + margin_of(model.config.network.grid)  # all of every field that sees a tile
     with work_folder(out) as folder:
         tiles = Tiles.deal(file, attributes, folder, margin=margin, track=track)
-        labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, (file.num_points,))
+        labels = new_array(folder / "labels.npy", np.uint8, (file.num_points,))
         by_class = None
         if probabilities:
             shape = (file.num_points, len(names))
-            by_class = np.lib.format.open_memmap(folder / "probabilities.npy", "w+", np.float32, shape)
+            by_class = new_array(folder / "probabilities.npy", np.float32, shape)
         codes, counts = np.array(model.config.writes, np.uint8), np.zeros(len(names), np.int64)
         advance = track("labelling points", file.num_points)
         for cloud, own, rows in tiles.each():

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,17 +18,6 @@ from oneiros.data.clouds.cloud import COLOURS, Cloud, CloudFile, full_colour
 
 TILE_POINTS = 500_000  # a tile holds about so many, its surroundings not counted
 CHUNK_POINTS = 1_000_000  # read from a cloud at once
-
-
-@contextmanager
-def work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, gone afterwards: what is dealt out may be larger than memory and than /tmp."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -111,7 +97,7 @@ class Tiles:
         found, starts = np.unique(places[order], axis=0, return_index=True)
         for (x, y), part in zip(found.tolist(), np.split(points[order], starts[1:]), strict=True):
             with self._path((x, y)).open("ab") as target:
-                part.tofile(target)
+                target.write(part.tobytes())
             self.counts[x, y] = self.counts.get((x, y), 0) + len(part)
 
     def _read(self, place: tuple[int, int]) -> np.ndarray:

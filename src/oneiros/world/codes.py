@@ -18,7 +18,7 @@ from torch import nn
 from oneiros.console import bars, say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays
 from oneiros.data.episodes.source import Episodes
-from oneiros.disk import check_room, replacing
+from oneiros.disk import check_room, new_array, replacing
 from oneiros.records import ActionSpec, Clip
 from oneiros.run_folder import Origin
 from oneiros.world.model import TOKENIZER
@@ -105,7 +105,7 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
     kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
     size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
     say(check_room(path.parent.parent, size, f"codes of {rows:,} frames take", there=True))
-    codes = np.lib.format.open_memmap(path, "w+", kind, (rows, tokenizer.num_codes))
+    codes = new_array(path, kind, (rows, tokenizer.num_codes))
     done = 0
     with bars(transient=True) as track:
         advance = track("encoding frames", rows)

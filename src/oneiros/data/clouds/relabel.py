@@ -74,8 +74,5 @@ def check_paths(source: Path, out: Path) -> None:
 @contextmanager
 def rewriting(path: Path) -> Iterator[BinaryIO]:
     """An open file that replaces `path` when the block ends well. OSError, in one line, where it cannot be written."""
-    try:
-        with replacing(path) as temporary, temporary.open("w+b") as file:
-            yield file
-    except OSError as error:
-        raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
+    with replacing(path) as temporary, temporary.open("w+b") as file:
+        yield file

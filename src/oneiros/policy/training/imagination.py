@@ -20,7 +20,7 @@ import torch
 
 from oneiros.console import bars, say
 from oneiros.data.episodes.clips import EpisodeArrays, frames_of, spread
-from oneiros.disk import alone, check_room, replacing
+from oneiros.disk import alone, check_room, new_array, replacing
 from oneiros.machine import best_device
 from oneiros.policy.carry import observed_rows
 from oneiros.policy.training.moments import Moments, actions_between, mean_and_std
@@ -119,7 +119,7 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
                 shape = (len(moments), *features.shape[1:])
                 what = f"features of {len(moments):,} moments take"
                 say(check_room(path.parent.parent, 2 * int(np.prod(shape)), what, there=True))
-                kept = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+                kept = new_array(path, np.float16, shape)
             kept[chosen.start : chosen.stop] = features.half().cpu().numpy()
             advance(len(chosen))
     assert isinstance(kept, np.memmap)

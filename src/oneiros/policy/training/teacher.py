@@ -24,7 +24,7 @@ from oneiros.console import bars, say
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resize_nearest
-from oneiros.disk import alone, check_room, replacing
+from oneiros.disk import alone, check_room, new_array, replacing
 from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.training.depths import Depths
 
@@ -113,8 +113,8 @@ def _write(
     with replacing(folder, "features") as temporary:
         temporary.mkdir()
         segmenter = _train(dataset, depths, steps=steps, seed=seed)
-        features = np.lib.format.open_memmap(temporary / _FEATURES, "w+", np.float16, (rows, cells, WIDTH))
-        mask = np.lib.format.open_memmap(temporary / _MASK, "w+", np.bool_, (rows, cells))
+        features = new_array(temporary / _FEATURES, np.float16, (rows, cells, WIDTH))
+        mask = new_array(temporary / _MASK, np.bool_, (rows, cells))
         _fill(segmenter, depths, grid, features, mask)
         features.flush()
         mask.flush()
