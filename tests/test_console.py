@@ -1,8 +1,9 @@
 """The time left follows the recent rate, whatever came before; lines stand in for bars without a terminal."""
 
 import pytest
+from rich.table import Table
 
-from oneiros.console import Rate, bars, duration, say
+from oneiros.console import Rate, bars, duration, in_one_line, printable, say, show
 
 
 class Work:
@@ -154,3 +155,22 @@ def test_one_process_of_many_speaks(capsys, monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min")])
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_what_would_steer_a_terminal_is_spelled_out():
+    assert printable("a\x1b[2J b\x07\u202e c\x9b\ud800 é\n") == r"a\x1b[2J b\x07\u202e c\x9b\ud800 é" + "\n"
+
+
+def test_a_line_fits_a_screen():
+    assert in_one_line("one\n  two\x00") == r"one two\x00"
+    assert len(in_one_line("x" * 10**6)) < 80 * 24
+    assert in_one_line("begin " + "x" * 10**6 + " end").endswith(" end")
+
+
+def test_cells_have_no_markup(capsys):
+    table = Table("name", title="[INST] :smile: [/x]")
+    table.add_row("[old] data, which is long enough for a title")
+    show(table)
+    said = capsys.readouterr().out
+    assert "[INST] :smile: [/x]" in said
+    assert "[old] data, which" in said

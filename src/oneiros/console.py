@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from statistics import median_low
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment, Segments
 from rich.table import Column
 from rich.text import Text
 
@@ -23,6 +24,7 @@ Track = Callable[[str, int], Advance]
 # Seconds before the first line, and between lines, where there is no terminal
 FIRST_LINE_AFTER, NEXT_LINE_AFTER = 2.0, 15.0
 
+_LONGEST = 1200  # characters of a line: most of a screen of 80 x 24
 _MEMORY = 60.0  # seconds after which work counts 1/e in the rate
 _MEMORY_INTERVALS = 3  # at least as long as so many intervals, where updates come more seldom
 _TOGETHER = 1.0  # seconds: updates closer than this are one, such as episodes of a batch that end together
@@ -31,7 +33,26 @@ _TOGETHER = 1.0  # seconds: updates closer than this are one, such as episodes o
 def say(text: str) -> None:
     """A line for the person watching, on stderr; once, however many processes train."""
     if _leads():
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with whatever would steer a terminal (escape codes, marks that reverse the direction of writing) spelled
+    out: names and paths may be a stranger's."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def in_one_line(text: str) -> str:
+    """The same in one line, its middle left out where it would fill a screen."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def show(*shown: RenderableType) -> None:
+    """Print tables on stdout, what their cells say as it is: no cell has markup."""
+    console = Console(markup=False, emoji=False)
+    for each in shown:
+        console.print(Segments([Segment(printable(part.text), part.style) for part in console.render(each)]))
 
 
 def silent(description: str, total: int) -> Advance:
@@ -127,7 +148,7 @@ class Bar:
         spent = f"in {duration(now - self._began)}"
         time_left = "" if left is None else f"{duration(left)} left"
         parts = (f"{self._name} {self._done:,}/{self._total:,}", text, spent if finished else time_left)
-        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        print(printable("  ".join(part for part in parts if part)), file=sys.stderr, flush=True)
 
 
 class Bars:

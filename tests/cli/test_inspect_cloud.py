@@ -117,3 +117,12 @@ def test_a_header_with_other_bounds_than_its_points(cloud, capsys, tmp_path):
     content[179:187] = np.float64(770_100).tobytes()  # the highest x
     (tmp_path / "town.las").write_bytes(content)
     assert "the header says x runs from 770000.25 to 770100.00" in " ".join(inspect(capsys, "town.las").split())
+
+
+def test_names_with_markup_and_escape_codes_are_shown_as_they_are(cloud, capsys, tmp_path):
+    nasty = {"[INST] planarity": np.zeros(6400, np.float32), "[/red]": np.zeros(6400), "[old] w\x1b[2J": np.ones(6400)}
+    write_cloud("[old] data.npy", replace(cloud, attributes={**cloud.attributes, **nasty}, class_names={}))
+    said = inspect(capsys, "[old] data.npy")
+    assert "\x1b" not in said
+    for name in ("[old] data.npy", "[INST] planarity", "[/red]", r"[old] w\x1b[2J"):
+        assert name in said

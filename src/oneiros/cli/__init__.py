@@ -91,5 +91,7 @@ def _nobody_reads() -> bool:
 
 
 def _fail(message: str) -> None:
-    print(f"oneiros: {' '.join(message.split())}", file=sys.stderr)
+    from oneiros.console import in_one_line
+
+    print(in_one_line(f"oneiros: {message}"), file=sys.stderr)
     sys.exit(2)

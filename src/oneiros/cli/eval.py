@@ -153,9 +153,7 @@ def _check_options(unknown: list[str], kind: str, arguments: list[str]) -> None:
 
 
 def _evaluate_world(command: WorldEval) -> None:
-    from rich.console import Console
-
-    from oneiros.console import bars
+    from oneiros.console import bars, printable, show
     from oneiros.world.evaluation.networks import Networks, find_function
     from oneiros.world.evaluation.report import result_lines, result_table
     from oneiros.world.evaluation.run import evaluate_world
@@ -177,28 +175,24 @@ def _evaluate_world(command: WorldEval) -> None:
             networks=networks,
             track=track,
         )
-    Console().print(result_table(measured))
-    print(*result_lines(measured), _written(out), sep="\n")
+    show(result_table(measured))
+    print(*map(printable, result_lines(measured)), _written(out), sep="\n")
 
 
 def _evaluate_segmenter(command: SegmenterEval) -> None:
-    from rich.console import Console
-
-    from oneiros.console import bars
+    from oneiros.console import bars, show
     from oneiros.points.evaluation.confusion import score_table
     from oneiros.points.evaluation.run import evaluate_segmenter
 
     out = command.out or contained(command.run, "eval")
     with bars() as track:
         scores = evaluate_segmenter(command.run, command.clouds, out=out, device=command.device, track=track)
-    Console().print(score_table(scores))
+    show(score_table(scores))
     print(_written(out))
 
 
 def _evaluate_policy(command: PolicyEval, unknown: list[str]) -> None:
-    from rich.console import Console
-
-    from oneiros.console import bars
+    from oneiros.console import bars, printable, show
     from oneiros.policy.evaluation.report import result_lines, result_table
     from oneiros.policy.evaluation.run import VIDEOS, evaluate_policy
 
@@ -221,8 +215,8 @@ def _evaluate_policy(command: PolicyEval, unknown: list[str]) -> None:
             device=command.device,
             track=track,
         )
-    Console().print(result_table(measured))
-    print(*result_lines(measured), _written(out, *([VIDEOS] if measured["videos"] else [])), sep="\n")
+    show(result_table(measured))
+    print(*map(printable, result_lines(measured)), _written(out, *([VIDEOS] if measured["videos"] else [])), sep="\n")
 
 
 def _config(cls: type[C], command: C) -> C:

@@ -91,13 +91,11 @@ def _as_json(dataset: Dataset, problems: list[str]) -> dict[str, Any]:
 
 
 def _print_dataset(dataset: Dataset, checks: tuple[Check, ...]) -> None:
-    from rich.console import Console
+    from oneiros.console import show
 
-    console = Console()
     for shown in (_summary(dataset), _actions(dataset, checks), _lengths(dataset), findings(checks)):
         if shown is not None:
-            console.print(shown)
-            console.print()
+            show(shown, "")
 
 
 def _summary(dataset: Dataset) -> Table:
@@ -173,7 +171,7 @@ def _write_sheet(dataset: Dataset, path: Path) -> None:
 
 
 def _print_run(path: Path, *, as_json: bool) -> None:
-    from rich.console import Console
+    from oneiros.console import show
 
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
@@ -187,4 +185,4 @@ def _print_run(path: Path, *, as_json: bool) -> None:
         if isinstance(values, dict):
             for key, value in values.items():
                 shown.add_row(f"{section}.{key}", json.dumps(value, ensure_ascii=False))
-    Console().print(shown)
+    show(shown)

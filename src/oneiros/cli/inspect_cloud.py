@@ -61,17 +61,14 @@ def _as_json(file: CloudFile, summary: CloudSummary, problems: list[str]) -> dic
 
 
 def _print(file: CloudFile, summary: CloudSummary, checks: tuple[Check, ...]) -> None:
-    from rich.console import Console
-
     from oneiros.cli.tables import findings
+    from oneiros.console import show
 
-    console = Console()
     shown = [_overview(file, summary), _attributes(file, summary)]
     shown += [_counts("classes", summary.classes, file.class_names)] if summary.classes else []
     shown += [_counts("returns", summary.returns, {})] if summary.returns else []
     for one in (*shown, findings(checks)):
-        console.print(one)
-        console.print()
+        show(one, "")
 
 
 def _overview(file: CloudFile, summary: CloudSummary) -> Table:

@@ -50,14 +50,14 @@ def segment(command: Segment) -> None:
     """Raises ValueError where a cloud does not fit the model or the name of a copy its source."""
     targets = _targets(command)
 
-    from oneiros.console import bars
+    from oneiros.console import bars, printable
     from oneiros.points.labelling import label_files, load_segmenter
 
     model = load_segmenter(command.model, device=command.device)
     with bars() as track:
         for target, counts in label_files(model, targets, probabilities=command.probabilities, track=track):
             shares = ", ".join(f"{name} {count / sum(counts.values()):.1%}" for name, count in counts.items())
-            print(f"{target}: {sum(counts.values()):,} points, {shares}")
+            print(printable(f"{target}: {sum(counts.values()):,} points, {shares}"))
 
 
 def _targets(command: Segment) -> dict[Path, Path]:

@@ -29,9 +29,11 @@ def bar(share: float, width: int = 40) -> str:
 
 def findings(checks: tuple[Check, ...]) -> Table:
     """What was checked, and every problem below its check, in red where training would stop."""
+    from rich.text import Text
+
     drawn = table("checks")
     for check in checks:
-        drawn.add_row("[red]✗[/]" if check.problems else "[green]✓[/]", check.name)
+        drawn.add_row(Text("✗", "red") if check.problems else Text("✓", "green"), check.name)
         for problem in check.problems:
-            drawn.add_row("", f"[{'red' if problem.fatal else 'yellow'}]{problem.text}[/]")
+            drawn.add_row("", Text(problem.text, "red" if problem.fatal else "yellow"))
     return drawn
