@@ -24,7 +24,8 @@ def open_cloud(path: Path | str) -> CloudFile:
     path = Path(path)
     ending = _ending(path)
     if not path.is_file():
-        raise OSError(f"{path}: {'is a folder, not a cloud' if path.is_dir() else 'there is no such file'}")
+        there = "is a folder" if path.is_dir() else "is a pipe or a device" if path.exists() else ""
+        raise OSError(f"{path}: {f'{there}, not a cloud' if there else 'there is no such file'}")
     if ending == ".ply":
         from oneiros.data.clouds.ply import PlyFile
 

@@ -50,9 +50,16 @@ def write_npy(path: Path, cloud: Cloud) -> None:
 
 
 def _open(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        begins = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open an npz, too
+        raise ValueError(f"{path}: cannot be read as npy: it begins with {begins!r}")
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with np.errstate(over="raise"):
+            table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
         raise ValueError(f"{path}: cannot be read as npy: damaged or cut off ({error})") from error
     if table.dtype.names is not None and table.ndim == 1:
         return table

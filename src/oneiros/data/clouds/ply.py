@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from oneiros.data.clouds.cloud import Cloud
-from oneiros.data.clouds.ply_header import PlyHeader, type_name
+from oneiros.data.clouds.ply_header import LONGEST, PlyHeader, type_name
 from oneiros.data.clouds.relabel import LabelPart, rewriting
 from oneiros.data.clouds.table import TableFile, as_table, new_values, replaced
 
@@ -28,11 +29,15 @@ class PlyFile(TableFile):
         self.format = "PLY, text" if self.header.order == "text" else "PLY, binary"
         vertex = self.header.vertex
         super().__init__(path, vertex.count, vertex.dtype, self.header.class_names)
-        needed = self.header.start + vertex.count * self.dtype.itemsize
-        if self.header.order != "text" and path.stat().st_size < needed:
+        size, is_text = path.stat().st_size, self.header.order == "text"
+        if is_text:  # of each line a digit and its end
+            needed = self.header.size + 2 * (self.header.start + vertex.count) - 1
+        else:
+            needed = self.header.start + vertex.count * self.dtype.itemsize
+        if size < needed:
             raise ValueError(
-                f"{path}: is cut off: {vertex.count:,} points need {needed:,} bytes, the file has "
-                f"{path.stat().st_size:,}"
+                f"{path}: is cut off: {vertex.count:,} points are promised, which need "
+                f"{'at least ' if is_text else ''}{needed:,} bytes; the file has {size:,}"
             )
 
     def rows(self, sizes: Iterable[int]) -> Iterator[np.ndarray]:
@@ -54,7 +59,7 @@ class PlyFile(TableFile):
     def lines(self, file: BinaryIO) -> Iterator[bytes]:
         """The lines of a text file after its header; empty ones hold nothing."""
         file.seek(self.header.size)
-        return (line for line in iter(file.readline, b"") if line.strip())
+        return (line for line in iter(partial(file.readline, LONGEST), b"") if line.strip())
 
     def take(self, lines: Iterator[bytes], size: int) -> list[bytes]:
         """The next lines. ValueError when there are not so many."""

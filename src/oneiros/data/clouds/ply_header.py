@@ -15,7 +15,8 @@ _NAMES = {code: name for name, code in _TYPES.items()}
 _TYPES |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
 _TYPES |= {"float32": "f4", "float64": "f8"}
 _ORDERS = {"ascii": "text", "binary_little_endian": "<", "binary_big_endian": ">"}
-_LONGEST = 100_000  # bytes of a line; binary data that passes for a header has no line ends
+LONGEST = 100_000  # bytes of a line; binary data that passes for a header has no line ends
+_LARGEST = 10_000_000  # bytes of a header
 
 
 @dataclass
@@ -53,6 +54,8 @@ class PlyHeader:
             header = _parse(lines)
         except (ValueError, KeyError, IndexError, StopIteration) as error:
             raise ValueError(f"{path}: its PLY header cannot be understood ({error})") from error
+        if any(element.count < 0 for element in header.elements):
+            raise ValueError(f"{path}: promises fewer than no rows of an element")
         before = header.elements[: header.elements.index(header.vertex)]
         if header.vertex.has_lists or (header.order != "text" and any(element.has_lists for element in before)):
             raise ValueError(f"{path}: has lists among or before its points; only numbers can be read")
@@ -97,13 +100,14 @@ def type_name(dtype: np.dtype) -> str:
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    line = file.readline(_LONGEST)
+    line, size = file.readline(LONGEST), 0
     if line.strip() != b"ply":
         raise ValueError(f"{path}: is no PLY file: it does not begin with the line 'ply'")
     while line.strip() != b"end_header":
         yield line
-        line = file.readline(_LONGEST)
-        if not line.endswith(b"\n"):
+        size += len(line)
+        line = file.readline(LONGEST)
+        if not line.endswith(b"\n") or size > _LARGEST:
             raise ValueError(f"{path}: is cut off: its header does not end")
     yield line
 
@@ -122,6 +126,9 @@ def _parse(lines: tuple[bytes, ...]) -> PlyHeader:
                 prefix = "<" if order == "text" else order
                 elements[-1].fields.append((name, prefix + _TYPES[kind]))
                 elements[-1].end = number
+    for element in elements:
+        if len({name for name, _ in element.fields}) < len(element.fields):
+            raise ValueError(f"two properties of {element.name} have the same name")
     if not order or not any(element.name == "vertex" for element in elements):
         raise ValueError("it names no format, or no element vertex")
     return PlyHeader(lines, order, tuple(elements))

@@ -26,6 +26,10 @@ class TableFile(CloudFile):
         names = dtype.names or ()
         if missing := [name for name in XYZ if name not in names]:
             raise ValueError(f"{path}: points have no {', '.join(missing)}; they have {', '.join(names) or 'no names'}")
+        for name in names:
+            base, shape = dtype[name].base, dtype[name].shape
+            if base.kind not in "biuf" or (shape and name in XYZ) or len(shape) > 1:
+                raise ValueError(f"{path}: {name} is {_said(dtype[name])}; a point's attributes are numbers")
         self.path, self.num_points, self.dtype = path, num_points, dtype
         self.class_names = class_names or {}
         classes = class_field(names)
@@ -49,6 +53,10 @@ class TableFile(CloudFile):
             xyz = np.stack([rows[name] for name in XYZ], axis=1, dtype=np.float64)
             attributes = {name: _native(rows[self._fields[name]]) for name in names}
             yield Cloud(xyz, attributes, self.crs, self.path, self.class_names)
+
+
+def _said(dtype: np.dtype) -> str:
+    return f"{dtype.base}" + (f" of shape {dtype.shape}" if dtype.shape else "")
 
 
 def class_field(names: Sequence[str]) -> str | None:

@@ -48,6 +48,18 @@ def check_head(path: Path) -> None:
                 f"{path}: is damaged or cut off: {number:,} extended records from byte {start:,} on, "
                 f"the file has {size:,} bytes"
             )
+        _check_extended(path, start, number, size)
+
+
+def _check_extended(path: Path, start: int, number: int, size: int) -> None:
+    """ValueError unless extended records lie one after another within the file."""
+    with path.open("rb") as file:
+        for _ in range(number):
+            file.seek(start)
+            header = file.read(_EXTENDED_RECORD.size)
+            if len(header) < _EXTENDED_RECORD.size or start + len(header) + _EXTENDED_RECORD.unpack(header)[3] > size:
+                raise ValueError(f"{path}: is damaged or cut off: its extended record at byte {start:,} does not end")
+            start += len(header) + _EXTENDED_RECORD.unpack(header)[3]
 
 
 @dataclass

@@ -16,6 +16,7 @@ from oneiros.data.clouds.classes import ASPRS
 from oneiros.data.clouds.cloud import Cloud, CloudFile
 from oneiros.data.clouds.las.crs import read_crs
 from oneiros.data.clouds.las.head import check_head
+from oneiros.data.clouds.las.laz import check_laz
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
 
@@ -68,6 +69,8 @@ def opened(path: Path) -> Iterator[laspy.LasReader]:
             raise ValueError(
                 f"{path}: is cut off: {header.point_count:,} points need {needed:,} bytes, the file has {size:,}"
             )
+        if header.are_points_compressed:
+            check_laz(path, header)
         yield reader
 
 
@@ -89,7 +92,9 @@ def understanding(path: Path) -> Iterator[None]:
         yield
     except OSError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust, which lazrs is in
+            raise
         raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error
 
 
