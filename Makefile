@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench
+# make setup | demo | test | lint | bench | fuzz N=10000 | kill N=1000
 # INDEX=URL makes pip use another package index (for example one with CPU builds of torch).
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := -c constraints.txt $(if $(INDEX),--extra-index-url $(INDEX))
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint bench fuzz kill
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -28,3 +28,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/play.py $(RUN)
+
+# N mutated files, and N kills of recording, training and playing; the suite runs a few of each
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(or $(N),300)
+
+kill: setup
+	$(BIN)/python -m tests.fuzz.kill $(or $(N),12)
