@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
@@ -97,11 +98,22 @@ def test_ctrl_c_ends_it_cleanly_and_only_what_is_needed_was_loaded(folder, tmp_p
     assert lengths(tmp_path / "played") == [5]
 
 
-def test_ctrl_c_in_the_middle_saves_what_is_being_recorded(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_save_what_is_being_recorded(folder, tmp_path, number):
     with playing(folder, tmp_path / "played", "--port", "0") as (process, port):
-        assert asyncio.run(play(port, 6, then=lambda: process.send_signal(signal.SIGINT))) == 1012
+        assert asyncio.run(play(port, 6, then=lambda: process.send_signal(number))) == 1012
         process.communicate(timeout=30)
     assert lengths(tmp_path / "played") == [7]
+
+
+def test_an_address_for_the_network_has_a_token_and_a_warning(folder, tmp_path):
+    with playing(folder, tmp_path / "played", "--port", "0", "--host", "0.0.0.0") as (process, port):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/")
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert re.fullmatch(r"Warning: whoever can reach .*\nstopped\n", complaints)
 
 
 def test_killed_and_started_again_it_goes_on_where_it_was(folder, tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image  # noqa: E402
 from oneiros.data.episodes.dataset import Dataset  # noqa: E402
 from oneiros.sampling import Sampling  # noqa: E402
 from oneiros.web import messages, server  # noqa: E402
+from oneiros.web.access import Access  # noqa: E402
 from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -42,9 +43,7 @@ def served(played: Path, make: Callable[[], Any] = game, *, port: int = 0, **lim
     """A player's server in a thread; its address."""
     listener = socket.create_server(("127.0.0.1", port))
     state = server.ServerState(make, record_to=played, limits=server.Limits(**limits))
-    running = uvicorn.Server(
-        uvicorn.Config(server.make_app(state, loopback=True), ws="websockets-sansio", lifespan="off", log_level="error")
-    )
+    running = server.make_server(state, Access("127.0.0.1"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

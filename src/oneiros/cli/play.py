@@ -58,7 +58,7 @@ class Play:
     seed: int | None = None
     """The same seed and actions give the same dream. Default: another each time. (The page draws its own.)"""
     host: str = "127.0.0.1"
-    """The address to serve the page on. 0.0.0.0 lets everyone in your network play: there is no password."""
+    """The address to serve the page on. 0.0.0.0 lets those in your network play whom you give the printed address."""
     port: int = 7700
     """The port of the page; 0 takes any that is free."""
     browser: bool = True

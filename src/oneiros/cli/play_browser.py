@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import webbrowser
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from oneiros.world.dream import Dream
 
 _COLOUR = "observation.images.front"
+_WARNING = (
+    "Warning: whoever can reach {name} (elsewhere the address begins with its name or number) and has this address can "
+    "play and record here, and nothing is encrypted. Give it only to people you trust, in networks you trust."
+)
 
 
 def play_in_browser(
@@ -34,6 +39,8 @@ def play_in_browser(
 
     def opened(url: str) -> None:
         print(f"Oneiros is at {url}   (Ctrl-C ends it)", flush=True)
+        if "?token=" in url:
+            print(_WARNING.format(name=socket.gethostname()), file=sys.stderr, flush=True)
         if open_page and _has_screen():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 

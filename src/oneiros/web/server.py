@@ -9,37 +9,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
+import logging
 import mimetypes
+import resource
 import secrets
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from oneiros import __version__
 from oneiros.web import messages
+from oneiros.web.access import Access, Guarded
+from oneiros.web.clips import ClipDownloads, Film
+from oneiros.web.connections import Connection, Crowd, is_news
 from oneiros.web.game import Game
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
 
 _REASON_BYTES = 123  # what a WebSocket's goodbye has room for
-_CLIPS = {"mp4": "video/mp4", "gif": "image/gif"}
-_REFUSED = "this player answers to its own machine only"
 _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -51,10 +55,18 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """sessions: players at once. idle_seconds: how long a player may say nothing."""
+    """sessions: players at once. idle_seconds: how long a player may say nothing.
+
+    from_one, from_all: connections of one address and of all together. patience: seconds for a request to arrive.
+    answering: for its answer to be made and fetched.
+    """
 
     sessions: int = 8
     idle_seconds: float = 600.0
+    from_one: int = 64
+    from_all: int = 400
+    patience: float = 10.0
+    answering: float = 300.0
 
 
 @dataclass
@@ -113,22 +125,19 @@ class ServerState:
         """Let go of the model's thread and of the recording's folder; players are gone by now."""
         for player in list(self.players.values()):
             player.thread.shutdown()  # waits for what it is doing
-        if self.recorder is not None:
-            self.recorder.close()
-        if self.model_thread is not None:
-            self.model_thread.close()
+        try:
+            if self.recorder is not None:
+                self.recorder.close()
+        finally:
+            if self.model_thread is not None:
+                self.model_thread.close()
 
 
 class _Pages:
     """What is served by HTTP: the page, its files, and what it fetches of the game."""
 
-    def __init__(self, state: ServerState, *, loopback: bool) -> None:
-        self._state, self._loopback, self._static = state, loopback, _static_files()
-
-    def is_welcome(self, connection: HTTPConnection) -> bool:
-        """Whether it calls this machine by its own names: a foreign name that leads here is somebody's trick."""
-        name = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
-        return not self._loopback or _is_loopback(name)
+    def __init__(self, state: ServerState) -> None:
+        self._state, self._static = state, _static_files()
 
     async def page(self, request: Request) -> Response:
         return self._file(request, "index.html")
@@ -137,16 +146,12 @@ class _Pages:
         return self._file(request, request.path_params["name"])
 
     def _file(self, request: Request, name: str) -> Response:
-        if not self.is_welcome(request):
-            return Response(_REFUSED, 403)
         if name not in self._static:
             return Response("no such file", 404)
         content, kind = self._static[name]
         return Response(content, media_type=kind, headers=_HEADERS)
 
     async def info(self, request: Request) -> Response:
-        if not self.is_welcome(request):
-            return Response(_REFUSED, 403)
         game = self._state.game
         about = {"ready": game is not None, "error": self._state.error, "version": __version__}
         return JSONResponse({**about, **(game.info() if game else {})}, headers=_HEADERS)
@@ -155,51 +160,37 @@ class _Pages:
         """The picture of a start."""
         pictures = self._state.game.pictures if self._state.game else []
         index = request.path_params["index"]
-        if not self.is_welcome(request) or index >= len(pictures):
+        if index not in map(str, range(len(pictures))):
             return Response("no such start", 404)
         from oneiros.data.pictures import png
 
-        return Response(png(Image.fromarray(pictures[index])), media_type="image/png", headers=_HEADERS)
+        return Response(png(Image.fromarray(pictures[int(index)])), media_type="image/png", headers=_HEADERS)
 
-    async def clip(self, request: Request) -> Response:
-        """What a session has played, as a film."""
-        player = self._state.players.get(request.path_params["session"])
-        ending = request.path_params["ending"]
-        if not self.is_welcome(request) or player is None or player.session is None:
-            return Response("no such session", 404)
-        if ending not in _CLIPS:
-            return Response("clips are .mp4 or .gif", 404)
-        from oneiros.data.pictures import encode, enlarge
-
-        try:
-            frames, fps = await player.run(player.session.frames)
-            content = await asyncio.to_thread(encode, map(enlarge, frames), f".{ending}", fps=fps)
-        except (ValueError, OSError) as error:
-            return Response(str(error), 409)
-        disposition = {"Content-Disposition": f'attachment; filename="oneiros.{ending}"'}
-        return Response(content, media_type=_CLIPS[ending], headers={**_HEADERS, **disposition})
+    def played(self, session: str) -> Awaitable[Film] | None:
+        """What a session has played, to be made a film of; None where there is no such session."""
+        player = self._state.players.get(session)
+        if player is None or player.session is None:
+            return None
+        return player.run(player.session.frames)
 
 
-def make_app(state: ServerState, *, loopback: bool) -> Starlette:
-    """The application. loopback: answer only to names of this machine, whatever page on the internet asks."""
-    pages = _Pages(state, loopback=loopback)
+def make_app(state: ServerState, access: Access) -> ASGIApp:
+    pages = _Pages(state)
 
     async def play(websocket: WebSocket) -> None:
-        if not pages.is_welcome(websocket) or not _same_origin(websocket):
-            await websocket.close()  # before it is accepted: the browser sees 403
-            return
         await _play(websocket, state)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", pages.page),
             Route("/static/{name}", pages.file),
             Route("/api/info", pages.info),
-            Route("/api/starts/{index:int}.png", pages.start),
-            Route("/api/clip/{session}.{ending}", pages.clip),
+            Route("/api/starts/{index}.png", pages.start),
+            Route("/api/clip/{session}.{ending}", ClipDownloads(pages.played, _HEADERS)),
             WebSocketRoute("/ws", play),
         ]
     )
+    return Guarded(app, access)
 
 
 async def _play(websocket: WebSocket, state: ServerState) -> None:
@@ -228,10 +219,17 @@ async def _leave(state: ServerState, name: str) -> None:
     player = state.players[name]
     try:
         if player.session is not None:
-            await player.run(player.session.close)
+            await player.run(_close, player.session)
     finally:
         state.players.pop(name, None)
         player.thread.shutdown(wait=False)
+
+
+def _close(session: Session) -> None:
+    try:
+        session.close()
+    except (ValueError, OSError) as error:  # a full disk
+        print(f"oneiros: what was recorded last is not saved: {error}", file=sys.stderr, flush=True)
 
 
 async def _serve(websocket: WebSocket, state: ServerState, player: Player, name: str) -> tuple[int, str]:
@@ -304,31 +302,39 @@ def serve(
 
     load: makes the game; called once, in a thread. opened: called with the address as soon as the page can be fetched.
     """
-    listener = _bind(host, port)
+    listener, access = _bind(host, port), Access(host)
     state = ServerState(load, record_to=record_to, limits=limits)
-    opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/")
     try:
-        make_server(state, loopback=_is_loopback(host)).run(sockets=[listener])
+        opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/{access.query}")
+        make_server(state, access).run(sockets=[listener])
     finally:
         state.close()
         listener.close()
 
 
-def make_server(state: ServerState, *, loopback: bool) -> uvicorn.Server:
+def make_server(state: ServerState, access: Access) -> uvicorn.Server:
     """The server of the application, as careful with its clients as it has to be."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            make_app(state, loopback=loopback),
-            ws="websockets-sansio",
-            ws_max_size=messages.MAX_REQUEST_BYTES,
-            ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-        )
+    limits = state.limits
+    crowd = Crowd(limits.from_one, _all_connections(limits.from_all), limits.patience, limits.answering)
+    config = uvicorn.Config(
+        make_app(state, access),
+        http=partial(Connection, crowd=crowd),  # type: ignore[arg-type]
+        ws="websockets-sansio",
+        ws_max_size=messages.MAX_REQUEST_BYTES,
+        ws_per_message_deflate=False,  # frames of noise and texture hardly shrink, and it takes milliseconds
+        lifespan="off",
+        log_level="error",  # what clients do wrong is only a warning, and they could fill a disk with them
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
     )
+    logging.getLogger("uvicorn.error").addFilter(is_news)
+    return uvicorn.Server(config)
+
+
+def _all_connections(wanted: int) -> int:
+    """As many as are wanted, if half of the files this process may open suffice for them."""
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -351,22 +357,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _shown(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
-
-
-def _same_origin(websocket: WebSocket) -> bool:
-    origin = websocket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -95,11 +96,20 @@ class Session:
         taken = checked_action(action, self._game.action_spec)
         self._catch_up()
         self._history.cut(self._at)
-        self._history.append(self._advance(taken, self._sampling, self._history[self._at]))
+        self._history.append(self._advance_or_begin_anew(taken))
         self._at = self._live = self._at + 1
         if self._recorded_from is not None and self._at - self._recorded_from >= self._game.max_rewind - 1:
             self._finish_recording()
             self._recorded_from = self._at
+
+    def _advance_or_begin_anew(self, action: Any) -> Moment:
+        """One step on from the frame that is shown; an engine that has died on the way is brought back there once."""
+        try:
+            return self._advance(action, self._sampling, self._history[self._at])
+        except OSError:
+            self._live = -1
+            self._catch_up()
+            return self._advance(action, self._sampling, self._history[self._at])
 
     def _advance(self, action: Any, sampling: Any, before: Moment, *, keep: bool = True) -> Moment:
         """Step the env, and beside it the real one, which a dream's own thread leaves time for."""
@@ -216,8 +226,9 @@ def checked_action(action: Any, spec: Any) -> Any:
     if spec is None:
         return 0
     numbers = action if isinstance(action, list) else [action]
-    if not all(isinstance(number, (int, float)) for number in numbers) or len(numbers) != _width(spec):
-        raise ValueError(f"action {action!r} does not fit; it must be {_expected(spec)}")
+    misfit = ValueError(f"action {str(action)[:60]} does not fit; it must be {_expected(spec)}")
+    if len(numbers) != _width(spec) or not all(_is_number(number) for number in numbers):
+        raise misfit
     values = np.array(numbers, np.float64)
     allowed = {
         "discrete": (values % 1 == 0) & (values >= 0) & (values < spec.size),
@@ -225,10 +236,14 @@ def checked_action(action: Any, spec: Any) -> Any:
         "continuous": np.abs(values) < 1e6,
     }[spec.kind]
     if not allowed.all():
-        raise ValueError(f"action {action!r} does not fit; it must be {_expected(spec)}")
+        raise misfit
     if spec.kind == "discrete":
         return int(values[0])
     return values.astype(bool if spec.kind == "keys" else np.float32)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < sys.float_info.max  # JSON's integers have no end
 
 
 def _width(spec: Any) -> int:

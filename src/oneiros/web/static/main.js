@@ -35,7 +35,9 @@ function say(sentence, button = null, act = null) {
 async function described() {
   for (let tries = 0; ; tries += 1) {
     try {
-      const info = await (await fetch("/api/info", { cache: "no-store" })).json();
+      const answer = await fetch("/api/info", { cache: "no-store" });
+      if (answer.status === 403) throw Object.assign(new Error(`${await answer.text()}.`), { final: true });
+      const info = await answer.json();
       find("title").textContent = (info.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
       find("title").title = info.title ?? "";
       if (info.error) throw Object.assign(new Error(info.error), { final: true });
