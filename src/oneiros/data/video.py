@@ -6,6 +6,7 @@ the middle of a file costs no more than the clip.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,8 +116,9 @@ def is_complete(path: Path) -> bool:
 
     Reads a few bytes per box, so thousands of files are checked in a blink.
     """
-    size, position, indexed = path.stat().st_size, 0, False
+    position, indexed = 0, False
     with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)  # of this file, whatever a recorder puts into its place meanwhile
         while position < size:
             file.seek(position)
             header = file.read(16)

@@ -70,3 +70,35 @@ def use(root: Path) -> None:
     run_checks(dataset)
     dataset.actions(0)
     dataset.frames(0, stop=1)
+
+
+@pytest.mark.parametrize(
+    ("feature", "values"),
+    [
+        ("action", {"shape": [10**12]}),
+        ("action", {"dtype": "int64", "shape": [1], "info": None}),  # of statistics that say 10 ** 12
+        ("observation.state", {"shape": [10**6, 10**6]}),
+        ("observation.images.front", {"shape": [10**9, 10**9, 3]}),
+        ("observation.images.front", {"info": {"camera": {"kind": "x"}}}),
+        ("observation.images.front", {"info": {"camera": {"fx": 1e999}}}),
+    ],
+)
+def test_features_that_no_row_has(root, tmp_path, feature, values):
+    shutil.copytree(root, tmp_path / "set")
+    info = json.loads((root / "meta/info.json").read_text())
+    feature = next(name for name in info["features"] if name.startswith(feature.rpartition(".")[0] or feature))
+    info["features"][feature] |= values
+    (tmp_path / "set/meta/info.json").write_text(json.dumps(info))
+    stats = json.loads((root / "meta/stats.json").read_text())
+    stats["action"] |= {"max": [1e12], "mean": [0], "std": [1]}
+    (tmp_path / "set/meta/stats.json").write_text(json.dumps(stats))
+    with pytest.raises(ValueError, match=r"meta/info\.json"):
+        Dataset.open(tmp_path / "set")
+
+
+def test_a_robot_is_a_text(root, tmp_path):
+    shutil.copytree(root, tmp_path / "set")
+    info = json.loads((root / "meta/info.json").read_text())
+    (tmp_path / "set/meta/info.json").write_text(json.dumps({**info, "robot_type": {"a": 1}}))
+    with pytest.raises(ValueError, match=r"info\.json: robot_type is .*; it must be a text"):
+        Dataset.open(tmp_path / "set")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from oneiros import disk
 from oneiros.data.episodes import writer
+from oneiros.data.episodes.checks import run_checks
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec
@@ -223,6 +224,7 @@ def test_an_end_between_any_two_renames_leaves_whole_episodes(tmp_path, counting
         monkeypatch.undo()
         lengths = [2, 3, 2] if renames <= 3 else [2, 3, 2, 4]
         counting.check(reopen(tmp_path), lengths)
+        assert not found_by_inspect(tmp_path)  # counted anew where needed
         save_episode(recorder, counting, first=sum(lengths), length=3)
     counting.record(tmp_path, [2], first=sum(lengths) + 3)
     dataset = reopen(tmp_path)
@@ -231,6 +233,32 @@ def test_an_end_between_any_two_renames_leaves_whole_episodes(tmp_path, counting
     assert {name: info[name] for name in dataset.totals} == dataset.totals
     rows = sum(pq.ParquetFile(file).metadata.num_rows for file in tmp_path.glob("data/*/*.parquet"))
     assert rows == dataset.totals["total_frames"]  # the official reader loads every row of every file
+    assert not found_by_inspect(tmp_path)
+
+
+def found_by_inspect(path: Path) -> list[str]:
+    return [problem.text for check in run_checks(Dataset.open(path)) for problem in check.problems]
+
+
+@pytest.mark.parametrize("renames", [4, 5])  # the table of episodes is there; statistics and info are not, or not all
+def test_a_kill_after_the_table_of_episodes_is_seen_and_mended(tmp_path, counting, renames):
+    counting.record(tmp_path / "whole", [2, 3, 2])
+    counting.record(tmp_path / "killed", [2, 3])
+    before = {name: (tmp_path / "killed" / name).read_bytes() for name in ("meta/stats.json", "meta/info.json")}
+    counting.record(tmp_path / "killed", [2], first=5)
+    for name in list(before)[renames - 4 :]:
+        (tmp_path / "killed" / name).write_bytes(before[name])
+    found = found_by_inspect(tmp_path / "killed")
+    assert any("info.json says total_frames is 5; there are 7" in text for text in found)
+    assert any("stats.json counts 5 of 7 rows of" in text for text in found) == (renames == 4)
+    counting.record(tmp_path / "killed", [])
+    assert not found_by_inspect(tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/meta/info.json").read_text())["total_episodes"] == 3
+    whole, mended = (json.loads((tmp_path / name / "meta/stats.json").read_text()) for name in ("whole", "killed"))
+    assert whole.keys() == mended.keys()
+    for name in ("action", "index", counting.rgb.name):
+        for kind, values in whole[name].items():
+            np.testing.assert_allclose(mended[name][kind], values, rtol=1e-12, err_msg=f"{name} {kind}")
 
 
 def test_two_recorders_do_not_share_a_folder(tmp_path, counting):

@@ -103,11 +103,12 @@ def _cached(
 
 def _decode(dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int) -> np.ndarray:
     """uint8 (T, height, width, 3), or 5 with a depth camera as the second."""
+    streams = [dataset.stream(episode.index, camera) for camera in cameras]  # before memory is taken
     content = np.empty((episode.length, height, width, 3 if len(cameras) == 1 else 5), np.uint8)
-    for row, frame in enumerate(dataset.stream(episode.index, cameras[0])):
+    for row, frame in enumerate(streams[0]):
         content[row, ..., :3] = resize(frame[None], height, width)[0]
-    for camera in cameras[1:]:
-        for row, codes in enumerate(dataset.stream(episode.index, camera)):
+    for stream in streams[1:]:
+        for row, codes in enumerate(stream):
             content[row, ..., 3:] = pack_codes(resize_nearest(codes[None], height, width)[0])
     return content
 

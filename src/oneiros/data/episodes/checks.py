@@ -8,7 +8,7 @@ import numpy as np
 
 from oneiros.data.checks import Check, Problem
 from oneiros.data.episodes.dataset import Dataset, Episode
-from oneiros.data.episodes.metadata import INFO
+from oneiros.data.episodes.metadata import INFO, STATS, read_tasks
 from oneiros.data.video import DamagedVideoError
 
 
@@ -49,8 +49,8 @@ def _check_actions(dataset: Dataset, episode: Episode) -> None:
 
 def _check_rows(dataset: Dataset, episode: Episode) -> None:
     """A frame is found by its time stamp in other readers, by its row here: half a frame apart, they would differ."""
-    rows = np.arange(episode.length)
     numbers = dataset.column(episode.index, "frame_index")[:, 0]
+    rows = np.arange(len(numbers))
     if (numbers != rows).any():
         row = int((numbers != rows).argmax())
         raise ValueError(
@@ -71,9 +71,24 @@ def _check_totals(dataset: Dataset) -> Iterator[Problem]:
         said = dataset.info.get(key, found)
         if said != found:
             yield Problem(f"{INFO} says {key} is {said}; there are {found}")
+    counts = dataset.uncounted
+    if counts:
+        name, count = next(iter(counts.items()))
+        yield Problem(
+            f"{STATS} counts {count:,.0f} of {dataset.totals['total_frames']:,} rows of {name}"
+            f"{', and others' if len(counts) > 1 else ''}; opening the dataset to record counts anew"
+        )
 
 
 def _check_tasks(dataset: Dataset) -> Iterator[Problem]:
+    try:
+        known = set(read_tasks(dataset.path))
+    except ValueError as error:
+        yield Problem(str(error))
+        return
     silent = sum(not episode.task for episode in dataset.episodes)
     if silent:
         yield Problem(f"{silent} of {len(dataset.episodes)} episodes have no task")
+    for task in dict.fromkeys(episode.task for episode in dataset.episodes if episode.task):
+        if task not in known and not known.issuperset(task.split("; ")):
+            yield Problem(f"{dataset.path}: the table of tasks does not know {task[:80]!r}")

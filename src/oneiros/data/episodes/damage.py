@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from oneiros.data.episodes.metadata import DatasetMetadata
+from oneiros.data.episodes.parquet import num_rows
 from oneiros.data.video import count_whole_frames, is_complete
 
 
@@ -17,7 +19,10 @@ def find_damage(metadata: DatasetMetadata) -> dict[int, str]:
     look = cache(_rows_and_flaw)
     damage: dict[int, str] = {}
     for files in metadata.episodes:
-        needed = {files.data: 1, **{video.path: video.first_frame + files.length for video in files.videos.values()}}
+        needed = {
+            files.data: 1,
+            **{video.path: video.first_frame + files.length for video in files.videos.values()},
+        }
         for path, rows in needed.items():
             readable, flaw = look(path)
             if rows > readable:
@@ -31,8 +36,13 @@ def _rows_and_flaw(path: Path) -> tuple[float, str]:
         return 0, "is missing"
     if path.suffix == ".parquet":  # all or nothing: the index stands at the end
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4))
-            return (math.inf, "") if file.read(4) == b"PAR1" else (0, "is cut off")
+            file.seek(-min(4, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            if file.read() != b"PAR1":
+                return 0, "is cut off"
+        try:
+            return num_rows(path), "has no rows"
+        except ValueError as error:
+            return 0, str(error).removeprefix(f"{path}: ")
     if path.suffix != ".mp4" or is_complete(path):
         return math.inf, ""
     return count_whole_frames(path), "is cut off"

@@ -13,12 +13,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.damage import find_damage, report
 from oneiros.data.episodes.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
-from oneiros.data.episodes.metadata import INFO, DatasetMetadata, EpisodeFiles, errors_as_value_error, read_metadata
+from oneiros.data.episodes.metadata import (
+    INFO,
+    DatasetMetadata,
+    EpisodeFiles,
+    errors_as_value_error,
+    read_metadata,
+    uncounted,
+)
+from oneiros.data.episodes.parquet import read_table
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
@@ -74,6 +81,13 @@ class Dataset:
         """What the metadata's own totals should be, episodes that cannot be read included."""
         episodes = self._metadata.episodes
         return {"total_episodes": len(episodes), "total_frames": sum(files.length for files in episodes)}
+
+    @property
+    def uncounted(self) -> dict[str, float]:
+        """Columns whose statistics are not of all rows, as a killed recorder may leave them: of how many they are."""
+        if not self.info["codebase_version"].startswith("v3"):
+            return {}
+        return uncounted({**self.info, **self.totals}, self._metadata.statistics)
 
     @classmethod
     def open(cls, path: Path | str, *, strict: bool = False) -> Dataset:
@@ -132,7 +146,10 @@ class Dataset:
     def stream(
         self, episode_index: int, camera: Camera, *, start: int = 0, stop: int | None = None
     ) -> Iterator[np.ndarray]:
-        """The same one frame at a time, as stored: uint8 (H, W, 3), or uint16 (H, W) codes for depth and labels."""
+        """The same one frame at a time, as stored: uint8 (H, W, 3), or uint16 (H, W) codes for depth and labels.
+
+        ValueError at once where the film is damaged, or disagrees with the metadata in size, rate or length.
+        """
         files = self._find(episode_index)
         stop = files.length if stop is None else stop
         if not 0 <= start <= stop <= files.length:
@@ -140,9 +157,13 @@ class Dataset:
                 f"{self.path}: episode {episode_index} has rows 0 to {files.length - 1}, not {start}:{stop}"
             )
         video = files.videos[camera.name]
-        self._check_video(video.path, camera)
-        first = video.first_frame
-        yield from decode(video.path, first + start, first + stop, fps=self.fps, codes=camera.kind != "rgb")
+        info, first = self._check_video(video.path, camera), video.first_frame
+        if info.num_frames and first + stop > info.num_frames:
+            raise DamagedVideoError(
+                f"{video.path}: frame {info.num_frames} is missing; "
+                f"the film has {info.num_frames} frames; episode {episode_index} needs {first + stop}"
+            )
+        return decode(video.path, first + start, first + stop, fps=self.fps, codes=camera.kind != "rgb")
 
     def actions(self, episode_index: int) -> np.ndarray | None:
         """One action per row: int64 (T,), bool (T, A) keys or float32 (T, A); None when none were recorded.
@@ -181,25 +202,18 @@ class Dataset:
     def _whole_column(self, path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
         """A file's episode numbers and one of its columns. The last file is kept: many episodes share it."""
         if self._columns.get(name, (None,))[0] != path:
-            try:
-                table = pq.read_table(path, columns=["episode_index", name], use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path}: cannot be read ({error})") from error
+            table = read_table(path, lambda each: each in ("episode_index", name))
             if missing := {"episode_index", name} - set(table.column_names):
                 raise ValueError(f"{path}: has no column {', '.join(missing)}")
+            for each in table.schema:
+                if not _is_numbers(each.type):
+                    raise ValueError(f"{path}: column {each.name} is {each.type}; it must hold numbers")
             self._columns[name] = (path, table["episode_index"].to_numpy(), table[name].combine_chunks())
         return self._columns[name][1:]
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
-        files = self._find(episode_index)
-        video = files.videos[camera.name]
-        info = self._check_video(video.path, camera)
-        if info.num_frames and info.num_frames < video.first_frame + files.length:
-            raise DamagedVideoError(
-                f"{video.path}: has {info.num_frames} frames; episode {episode_index} needs "
-                f"{video.first_frame + files.length}"
-            )
+        self.stream(episode_index, camera)
 
     def _check_video(self, path: Path, camera: Camera) -> VideoInfo:
         info = probe(path)
@@ -219,10 +233,11 @@ class Dataset:
 
     def _read(self, episode_index: int, camera: Camera, start: int, stop: int | None) -> np.ndarray:
         stop = self._find(episode_index).length if stop is None else stop
+        stream = self.stream(episode_index, camera, start=start, stop=stop)  # before memory is taken
         shape = (stop - start, camera.height, camera.width)
         rgb = camera.kind == "rgb"
         frames = np.empty((*shape, 3) if rgb else shape, np.uint8 if rgb else np.uint16)
-        for index, frame in enumerate(self.stream(episode_index, camera, start=start, stop=stop)):
+        for index, frame in enumerate(stream):
             frames[index] = frame
         return frames
 
@@ -236,6 +251,12 @@ class Dataset:
         if not len(numbers):
             raise ValueError(f"{self.path}: no action is a number")
         return of_column(numbers)
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
 def _to_numpy(column: pa.Array, files: EpisodeFiles) -> np.ndarray:

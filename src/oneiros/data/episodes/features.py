@@ -15,6 +15,7 @@ from oneiros.data.video import pixel_format
 from oneiros.records import ActionSpec, Camera
 
 ACTION, STATE = "action", "observation.state"
+MOST_NUMBERS = 2**16  # of a vector such as an action, or choices of one
 
 _INDEX_FEATURES = {
     "timestamp": "float32",
@@ -92,7 +93,7 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
         size = dict(zip(("height", "width"), feature["shape"][:2], strict=True))
     depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
     default = Camera(name, 1, 1)
-    return Camera(
+    camera = Camera(
         name=name,
         height=int(size["height"]),
         width=int(size["width"]),
@@ -105,8 +106,14 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
         depth_max=float(info.get("video.depth_max", default.depth_max)),
         depth_shift=float(info.get("video.shift", default.depth_shift)),
         depth_log=bool(info.get("video.use_log", default.depth_log)),
-        classes=tuple(extra.get("classes", ())),
+        classes=tuple(str(each) for each in extra.get("classes", ())),
     )
+    if camera.kind not in ("rgb", "depth", "labels"):
+        raise ValueError(f"{name} is a camera of {camera.kind!r}; it must be rgb, depth or labels")
+    numbers = (camera.fx, camera.fy, camera.cx, camera.cy, camera.depth_min, camera.depth_max, camera.depth_shift)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} has a number that is none among {', '.join(map(str, numbers))}")
+    return camera
 
 
 def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) -> ActionSpec:
@@ -121,6 +128,10 @@ def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) 
         return spec if spec.kind != "continuous" or spec.mean else _with_statistics(spec, statistics)
     size, dtype = int(np.prod(feature["shape"])), str(feature["dtype"])
     if dtype.startswith(("int", "uint")) and size == 1:
+        if not 0 <= np.max(statistics["max"]) < MOST_NUMBERS:
+            raise ValueError(
+                f"{ACTION} is a choice, up to {np.max(statistics['max']):g}; it must be 0 to {MOST_NUMBERS}"
+            )
         return ActionSpec("discrete", tuple(str(i) for i in range(int(np.max(statistics["max"])) + 1)))
     names = flat_names(feature)
     if len(set(names)) != size:

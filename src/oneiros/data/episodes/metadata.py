@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from oneiros.data.episodes.features import MOST_NUMBERS
+from oneiros.data.episodes.parquet import MOST_ROWS, read_table
 from oneiros.data.episodes.statistics import Statistics, combine
 from oneiros.disk import inside
 
@@ -23,6 +24,9 @@ INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+_STATS_OF = "stats/"  # columns of the table of episodes
+_MOST_PIXELS = 2**26  # of a frame
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class EpisodeFiles:
     task: str
     data: Path
     videos: Mapping[str, VideoSlice]
+
+    def __post_init__(self) -> None:
+        first = min((video.first_frame for video in self.videos.values()), default=0)
+        if self.index < 0 or self.length < 1 or first < 0:
+            raise ValueError(f"episode {self.index} has {self.length} rows, from frame {first} of its video on")
 
 
 @dataclass(frozen=True)
@@ -85,19 +94,23 @@ def read_info(root: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: is of version {info['codebase_version']}; v2.0, v2.1 and v3.0 can be read")
         if info["fps"] != int(info["fps"]) or info["fps"] <= 0:
             raise ValueError(f"{path}: fps is {info['fps']}; it must be a whole number above 0")
+        if not isinstance(info.get("robot_type"), str | None):
+            raise ValueError(f"{path}: robot_type is {str(info['robot_type'])[:80]}; it must be a text")
         for name, feature in info["features"].items():
             shape = feature.get("shape")
             if "dtype" not in feature or not shape or any(type(size) is not int or size < 1 for size in shape):
                 raise ValueError(f"{path}: feature {name} needs a dtype and a shape of whole numbers above 0")
+            if math.prod(shape) > (_MOST_PIXELS if feature["dtype"] in ("video", "image") else MOST_NUMBERS):
+                raise ValueError(f"{path}: feature {name} has shape {str(shape)[:80]}; too many numbers for a row")
         return {**info, "fps": int(info["fps"])}
 
 
 @contextmanager
-def errors_as_value_error(root: Path, name: str) -> Iterator[None]:
+def errors_as_value_error(root: Path, name: str | Path) -> Iterator[None]:
     """Inside, errors of the code that reads a stranger's file become a ValueError of one line that names the file."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, ValueError) as error:
         if isinstance(error, ValueError) and str(root) in str(error):
             raise  # says already what is wrong, and where
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)
@@ -144,23 +157,53 @@ def _check_template(template: str, names: tuple[str, ...]) -> None:
 def read_episode_rows(root: Path) -> list[dict[str, Any]]:
     """The rows of meta/episodes of a v3.0 dataset without their statistics, in order of episode."""
     rows: list[dict[str, Any]] = []
-    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
-        inside(root, path.relative_to(root))
-        try:
-            names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
-            rows += pq.read_table(path, columns=names).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from error
-    return sorted(rows, key=lambda row: row["episode_index"])
+    for path in _episode_tables(root):
+        rows += read_table(path, lambda name: not name.startswith(_STATS_OF), most_rows=MOST_ROWS).to_pylist()
+    with errors_as_value_error(root, "meta/episodes"):
+        return sorted(rows, key=lambda row: row["episode_index"])
+
+
+def count_statistics(root: Path) -> dict[str, Statistics]:
+    """The statistics of a v3.0 dataset, by feature, anew from those that its table has of each episode."""
+    parts: dict[str, list[Statistics]] = {}
+    for path in _episode_tables(root):
+        for row in read_table(path, lambda name: name.startswith(_STATS_OF), most_rows=MOST_ROWS).to_pylist():
+            episode: dict[str, Statistics] = {}
+            for name, value in row.items():
+                feature, _, kind = name.removeprefix(_STATS_OF).rpartition("/")
+                if value is not None:
+                    episode.setdefault(feature, {})[kind] = np.asarray(value)
+            for feature, statistics in episode.items():
+                parts.setdefault(feature, []).append(statistics)
+    with errors_as_value_error(root, "meta/episodes"):
+        return {feature: combine(each) for feature, each in parts.items()}
+
+
+def uncounted(info: Mapping[str, Any], statistics: Mapping[str, Statistics]) -> dict[str, float]:
+    """Columns of numbers whose statistics are not of all rows of a v3.0 dataset: by name, of how many they are."""
+    columns = [name for name, feature in info["features"].items() if feature["dtype"] not in ("video", "image")]
+    counts = {name: float(statistics[name]["count"].sum()) for name in columns if name in statistics}
+    return {name: count for name, count in counts.items() if count != info["total_frames"]}
+
+
+def _episode_tables(root: Path) -> list[Path]:
+    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    return [inside(root, path.relative_to(root)) for path in paths]
 
 
 def read_tasks(root: Path) -> list[str]:
-    """The tasks of a v3.0 dataset; a task's place in the list is its task_index."""
+    """The tasks of a dataset; a task's place in the list is its task_index. ValueError where its table is damaged."""
     path = inside(root, TASKS)
-    if not path.is_file():
-        return []
-    rows = pq.read_table(path).to_pylist()
-    return [row["task"] for row in sorted(rows, key=lambda row: row["task_index"])]
+    if path.exists():
+        rows = read_table(path, lambda name: True, most_rows=MOST_ROWS).to_pylist()
+    else:
+        rows = _read_json_lines(inside(root, "meta/tasks.jsonl")) if (root / "meta/tasks.jsonl").exists() else []
+    with errors_as_value_error(root, path.relative_to(root)):
+        rows = sorted(rows, key=lambda row: row["task_index"])
+        tasks = [row.get("task", row.get("__index_level_0__")) for row in rows]  # pandas' word for a nameless index
+        if not all(isinstance(task, str) for task in tasks):
+            raise TypeError("a task is no text")
+        return tasks
 
 
 def _statistics_v3(root: Path) -> dict[str, Statistics]:

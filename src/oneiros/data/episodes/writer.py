@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, Protocol
 import av.error
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from oneiros.data.episodes.episode_writer import EpisodeWriter, save_error
 from oneiros.data.episodes.format import (
@@ -39,11 +38,15 @@ from oneiros.data.episodes.metadata import (
     STATS,
     TASKS,
     VIDEO,
+    count_statistics,
+    errors_as_value_error,
     read_episode_rows,
     read_info,
     read_metadata,
     read_tasks,
+    uncounted,
 )
+from oneiros.data.episodes.parquet import row_groups
 from oneiros.data.episodes.statistics import Statistics, combine, of_column
 from oneiros.data.episodes.tables import (
     data_schema,
@@ -131,7 +134,8 @@ class DatasetWriter:
         self._lock = _lock(self.path)
         try:
             if (self.path / INFO).exists():
-                self._continue()
+                with errors_as_value_error(self.path, "meta"):
+                    self._continue()
             else:
                 self._begin()
         except BaseException:
@@ -209,17 +213,26 @@ class DatasetWriter:
             )
         check_same_format(self.path, self.format, info["features"], self._info["features"], info["fps"])
         rows = read_episode_rows(self.path)
-        self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
         num_frames = rows[-1]["dataset_to_index"] if rows else 0
+        self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
         self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
         self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
         if rows:
             self._drop_unfinished(DATA.format(**_data_place(rows[-1])), num_frames)
+        if rows and (self._info != info or not self._statistics or uncounted(self._info, self._statistics)):
+            self._count_anew()
+
+    def _count_anew(self) -> None:
+        """Mend what a recorder left that was killed after renaming the table of episodes, and before the rest."""
+        self._statistics |= count_statistics(self.path)
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        write_json(batch.new(STATS), {name: plain(values) for name, values in self._statistics.items()})
+        write_json(batch.new(INFO), self._info)
+        batch.publish()
 
     def _drop_unfinished(self, name: str, num_frames: int) -> None:
         """Undo what a recorder left that was killed in the middle of renaming: rows no episode claims."""
-        file = pq.ParquetFile(inside(self.path, name))
-        tables = [file.read_row_group(i) for i in range(file.num_row_groups)]
+        tables = row_groups(inside(self.path, name))
         kept = [table for table in tables if table.num_rows == 0 or table["index"][0].as_py() < num_frames]
         if len(kept) < len(tables):
             batch = Batch(self.path, self.path / _PARTIAL / "batch")

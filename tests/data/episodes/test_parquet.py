@@ -1,0 +1,157 @@
+"""Tables that claim too much, or are of another kind, are one line and little time and memory."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from oneiros.data.episodes import parquet
+from oneiros.data.episodes.checks import run_checks
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.metadata import read_tasks
+
+DATA, EPISODES, TASKS = (
+    "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet", "meta/tasks.parquet",
+)  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path, counting):
+    counting.record(tmp_path / "data", [4, 3])
+    return tmp_path / "data"
+
+
+def change(path: Path, name: str, values: object) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(values)), path)
+
+
+def repeated(value: object, times: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, np.int32)), pa.array([value]))
+
+
+def use(path: Path) -> Dataset:
+    dataset = Dataset.open(path)
+    for episode in dataset.episodes:
+        dataset.actions(episode.index)
+        dataset.states(episode.index)
+        dataset.frames(episode.index)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"),
+    [
+        (DATA, "episode_index", ["x"] * 7),
+        (DATA, "action", ["x"] * 7),
+        (DATA, "action", [[["x"]]] * 7),
+        (DATA, "action", [None] * 7),
+        (DATA, "action", [[1.0] * (row % 3) for row in range(7)]),
+        (DATA, "action", np.arange(7).astype("datetime64[s]")),
+        (EPISODES, "length", [10**12, 3]),
+        (EPISODES, "length", [-4, 3]),
+        (EPISODES, "length", ["x", "y"]),
+        (EPISODES, "length", [None, 3]),
+        (EPISODES, "episode_index", [None, 3]),
+        (EPISODES, "episode_index", ["x", "y"]),
+        (EPISODES, "tasks", [3, 4]),
+        (EPISODES, "videos/observation.images.front/from_timestamp", [-5.0, 1.0]),
+        (EPISODES, "videos/observation.images.front/from_timestamp", [float("inf"), 1.0]),
+    ],
+)
+def test_columns_of_another_kind(data, name, column, values):
+    change(data / name, column, values)
+    with pytest.raises(ValueError, match=r"^[^\n]*(/data|data/chunk)[^\n]*$"):
+        use(data)
+
+
+@pytest.mark.parametrize("name", [DATA, EPISODES, TASKS])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 1000 + b"PAR1", b"PAR1" + b"\xff" * 40 + b"PAR1"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_files_that_are_no_tables(data, name, content):
+    (data / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"^[^\n]*(parquet|readable episode)[^\n]*$"):
+        read_tasks(use(data).path)
+
+
+@pytest.mark.parametrize("name", [EPISODES, TASKS])
+def test_a_pipe_that_nobody_fills(data, name):
+    (data / name).unlink()
+    os.mkfifo(data / name)
+    with pytest.raises(ValueError, match="is no file"):
+        read_tasks(use(data).path)
+
+
+def test_a_table_that_claims_more_rows_than_can_be_believed(data):
+    pq.write_table(pa.table({"episode_index": repeated(0, 2**20)}), data / EPISODES)
+    assert (data / EPISODES).stat().st_size < 10_000
+    with pytest.raises(ValueError, match="claims to have 1,048,576 rows; at most 524,288 can be read"):
+        Dataset.open(data)
+
+
+@pytest.mark.parametrize("name", [EPISODES, TASKS])
+def test_a_text_that_stands_once_and_fills_the_memory_as_often_as_it_is_read(data, name, monkeypatch):
+    for constant in ("_MOST_BYTES", "_BYTES_AT_ONCE"):
+        monkeypatch.setattr(parquet, constant, getattr(parquet, constant) // 64)
+    text = repeated("x" * 100_000, 200_000)  # 20 GB
+    columns = {"task": text, "task_index": np.arange(200_000), "episode_index": np.arange(200_000)}
+    pq.write_table(pa.table(columns), data / name)
+    begun, taken = time.monotonic(), pa.default_memory_pool().max_memory()
+    with pytest.raises(ValueError, match="holds more than 8 MB; too much to be read"):
+        read_tasks(Dataset.open(data).path)
+    assert time.monotonic() - begun < 5
+    assert pa.default_memory_pool().max_memory() - taken < 200e6
+
+
+def test_a_data_file_of_many_values(data, monkeypatch):
+    monkeypatch.setattr(parquet, "_MOST_VALUES", 50)
+    with pytest.raises(ValueError, match="claims to hold 70 values"):
+        use(data)
+    monkeypatch.setattr(parquet, "_MOST_VALUES", 6)
+    with (
+        pytest.warns(UserWarning, match="claims to have 7 rows"),
+        pytest.raises(ValueError, match="no readable episode"),
+    ):
+        use(data)
+
+
+def test_a_lost_table_of_tasks_is_a_problem(data):
+    for content in (None, b"x", b"PAR1"):
+        (data / TASKS).unlink()
+        if content:
+            (data / TASKS).write_bytes(content)
+        problems = [problem.text for check in run_checks(Dataset.open(data)) for problem in check.problems]
+        assert problems
+        assert all("task" in problem for problem in problems)
+        (data / TASKS).touch()
+
+
+def test_a_table_that_a_recorder_replaces_while_it_is_read(data, tmp_path, counting, monkeypatch):
+    """Every file is opened once: its size is that of the file that is read."""
+    counting.record(tmp_path / "grown", [4, 3, 5])
+    opened, looked_at = Path.open, Path.is_file
+
+    def replaced(path: Path) -> None:
+        other = tmp_path / "grown" / path.relative_to(data)
+        (tmp_path / "copy").write_bytes(other.read_bytes())
+        os.replace(tmp_path / "copy", path)
+
+    def is_file(path: Path) -> bool:
+        answer = looked_at(path)
+        if path.is_relative_to(data) and path.suffix in (".mp4", ".parquet"):
+            replaced(path)
+        return answer
+
+    def open_then_replace(path: Path, mode: str = "r", **options: str):
+        file = opened(path, mode, **options)
+        if path.is_relative_to(data) and path.suffix in (".mp4", ".parquet"):
+            replaced(path)
+        return file
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    monkeypatch.setattr(Path, "open", open_then_replace)
+    assert not Dataset.open(data).problems
