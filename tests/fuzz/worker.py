@@ -130,7 +130,7 @@ def _mapped() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """What cases need, so that a fork has it; nothing here starts a thread."""
     for name in (*_LIBRARIES, *(f"oneiros.{module}" for module in _MODULES)):
         import_module(name)
@@ -151,7 +151,7 @@ _MODULES = (
 
 def main() -> None:
     samples, work = map(Path, sys.argv[1:3])
-    _import_everything()
+    import_everything()
     for line in sys.stdin:
         print(json.dumps(run(Case(**json.loads(line)), samples, work)), flush=True)
 
