@@ -1,7 +1,9 @@
 """Run folders: read back bitwise, refused in one line when damaged, and nothing of them is ever run."""
 
 import json
+import os
 import pickle
+import resource
 from dataclasses import replace
 
 import pytest
@@ -115,6 +117,15 @@ def reshape_a_tensor(path):
     save_file(tensors, path)
 
 
+def change_a_number(value):
+    def change(path):
+        tensors = load_file(path)
+        next(tensor for tensor in tensors.values() if tensor.ndim > 1).view(-1)[0] = value
+        save_file(tensors, path)
+
+    return change
+
+
 def change_config(**changes):
     def change(path):
         config = json.loads(path.read_text())
@@ -130,6 +141,14 @@ DAMAGE = {
     "half a config": ("config.json", truncate),
     "binary config": ("config.json", lambda p: p.write_bytes(b"\xff\xfe\x00\x81")),
     "a list": ("config.json", lambda p: p.write_text("[1, 2]")),
+    "nested too deep": ("config.json", lambda p: p.write_text("[" * 100_000 + "]" * 100_000)),
+    "nested a little too deep": ("config.json", lambda p: p.write_text('{"kind": ' + "[" * 500 + "]" * 500 + "}")),
+    "a number of 5,000 digits": (
+        "config.json",
+        lambda p: p.write_text('{"kind": "world", "model": ' + "9" * 5000 + "}"),
+    ),
+    "half a character": ("config.json", lambda p: p.write_text('{"kind": "\\ud800", "model": {}}')),
+    "gigabytes of config": ("config.json", lambda p: os.truncate(p, 2**33)),
     "no model in it": ("config.json", lambda p: p.write_text('{"kind": "world"}')),
     "a model that is a list": ("config.json", lambda p: p.write_text('{"kind": "world", "model": []}')),
     "unknown kind": ("config.json", lambda p: p.write_text('{"kind": "policy", "model": {}}')),
@@ -137,6 +156,17 @@ DAMAGE = {
     "a size that fits nothing": ("config.json", change_config(dim=33)),
     "a size that is a word": ("config.json", change_config(dim="wide")),
     "a negative size": ("config.json", change_config(depth=2, dim=-32)),
+    "a size of none": ("config.json", change_config(depth=0)),
+    "a huge size": ("config.json", change_config(dim=2**40, head_dim=2**40)),
+    "more layers than anybody": ("config.json", change_config(depth=10**9)),
+    "many small layers": ("config.json", change_config(depth=1024, dim=1024, head_dim=16)),
+    "a size of 400 digits": ("config.json", change_config(dim=10**400)),
+    "a size that is true": ("config.json", change_config(dim=True)),
+    "no rate": ("config.json", change_config(fps=0)),
+    "an infinite rate": ("config.json", change_config(fps=float("inf"))),
+    "a rate that is no number": ("config.json", change_config(fps=float("nan"))),
+    "actions that are numbers": ("config.json", change_config(action_spec={"kind": "keys", "names": [1, 2]})),
+    "actions that are lists": ("config.json", change_config(action_spec={"kind": "keys", "names": [[1], [2]]})),
     "actions that are none": ("config.json", change_config(action_spec={"kind": "discrete", "names": []})),
     "actions that are a word": ("config.json", change_config(action_spec="jump")),
     "no weights": ("model.safetensors", lambda p: p.unlink()),
@@ -145,6 +175,10 @@ DAMAGE = {
     "noise": ("model.safetensors", lambda p: p.write_bytes(bytes(range(256)) * 9)),
     "a tensor by another name": ("model.safetensors", rename_a_tensor),
     "a tensor of another shape": ("model.safetensors", reshape_a_tensor),
+    "weights that are not finite": ("model.safetensors", change_a_number(float("nan"))),
+    "weights that are infinite": ("tokenizer/model.safetensors", change_a_number(float("inf"))),
+    "frames that nobody has": ("tokenizer/config.json", change_config(height=2**30, width=2**30)),
+    "no height": ("tokenizer/config.json", change_config(height=0)),
     "no tokenizer": ("tokenizer/config.json", lambda p: p.unlink()),
     "half a tokenizer": ("tokenizer/model.safetensors", truncate),
     "a tokenizer of another shape": ("tokenizer/model.safetensors", reshape_a_tensor),
@@ -162,6 +196,19 @@ def test_damage_is_named_in_one_line(tmp_path, damage, trainable):
         load(tmp_path / "run", trainable=trainable)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("world", {"dim": 4096, "depth": 8}), ("tokenizer", {"codec_width": 8192})]
+)
+def test_a_config_that_promises_gigabytes_is_refused_before_they_are_taken(tmp_path, kind, sizes):
+    run = tmp_path / "run"
+    pixel_world().save(run)
+    change_config(**sizes)(run / ("config.json" if kind == "world" else "tokenizer/config.json"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"its tensors, one of them .*, are far more than its weights"):
+        load(run)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 
 
 @pytest.mark.parametrize("device", ["gameboy", "cuda:99"])

@@ -18,10 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from oneiros.bounded import BoundedTensors
 from oneiros.disk import inside, replacing
+from oneiros.json_file import read_json
 from oneiros.records import Camera
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_FOLD, _SLACK = 8, 2**26  # bytes that a model may take while it is built: so many times its weights, and so many more
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -113,9 +116,9 @@ def read_config(folder: Path | str, kind: str | None = None) -> RunConfig:
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it has no {CONFIG}")
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: it holds a {type(values).__name__}, not an object")
     known = {each.name for each in fields(RunConfig)}
@@ -183,13 +186,16 @@ def load_model(
 ) -> M:
     """The model of a run folder, in eval mode. build: makes it from `config.model`. skip: see `save_model`.
 
-    Raises ValueError, in one line, for a config that no model can be built from, for weights that are missing, damaged
-    or of another model, and for a device that is not there.
+    Raises ValueError, in one line, for a config that no model can be built from or that promises far more than the
+    weights hold, before the memory is taken; for weights that are missing, damaged, not finite or of another model; and
+    for a device that is not there.
     """
     folder = Path(folder)
+    most = _SLACK + _FOLD * _weights_of(folder).stat().st_size
     try:
-        model = build(config.model)
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever a wrong value runs into
+        with BoundedTensors(most):
+            model = build(config.model)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # wrong values
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{folder / CONFIG} describes no model that can be built: {reason}") from None
     _load_weights(model, folder, skip)
@@ -212,13 +218,22 @@ def _load_weights(model: nn.Module, folder: Path, skip: tuple[str, ...]) -> None
         raise ValueError(
             f"{folder / WEIGHTS} does not fit {CONFIG}: {wrong[0]} and {len(wrong) - 1} more tensors differ"
         )
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise ValueError(
+            f"{folder / WEIGHTS} is damaged: {broken[0]} and {len(broken) - 1} more hold no finite numbers"
+        )
     model.load_state_dict(weights, strict=False)
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def _weights_of(folder: Path) -> Path:
     path = inside(folder, WEIGHTS)
     if not path.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}: its training did not save a model yet")
+    return path
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = _weights_of(folder)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -247,11 +262,12 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     """The value as a field of this type takes it. Raises ValueError where it cannot."""
     kind, options = get_origin(hint), get_args(hint)
     accepted: Any = (int, float) if hint is float else kind or hint
+    if hint in (int, float) and not _is_number(value):
+        raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}")
     if kind in (Union, UnionType):
         return None if value is None else _typed(value, next(each for each in options if each is not NoneType), where)
     if is_dataclass(hint) and isinstance(value, Mapping):
-        own: Any = getattr(hint, "from_json", None)
-        return own(value) if own else from_json(hint, value, where)  # type: ignore[arg-type]
+        return _record(hint, value, where)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if kind is tuple and isinstance(value, list | tuple):
@@ -264,6 +280,22 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(value, accepted):
         return value
     raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}")
+
+
+def _record(hint: Any, value: Mapping[str, Any], where: str) -> Any:
+    """A dataclass in a field, by its own `from_json` if it has one, whose fields are of the right types then."""
+    own: Any = getattr(hint, "from_json", None)
+    if own:
+        try:
+            value = vars(own(value))
+        except (AttributeError, LookupError, TypeError):
+            raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}") from None
+    return from_json(hint, value, where)
+
+
+def _is_number(value: Any) -> bool:
+    """One that computers reckon with: no truth value, neither infinite nor of a thousand digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**64
 
 
 def _named(hint: Any) -> str:

@@ -1,10 +1,12 @@
 """A run that was stopped or killed and resumed is, bit for bit, the run that was not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oneiros.train.log import read_metrics
+from oneiros.train.log import Metrics, read_metrics
 from oneiros.train.state import load_state
 from tests.train import toy
 
@@ -159,3 +161,82 @@ def test_a_state_that_would_run_code_is_refused(tmp_path):
     torch.save({"step": 1, "model": Path("x"), "optimizer": {}}, tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt is damaged"):
         toy.train(tmp_path, resume=True)
+
+
+def changed(out, change):
+    """The run's state with a change in it."""
+    state = torch.load(out / "state.pt", weights_only=True)
+    change(state)
+    torch.save(state, out / "state.pt")
+
+
+def scaled(state, scale=lambda tensor: tensor.new_zeros(())):
+    moments = state["optimizer"]["state"][0]
+    moments["exp_avg"] = scale(moments["exp_avg"])
+
+
+WRONG_STATES = {
+    "no step": lambda state: state.pop("step"),
+    "a negative step": lambda state: state.update(step=-1),
+    "a step of many digits": lambda state: state.update(step=10**400),
+    "half a step": lambda state: state.update(step=1.5),
+    "no averages": lambda state: state.pop("averages"),
+    "averages that are words": lambda state: state.update(averages={"sums": {"loss": "low"}, "count": 1}),
+    "no seconds": lambda state: state.update(seconds="many"),
+    "a config of tensors": lambda state: state["config"].update(steps=torch.zeros(3)),
+    "a config that is a list": lambda state: state.update(config=[1]),
+    "a model that is a tensor": lambda state: state.update(model=torch.zeros(3)),
+    "weights that are words": lambda state: state["model"].update(gain="high"),
+    "weights of another shape": lambda state: state["model"].update(gain=torch.zeros(7)),
+    "weights that are missing": lambda state: state["model"].pop("gain"),
+    "an average of another shape": lambda state: state["ema"].update(gain=torch.zeros(())),
+    "an average that is missing": lambda state: state["ema"].pop("gain"),
+    "no moments": lambda state: state.update(optimizer={"param_groups": []}),
+    "moments of another shape": scaled,
+    "endless moments": lambda state: scaled(state, lambda tensor: torch.zeros(1).expand(2**40)),
+    "moments of nothing": lambda state: state["optimizer"]["state"].update({99: state["optimizer"]["state"][0]}),
+    "moments by a word": lambda state: state["optimizer"]["state"].update(a=state["optimizer"]["state"][0]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_STATES)
+def test_a_state_of_wrong_parts_is_one_clear_line(tmp_path, whole, wrong):
+    shutil.copytree(whole, tmp_path / "run")
+    changed(tmp_path / "run", WRONG_STATES[wrong])
+    with pytest.raises(ValueError, match=r"state\.pt is no training state: |trained another model than") as refused:
+        toy.train(tmp_path / "run", replace(toy.CONFIG, steps=15), resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_rates_are_the_configs_not_the_files(tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "run")
+    changed(tmp_path / "run", lambda state: state["optimizer"]["param_groups"][0].update(betas="none", lr="high"))
+    toy.train(tmp_path / "run", replace(toy.CONFIG, steps=15), resume=True)
+
+
+def test_a_state_that_grows_a_thousandfold_is_refused(tmp_path, whole):
+    with (
+        zipfile.ZipFile(whole / "state.pt") as source,
+        zipfile.ZipFile(tmp_path / "state.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for each in source.infolist():
+            bomb.writestr(each.filename, source.read(each))
+    with pytest.raises(ValueError, match=r"state\.pt is damaged"):
+        load_state(tmp_path)
+
+
+def test_metrics_that_are_no_rows_are_left_out(tmp_path):
+    lines = [
+        '{"step": 3, "loss": 1.5}',
+        "\0\0\0",
+        '{"step": "4"}',
+        '{"loss": 1}',
+        "[5]",
+        "6",
+        '{"step": 7, "loss": []}',
+    ]
+    lines += ["[" * 100_000, '{"step": true}', '{"step": 8, "loss": NaN}', '{"step": 9, "lo']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [3, 8]
+    Metrics(tmp_path / "metrics.jsonl", last_step=5)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines[0] + "\n"

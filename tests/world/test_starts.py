@@ -1,6 +1,7 @@
 """Where dreams begin, and that what does not fit a world is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -113,3 +114,23 @@ def test_what_is_no_world_is_refused(folder, tmp_path):
         find_starts(load_world(folder / "run"), folder / "run", data=other, image="x.png")
     config = json.loads((folder / "run" / "config.json").read_text())
     assert config["kind"] == "world"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"frames": torch.zeros(2, 5, 8, 16, 3, dtype=torch.uint8)},
+        {"frames": torch.zeros(2, 5, 16, 16, 3)},
+        {"frames": torch.zeros(2, dtype=torch.uint8)},
+        {"pictures": torch.zeros(2, 5, 16, 16, 3, dtype=torch.uint8)},
+        {"frames": torch.zeros(2, 5, 16, 16, 3, dtype=torch.uint8), "actions": torch.zeros(2, 4, 3, dtype=torch.bool)},
+        {"frames": torch.zeros(2, 5, 16, 16, 3, dtype=torch.uint8), "actions": torch.zeros(1, 4, 4, dtype=torch.bool)},
+    ],
+    ids=lambda tensors: str({name: tuple(tensor.shape) for name, tensor in tensors.items()}),
+)
+def test_starts_that_fit_no_dream_are_one_line(folder, tmp_path, wrong):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    save_file(wrong, run / "starts.safetensors")
+    with pytest.raises(ValueError, match=r"starts\.safetensors is damaged: |^actions ") as refused:
+        find_starts(load_world(run), run)
+    assert "\n" not in str(refused.value)

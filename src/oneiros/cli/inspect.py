@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from oneiros.cli.tables import bar, findings, table
+from oneiros.json_file import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -173,10 +174,9 @@ def _write_sheet(dataset: Dataset, path: Path) -> None:
 def _print_run(path: Path, *, as_json: bool) -> None:
     from oneiros.console import show
 
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path / 'config.json'}: is no valid JSON ({error})") from error
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"{path / 'config.json'}: holds a {type(config).__name__}, not an object")
     if as_json:
         print(json.dumps(config, indent=2, ensure_ascii=False))
         return

@@ -31,11 +31,13 @@ def attend(
     return (scores.softmax(-1) @ v).unflatten(0, query.shape[:2])
 
 
-def check_counts(counts: Mapping[str, Any]) -> None:
-    """ValueError for one that is not a whole number of at least 1."""
+def check_counts(counts: Mapping[str, Any], *, most: int = 2**20) -> None:
+    """ValueError for one that is not a whole number of at least 1, or that is beyond any use."""
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if value > most:
+            raise ValueError(f"{name} is {value}; it must be at most {most}")
 
 
 def check_divides(part: str, count: int, whole: str, total: int) -> None:

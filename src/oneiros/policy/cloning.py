@@ -56,7 +56,8 @@ class CloningConfig:
 
     def __post_init__(self) -> None:
         counts = ("height", "width", "channels", "frame_stride", "observed_frames", "action_horizon", "execute")
-        check_counts({name: getattr(self, name) for name in (*counts, "image_width", "dim", "depth")})
+        check_counts({name: getattr(self, name) for name in (*counts, "image_width", "dim")})
+        check_counts({"depth": self.depth}, most=1024)
         check_statistics("state", self.state_mean, self.state_std)
         if self.execute > self.action_horizon:
             raise ValueError(f"execute is {self.execute}; a chunk has only action_horizon, {self.action_horizon}")

@@ -69,9 +69,10 @@ class PolicyConfig:
     alignment_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        counts = ("dim", "former_depth", "latents_per_frame", "heads", "encoder_depth", "decoder_depth")
-        counts += ("observed_frames", "action_horizon", "execute", "denoising_steps", "noise_draws")
-        check_counts({name: getattr(self, name) for name in counts})
+        counts = ("dim", "latents_per_frame", "heads", "observed_frames", "action_horizon", "execute", "noise_draws")
+        check_counts({name: getattr(self, name) for name in (*counts, "num_points")})
+        depths = ("former_depth", "encoder_depth", "decoder_depth", "denoising_steps")
+        check_counts({name: getattr(self, name) for name in depths}, most=1024)
         check_divides("heads", self.heads, "dim", self.dim)
         check_statistics("state", self.state_mean, self.state_std)
         check_statistics("feature", self.feature_mean, self.feature_std)

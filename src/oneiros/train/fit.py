@@ -73,7 +73,7 @@ def fit(
     or SIGTERM, once saved. The last checkpoint survives all of them.
     """
     with only_training(out):
-        state = opening_state(out, config, resume=resume)
+        state, config = opening_state(out, config, resume=resume)
         return fit_from(
             state, model, make_batch, out=out, config=config, save_model=save_model, pictures=pictures, title=title
         )
@@ -155,7 +155,7 @@ class _Run:
 
     def _last_loss(self) -> float:
         rows = read_metrics(self.out / "metrics.jsonl")
-        return rows[-1]["loss"] if rows else math.nan
+        return rows[-1].get("loss", math.nan) if rows else math.nan
 
     def _finished(self) -> bool:
         return self.stepper.step == self.config.steps

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from oneiros.disk import replacing
+from oneiros.json_file import parse_json
 
 
 class Averages:
@@ -79,6 +81,16 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The complete rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
-    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    """The rows of a `metrics.jsonl`: each has a whole `step` and numbers. Other lines are left out, such as a last one
+    cut short by a kill, and what a power cut made of those before."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    return [row for line in lines if (row := _row(line))]
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    with suppress(ValueError):
+        row = parse_json(line, "a row")
+        numbers = isinstance(row, dict) and all(type(value) in (int, float) for value in row.values())
+        if numbers and type(row.get("step")) is int:
+            return row
+    return None

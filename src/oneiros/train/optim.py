@@ -98,4 +98,6 @@ class Ema:
 
     def load_state_dict(self, average: dict[str, Tensor]) -> None:
         for name, tensor in self.average.items():
+            if average[name].shape != tensor.shape:
+                raise ValueError(f"the average of {name} is of another shape")
             tensor.copy_(average[name])

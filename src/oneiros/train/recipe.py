@@ -54,8 +54,8 @@ def train(settings: S, prepare: Callable[[S], Recipe]) -> FitResult:
 
 
 def _train(settings: S, prepare: Callable[[S], Recipe]) -> FitResult:
-    config = settings.fit_config()
-    state = opening_state(settings.out, config, resume=settings.resume)
+    keep = ("warmup_steps",)  # no setting: it follows from the steps that the run began with
+    state, config = opening_state(settings.out, settings.fit_config(), resume=settings.resume, keep=keep)
     recipe = prepare(settings)
     order = Order(recipe.num_samples, batch_size=config.batch_size, seed=config.seed)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from oneiros.disk import contained, locked, publish
 from oneiros.train.config import FitConfig
@@ -72,13 +75,17 @@ def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Pat
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def opening_state(out: Path, config: FitConfig, *, resume: bool) -> dict[str, Any] | None:
-    """The state that a run in `out` starts from, None for a new one. ValueError where `out` and `resume` do not fit."""
+def opening_state(
+    out: Path, config: FitConfig, *, resume: bool, keep: Collection[str] = ()
+) -> tuple[dict[str, Any] | None, FitConfig]:
+    """The state that a run in `out` starts from, None for a new one, and its config: `config`, but a run that goes on
+    keeps its own values of the fields `keep`. ValueError where `out`, `config` and `resume` do not fit."""
     if not resume:
         if (out / STATE).exists():
             raise ValueError(f"{out} already holds a run; add --resume to go on with it, or choose another folder")
-        return None
+        return None, config
     state = load_state(out)
+    config = replace(config, **{name: state["config"][name] for name in keep if name in state["config"]})
     for name, value in asdict(config).items():
         before = state["config"].get(name, value)
         if name not in _FREE_TO_CHANGE and before != value:
@@ -87,7 +94,7 @@ def opening_state(out: Path, config: FitConfig, *, resume: bool) -> dict[str, An
             )
     if state["step"] > config.steps:
         raise ValueError(f"{out} is at step {state['step']} already, beyond the {config.steps} asked for")
-    return state
+    return state, config
 
 
 def load_state(out: Path) -> dict[str, Any]:
@@ -96,12 +103,47 @@ def load_state(out: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{out} holds no run to resume: {STATE} is missing")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch compresses nothing; what is compressed may grow a thousandfold
+            if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                raise ValueError("compressed")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names damage in half a dozen ways
         raise ValueError(f"{path} is damaged ({type(error).__name__}); start a new run") from error
-    if not isinstance(state, dict) or not {"step", "config", "model", "optimizer", "ema"} <= state.keys():
-        raise ValueError(f"{path} is no training state; start a new run")
+    if wrong := _wrong_part(state):
+        raise ValueError(f"{path} is no training state: {wrong} is missing or of a wrong type; start a new run")
     return state
+
+
+def _wrong_part(state: Any) -> str | None:
+    """The first part of a state that is not as `_Run` and `Stepper` write it; whether it fits a model shows there."""
+    if not isinstance(state, dict):
+        return "everything"
+    tensors, numbers = (partial(_holds, kinds=(kind,)) for kind in (Tensor, float))
+    right = {
+        "step": _is_count(state.get("step")),
+        "seconds": type(state.get("seconds")) is float,
+        "config": _holds(state.get("config"), kinds=(int, float, str, bool, tuple, list)),
+        "model": tensors(state.get("model")),
+        "ema": tensors(state.get("ema")),
+    }
+    averages, optimizer = state.get("averages"), state.get("optimizer")
+    right["averages"] = (
+        isinstance(averages, dict) and numbers(averages.get("sums")) and _is_count(averages.get("count"))
+    )
+    moments = optimizer.get("state") if isinstance(optimizer, dict) else None
+    right["optimizer"] = isinstance(moments, dict) and all(tensors(each) for each in moments.values())
+    return next((name for name, fine in right.items() if not fine), None)
+
+
+def _holds(values: Any, *, kinds: tuple[type, ...]) -> bool:
+    """Whether these are values of some types, each by its name."""
+    return isinstance(values, dict) and all(
+        isinstance(name, str) and isinstance(value, kinds) for name, value in values.items()
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _reason(error: Exception, out: Path) -> str:

@@ -66,13 +66,19 @@ class Stepper:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError where the state is another model's."""
+        """Raises ValueError, in one line, where the state is another model's."""
+        groups = self.optimizer.state_dict()["param_groups"]  # ours: rates and the like follow from the config
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments = state["optimizer"]["state"]
         try:
+            if any(_shapes(moments[index]) != _moment_shapes(parameters[index]) for index in moments):
+                raise ValueError("the optimiser's moments are of other shapes")
             self.model.load_state_dict(state["model"])
             self.ema.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"the run to resume trained another model than the one asked for: {error}") from error
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"the run to resume trained another model than the one asked for: {reason}") from error
         self.step = state["step"]
 
     def _gradients(self) -> tuple[list[str], Tensor]:
@@ -116,6 +122,15 @@ class Stepper:
                 f"the {what} became {value} in step {self.step + 1}; the last checkpoint is from before. Look at the "
                 f"data with `oneiros inspect`, or try a learning rate below {self.config.learning_rate:g} or float32"
             )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _moment_shapes(parameter: Tensor) -> dict[str, torch.Size]:
+    """Of what AdamW keeps of a parameter."""
+    return {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
 
 
 class _Passing(nn.Module):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,35 @@ from torch import nn
 from oneiros.console import bars, say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays
 from oneiros.data.episodes.source import Episodes
-from oneiros.disk import check_room, new_array, replacing
+from oneiros.disk import check_room, inside, new_array, replacing
+from oneiros.json_file import read_json
 from oneiros.records import ActionSpec, Clip
-from oneiros.run_folder import Origin
+from oneiros.run_folder import Origin, from_json
 from oneiros.world.model import TOKENIZER
 from oneiros.world.tokenizer import Tokenizer
 
 _INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
 _FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """An episode in codes.json. length: of its rows."""
+
+    index: int
+    length: int
+    task: str
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What codes.json holds. tokenizer: the fingerprint of the one that made the codes."""
+
+    fps: float
+    action_spec: ActionSpec | None
+    tokenizer: str
+    origin: Origin
+    episodes: tuple[_Listed, ...]
 
 
 def fingerprint_of(model: nn.Module) -> str:
@@ -56,30 +78,39 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
     if not (folder / _INDEX).is_file():
         raise ValueError(f"{folder} is no folder of codes: it has no {_INDEX}")
     try:
-        index: dict[str, Any] = json.loads((folder / _INDEX).read_text())
-        spec = ActionSpec.from_json(index["action_spec"]) if index["action_spec"] else None
-        codes = np.load(folder / _CODES, mmap_mode="r")
-        actions = np.load(folder / _ACTIONS, mmap_mode="r") if spec else None
-        entries = index["episodes"]
-        ends = np.cumsum([0, *(episode["length"] for episode in entries)]).tolist()
-        if len(codes) != ends[-1] or (actions is not None and len(actions) != ends[-1]):
-            raise ValueError(f"{_INDEX} lists {ends[-1]} rows, {_CODES} has {len(codes)}")
-        loaded = [
-            EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode["task"], episode["index"])
-            for (a, b), episode in zip(pairwise(ends), entries, strict=True)
-        ]
-        origin, made_by = Origin.from_json(index["origin"]), index["tokenizer"]
-    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        values = read_json(inside(folder, _INDEX))
+        index = from_json(_Index, values if isinstance(values, dict) else {}, _INDEX)
+        ends = [*accumulate((max(0, episode.length) for episode in index.episodes), initial=0)]
+        codes, actions = _read_array(folder, _CODES, ends[-1], (tokenizer.num_codes,), "ui"), None
+        if index.action_spec:
+            actions = _read_array(folder, _ACTIONS, ends[-1], index.action_spec.shape(), "uibf")
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
-    if made_by != fingerprint_of(tokenizer):
+    if index.tokenizer != fingerprint_of(tokenizer):
         raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / TOKENIZER}")
+    if not 0 <= codes.min(initial=0) <= codes.max(initial=0) < tokenizer.config.codebook_size:
+        raise ValueError(f"{folder} is damaged: {_CODES} holds codes that the tokenizer lacks; encode again")
+    loaded = [
+        EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode.task, episode.index)
+        for (a, b), episode in zip(pairwise(ends), index.episodes, strict=True)
+    ]
     return Episodes(
-        train=[episode for episode in loaded if episode.index not in origin.held_out],
-        held_out=[episode for episode in loaded if episode.index in origin.held_out],
-        action_spec=spec,
-        fps=index["fps"],
-        origin=origin,
+        train=[episode for episode in loaded if episode.index not in index.origin.held_out],
+        held_out=[episode for episode in loaded if episode.index in index.origin.held_out],
+        action_spec=index.action_spec,
+        fps=index.fps,
+        origin=index.origin,
     )
+
+
+def _read_array(folder: Path, name: str, rows: int, shape: tuple[int, ...], kinds: str) -> np.ndarray:
+    path = inside(folder, name)
+    if not path.is_file():
+        raise ValueError(f"{name} is missing")
+    array = np.load(path, mmap_mode="r")
+    if not isinstance(array, np.ndarray) or array.shape != (rows, *shape) or array.dtype.kind not in kinds:
+        raise ValueError(f"{name} holds no numbers of shape {(rows, *shape)}, as {_INDEX} has it")
+    return array
 
 
 def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:

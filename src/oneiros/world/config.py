@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oneiros.nn.attention import check_counts
 from oneiros.records import ActionSpec
 from oneiros.run_folder import from_json
 
@@ -48,6 +49,15 @@ class WorldConfig:
     scale_learning_rate: float = 10.0
     max_keys: int = 10
     joint: bool = False
+
+    def __post_init__(self) -> None:
+        counts = ("frame_stride", "dim", "head_dim", "tokens_per_step", "max_keys")
+        check_counts({name: getattr(self, name) for name in counts})
+        check_counts({name: getattr(self, name) for name in ("depth", "window", "residual_streams")}, most=1024)
+        if not 0 <= self.num_meta_tokens <= 1024:
+            raise ValueError(f"num_meta_tokens is {self.num_meta_tokens}; it must be a whole number from 0 to 1024")
+        if not self.fps > 0:
+            raise ValueError(f"fps is {self.fps}; it must be above 0")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:

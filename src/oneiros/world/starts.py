@@ -77,7 +77,12 @@ def starts_from_run(world: World, run: Path) -> list[Clip]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    frames, actions = tensors["frames"], tensors.get("actions")
+    frames, actions = tensors.get("frames", torch.zeros(0)), tensors.get("actions")
+    size, spec = world.tokenizer.config, world.config.action_spec
+    if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[2:] != (*size.size, 5 if size.depth else 3):
+        raise ValueError(f"{path} is damaged: its frames are no pictures of {size.height} x {size.width}")
+    if actions is not None and spec is not None:
+        spec.check(actions, len(frames), frames.shape[1] - 1, per_step=world.config.frame_stride)
     starts = []
     for index in range(len(frames)):
         episode = EpisodeArrays(frames[index].numpy(), None, "", index)

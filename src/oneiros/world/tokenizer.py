@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneiros.nn.attention import check_counts
 from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
@@ -43,6 +44,11 @@ class TokenizerConfig:
     commitment_weight: float = 1.0
     latent_reconstruction_weight: float = 0.2
     codebook_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_counts({name: getattr(self, name) for name in ("codebook_size", "code_dim", "codec_width")})
+        check_counts({name: getattr(self, name) for name in ("height", "width", "channels")}, most=2**13)
+        check_counts({name: getattr(self, name) for name in ("codec_depth", "temporal_kernel_size")}, most=1024)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -133,6 +133,42 @@ def test_damaged_codes_are_one_clear_line(world_run, tokenizer_run, tmp_path, da
         world.run(world_settings(tmp_path / "run", codes=broken))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"episodes": [{"index": 0, "length": -3, "task": ""}]}, {"episodes": 7}, {"fps": "fast"}, {"origin": []}, [], 7],
+    ids=str,
+)
+def test_an_index_of_codes_that_is_wrong_is_one_clear_line(world_run, tokenizer_run, tmp_path, changes):
+    broken = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")
+    index = json.loads((broken / "codes.json").read_text())
+    (broken / "codes.json").write_text(json.dumps({**index, **changes} if isinstance(changes, dict) else changes))
+    with pytest.raises(ValueError, match=rf"^{broken} is damaged: .*; delete it and encode again$"):
+        world.run(world_settings(tmp_path / "run", codes=broken))
+
+
+def make_an_archive(path):
+    with path.open("wb") as file:
+        np.savez(file, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        make_an_archive,
+        lambda path: np.save(path, np.full_like(np.load(path), 2**15)),
+        lambda path: np.save(path, np.load(path).astype("M8[s]")),
+        lambda path: np.save(path, np.load(path)[:, :-1]),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+    ],
+    ids=["archive", "codes beyond the codebook", "dates", "too few", "pipe"],
+)
+def test_codes_that_are_none_are_one_clear_line(world_run, tokenizer_run, tmp_path, damage):
+    broken = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")
+    damage(broken / "codes.npy")
+    with pytest.raises(ValueError, match=rf"^{broken} is damaged: .* encode again$"):
+        world.run(world_settings(tmp_path / "run", codes=broken))
+
+
 def test_a_folder_without_codes(tokenizer_run, tmp_path):
     with pytest.raises(ValueError, match=r"is no folder of codes: it has no codes\.json"):
         world.run(world_settings(tmp_path, codes=tokenizer_run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import string
@@ -19,6 +18,7 @@ from oneiros.data.episodes.features import MOST_NUMBERS
 from oneiros.data.episodes.parquet import MOST_ROWS, read_table
 from oneiros.data.episodes.statistics import Statistics, combine
 from oneiros.disk import inside
+from oneiros.json_file import read_json, read_json_lines
 
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -86,7 +86,7 @@ def read_info(root: Path) -> dict[str, Any]:
         raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
     inside(root, INFO)
     with errors_as_value_error(root, INFO):
-        info = dict(_read_json(path))
+        info = dict(read_json(path))
         for key in ("codebase_version", "fps", "features", "data_path"):
             if key not in info:
                 raise ValueError(f"{path}: has no {key!r}")
@@ -197,7 +197,7 @@ def read_tasks(root: Path) -> list[str]:
     if path.exists():
         rows = read_table(path, lambda name: True, most_rows=MOST_ROWS).to_pylist()
     else:
-        rows = _read_json_lines(inside(root, "meta/tasks.jsonl")) if (root / "meta/tasks.jsonl").exists() else []
+        rows = read_json_lines(inside(root, "meta/tasks.jsonl")) if (root / "meta/tasks.jsonl").exists() else []
     with errors_as_value_error(root, path.relative_to(root)):
         rows = sorted(rows, key=lambda row: row["task_index"])
         tasks = [row.get("task", row.get("__index_level_0__")) for row in rows]  # pandas' word for a nameless index
@@ -208,12 +208,12 @@ def read_tasks(root: Path) -> list[str]:
 
 def _statistics_v3(root: Path) -> dict[str, Statistics]:
     path = inside(root, STATS)
-    return _as_statistics(_read_json(path)) if path.is_file() else {}
+    return _as_statistics(read_json(path)) if path.is_file() else {}
 
 
 def _episodes_v2(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterator[EpisodeFiles]:
     chunks_size = info.get("chunks_size", 1000)
-    for row in _read_json_lines(inside(root, "meta/episodes.jsonl")):
+    for row in read_json_lines(inside(root, "meta/episodes.jsonl")):
         index = int(row["episode_index"])
         place = {"episode_chunk": index // chunks_size, "episode_index": index}
         yield EpisodeFiles(
@@ -230,7 +230,7 @@ def _statistics_v2(root: Path) -> dict[str, Statistics]:
     path = inside(root, "meta/episodes_stats.jsonl")
     if not path.is_file():
         return _statistics_v3(root)
-    parts = [_as_statistics(row["stats"]) for row in _read_json_lines(path)]
+    parts = [_as_statistics(row["stats"]) for row in read_json_lines(path)]
     names = parts[0] if parts else ()
     return {name: combine([part[name] for part in parts if name in part]) for name in names}
 
@@ -244,20 +244,3 @@ def _as_statistics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Statist
         }
         for name, feature in values.items()
     }
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: is no valid JSON ({error})") from error
-
-
-def _read_json_lines(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: is missing")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as error:
-        raise ValueError(f"{path}: is no valid JSON ({error})") from error

@@ -73,6 +73,8 @@ class PointUNetConfig:
         for name in ("dims", "depths", "num_neighbors"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; every level needs at least 1")
+        if max(sum(self.depths), sum(self.shell_points), *self.num_neighbors, self.decoder_depth) > 1024:
+            raise ValueError("depths, shell_points, num_neighbors and decoder_depth go up to 1024 in all")
         for name in ("in_dim", "num_classes", "expansion"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

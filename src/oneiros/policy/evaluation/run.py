@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from oneiros.console import Track, silent
 from oneiros.disk import alone
+from oneiros.json_file import parse_json
 from oneiros.machine import describe
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.contenders import find_contenders
@@ -26,6 +28,7 @@ from oneiros.policy.evaluation.rollouts import LearnedActor, Outcome
 from oneiros.policy.evaluation.scores import Row, scores
 from oneiros.policy.evaluation.workers import Contender, Job, Plan, make_actor, one_task, run_jobs
 from oneiros.report.files import write
+from oneiros.run_folder import from_json
 
 EPISODES, VIDEOS = "episodes.jsonl", "videos"
 
@@ -109,17 +112,17 @@ def _filming(tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a killed run may have left half a one at the end."""
+    """Those that are rows alone: a killed run may have left half a one at the end."""
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and {"key", "task", "start"} <= row.keys():
-            rows.append(row)
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            row = parse_json(line, str(path))
+            values = row if isinstance(row, dict) else {}
+            from_json(Row, {each.name: values[each.name] for each in fields(Row) if each.name in values}, "a row")
+            if isinstance(values.get("key"), str):
+                rows.append(values)
     return rows
 
 
