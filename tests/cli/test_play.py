@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -76,6 +77,42 @@ def test_a_world_without_actions_dreams_by_itself(play, tmp_path):
     said = play("\n3\nleft\n", kind="none")
     assert "left is not a number of frames" in said
     assert len(saved(tmp_path / "played")[1]) == 5
+
+
+@pytest.mark.parametrize("digits", [10, 400, 5000])
+@pytest.mark.parametrize("kind", ["keys", "discrete", "continuous", "none"])
+def test_numbers_without_end_are_asked_again(play, tmp_path, kind, digits):
+    nines = "9" * digits
+    said = play(f"{nines}\nleft*{nines}\n{nines} {nines}\n1e300 1\ndown={nines}\n\n", kind=kind)
+    assert len(said) < 4 * (2 * digits + 300) + 4000  # what was typed, and lines that a screen holds
+    assert "is not a" in said
+    assert "set_int_max_str_digits" not in said
+
+
+def test_what_is_no_text_is_asked_again(play, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"left\n\xff\xfe\nleft\n"), "utf-8"))
+    main(["play", str(folder / "keys"), "--terminal", "--data", str(folder / "data_keys")])
+    assert saved(tmp_path / "played")[0]["script"] == "left*2"
+
+
+def test_weights_that_are_no_numbers_are_refused_in_one_line(tmp_path, folder, capsys):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "keys", tmp_path / "diverged")
+    path = tmp_path / "diverged" / "model.safetensors"
+    weights = load_file(path)
+    name, tensor = next((name, tensor) for name, tensor in weights.items() if tensor.is_floating_point())
+    tensor.view(-1)[0] = float("nan")
+    save_file(weights, path)
+    data = str(folder / "data_keys")
+    for verb in (["play", str(path.parent), "--terminal", "--data", data], ["dream", str(path.parent), data]):
+        with pytest.raises(SystemExit) as refused:
+            main(verb)
+        assert refused.value.code == 2
+        complaint = capsys.readouterr().err
+        assert f"is damaged: {name} and 0 more hold no finite numbers" in complaint
+        assert complaint.count("\n") == 1
 
 
 def test_a_seed_and_the_same_actions_give_the_same_frames(play, tmp_path):

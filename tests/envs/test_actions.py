@@ -68,3 +68,10 @@ def test_every_action_reads_back_from_its_text(spec):
 def test_a_broken_script_is_refused(text):
     with pytest.raises(ValueError, match=r"whole number above 0|holds no action"):
         parse_script(text, KEYS)
+
+
+def test_scripts_have_an_end():
+    with pytest.raises(ValueError, match=r"goes on for 100,001 steps; 100,000 are the most"):
+        parse_script("NOOP*50000,NOOP*50001", DISCRETE)
+    with pytest.raises(ValueError, match=r"repeats an action '9{60}\.\.\.' times"):
+        parse_script(f"NOOP*{'9' * 5000}", DISCRETE)

@@ -2,12 +2,14 @@
 
 import json
 import struct
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.envs.replay import Replayed
 from oneiros.sampling import Sampling
 from oneiros.web import messages
 from oneiros.web.messages import HEADER, Extras, Reset, Rewind, SetRecording, SetSampling, SetSide, TakeStep
@@ -15,7 +17,7 @@ from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session, checked_action
 from tests.dot_world import SIZE, SPECS
-from tests.web.games import dot_game, real_game
+from tests.web.games import DotEnv, dot_game, real_game
 
 PIXELS = SIZE * SIZE * 3
 KEYS = [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
@@ -320,3 +322,57 @@ class TestRecording:
         seat.reset()
         assert "is no LeRobot dataset but holds thesis.txt" in seat.ask(SetRecording, True)["error"]
         assert seat.step()[0] == 1
+
+
+class Mortal(Replayed):
+    """An environment whose engine dies when it is told to, and comes back with the next reset."""
+
+    dead, deaths = False, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.dead = False
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        if self.dead:
+            self.deaths += 1
+            raise OSError("the engine has stopped")
+        return super().step(action)
+
+
+def test_an_engine_that_dies_is_started_anew_where_it_was(sit):
+    envs = []
+
+    def make_env():
+        envs.append(Mortal(DotEnv(1000)))
+        return envs[-1]
+
+    game = replace(real_game(length=1000), make_env=make_env)
+    whole, broken = sit(game), sit(game)
+    whole.reset()
+    broken.reset()
+    expected, found = whole.play(40), broken.play(20)
+    envs[1].dead = True
+    found += broken.play(10, first=20)
+    broken.rewind(25)  # and while another frame is shown
+    envs[1].dead = True
+    found = found[:25] + broken.play(15, first=25)
+    assert found == expected
+    assert envs[1].deaths == 1
+
+
+def test_an_engine_that_cannot_be_started_is_refused_and_tried_again(sit):
+    env = Mortal(DotEnv(1000))
+    player = sit(replace(real_game(length=1000), make_env=lambda: env))
+    player.reset()
+    player.play(5)
+    env.dead, reset = True, env.reset
+
+    def fails(**options):
+        raise OSError("no room for an engine")
+
+    env.reset = fails  # type: ignore[method-assign]
+    for _ in range(2):
+        assert player.ask(TakeStep, KEYS[0], Extras())["error"] == "no room for an engine"
+    env.reset = reset  # type: ignore[method-assign]
+    assert player.step()[0] == 6

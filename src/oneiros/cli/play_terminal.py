@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ def play_in_terminal(
     """
     from rich.console import Console
 
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no text is no action either, and is asked again
     game = _TerminalGame(env, Console(), save_frame)
     try:
         game.play(seed, start)
@@ -81,12 +84,16 @@ class _TerminalGame:
 
     def _read(self, text: str) -> list[Any]:
         """The actions of a line. Raises ValueError naming what is no action."""
-        from oneiros.envs.actions import parse_script
+        from oneiros.envs.actions import MOST_STEPS, parse_script, whole_number
 
         if self.spec is None:
-            if text and not (text.isdecimal() and int(text)):
-                raise ValueError(f"{text} is not a number of frames; this world knows no actions, it dreams by itself")
-            return [0] * int(text or 1)
+            frames = whole_number(text) if text else 1
+            if not frames or frames > MOST_STEPS:
+                raise ValueError(
+                    f"{text[:60]} is not a number of frames from 1 to {MOST_STEPS:,}; this world knows no actions, it "
+                    "dreams by itself"
+                )
+            return [0] * frames
         if text:
             return list(parse_script(text, self.spec))
         return self.actions[-1:] or [self._resting()]

@@ -15,6 +15,8 @@ import numpy as np
 
 from oneiros.records import ActionSpec
 
+MOST_STEPS = 100_000  # of a script, hours of play: a slip of the finger should not fill the memory
+
 _NOTHING = ("none", "-")
 
 
@@ -39,12 +41,23 @@ def parse_script(text: str, spec: ActionSpec) -> np.ndarray:
     actions = []
     for step in filter(None, (part.strip() for part in text.split(","))):
         name, star, count = step.rpartition("*")
-        if star and not (count.strip().isdecimal() and int(count) > 0):
-            raise ValueError(f"{step!r} repeats an action {count!r} times; write a whole number above 0, as in LEFT*8")
-        actions += [parse_action(name if star else step, spec)] * (int(count) if star else 1)
+        times = whole_number(count) if star else 1
+        if not times:
+            raise ValueError(
+                f"{_short(step)!r} repeats an action {_short(count)!r} times; write a whole number above 0, as LEFT*8"
+            )
+        if len(actions) + times > MOST_STEPS:
+            raise ValueError(f"the script goes on for {len(actions) + times:,} steps; {MOST_STEPS:,} are the most")
+        actions += [parse_action(name if star else step, spec)] * times
     if not actions:
-        raise ValueError(f"the script {text!r} holds no action; write for example {spec.names[0]}*8")
+        raise ValueError(f"the script {_short(text)!r} holds no action; write for example {spec.names[0]}*8")
     return np.stack(actions)
+
+
+def whole_number(text: str) -> int | None:
+    """The number of a text of at most nine digits; None where it is none."""
+    digits = text.strip()
+    return int(digits) if digits.isdecimal() and len(digits) < 10 else None
 
 
 def action_text(action: np.ndarray, spec: ActionSpec) -> str:
@@ -74,13 +87,14 @@ def _index(word: str, spec: ActionSpec) -> int:
     names = [name.lower() for name in spec.names]
     if word.lower() in names:
         return names.index(word.lower())
-    if word.isdecimal() and int(word) < spec.size:
-        return int(word)
+    number = whole_number(word)
+    if number is not None and number < spec.size:
+        return number
     begun = [index for index, name in enumerate(names) if word and name.startswith(word.lower())]
     if len(begun) == 1:
         return begun[0]
     nothing = "; none = hold nothing" if spec.kind == "keys" else ""
-    raise ValueError(f"{word} is not an action; choose from {choices_text(spec)}{nothing}")
+    raise ValueError(f"{_short(word)} is not an action; choose from {choices_text(spec)}{nothing}")
 
 
 def _continuous(text: str, spec: ActionSpec) -> np.ndarray:
@@ -92,7 +106,7 @@ def _continuous(text: str, spec: ActionSpec) -> np.ndarray:
             values[_index(name, spec)] = _number(number, spec)
         return values
     if len(words) != spec.size:
-        raise ValueError(f"{text!r} holds {len(words)} values; an action here is {choices_text(spec)}")
+        raise ValueError(f"{_short(text)!r} holds {len(words)} values; an action here is {choices_text(spec)}")
     return np.array([_number(word, spec) for word in words], np.float32)
 
 
@@ -101,6 +115,10 @@ def _number(word: str, spec: ActionSpec) -> float:
         value = float(word)
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
-        raise ValueError(f"{word!r} is not a finite number; an action here is {choices_text(spec)}")
+    if not abs(value) < float(np.finfo(np.float32).max):  # NaN is not either
+        raise ValueError(f"{_short(word)!r} is not a finite number; an action here is {choices_text(spec)}")
     return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
