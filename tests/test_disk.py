@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from oneiros import disk
-from oneiros.disk import Batch, alone, check_room, contained, inside, locked, new_array, publish, replacing, work_folder
+from oneiros.disk import (
+    Batch,
+    alone,
+    check_room,
+    contained,
+    inside,
+    locked,
+    new_array,
+    publish,
+    read_array,
+    replacing,
+    work_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -102,6 +114,58 @@ def test_a_mapped_array_has_its_room_before_it_is_written_to(tmp_path, monkeypat
     monkeypatch.setattr(disk.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         new_array(tmp_path / "b.npy", np.uint8, (1000, 1000))
+
+
+def header(**values: object) -> bytes:
+    """An npy file of 100 zeros whose header says so, but for these values."""
+    told = {"descr": "'|u1'", "fortran_order": False, "shape": "(10, 10)", **values}
+    text = "{" + ", ".join(f"'{name}': {value}" for name, value in told.items()) + "}"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(100)
+
+
+NO_ARRAYS = {
+    "nothing": b"",
+    "words": b"words",
+    "half": header()[:-50],
+    "negative": header(shape="(-10, 10)"),
+    "huge": header(shape="(10, 10000000000000)"),
+    "beyond": header(shape=f"(10, {10**30})"),
+    "a number": header(shape="10"),
+    "dates": header(descr="'<M8[s]'"),
+    "text": header(descr="'<U1'"),
+    "objects": header(descr="'|O'"),
+    "fields": header(descr="[('a', '|u1')]"),
+    "another size": header(shape="(100,)"),
+    "another length": header(shape="(10, 5)"),
+    "deep": header(shape="(" * 5000),
+    "a long number": header(shape="9" * 5000),
+}
+
+
+@pytest.mark.parametrize("content", NO_ARRAYS.values(), ids=NO_ARRAYS)
+def test_what_is_no_array_of_the_kind_that_is_read(tmp_path, content):
+    path = tmp_path / "a.npy"
+    path.write_bytes(header())
+    assert read_array(path, np.uint8, (10, None)).shape == (10, 10)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{path}: "):
+        read_array(path, np.uint8, (10, 10))
+
+
+@pytest.mark.parametrize("kind", ["archive", "pipe", "folder", "missing", "device"])
+def test_what_is_no_file_of_an_array(tmp_path, kind):
+    path = tmp_path / "a.npy"
+    if kind == "archive":
+        with path.open("wb") as file:
+            np.savez(file, a=np.zeros(3))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=rf"^{path}: "):
+        read_array(path, np.uint8, (10, 10))
 
 
 def test_no_other_file_is_mapped_to_be_written_to():

@@ -55,6 +55,27 @@ def new_array(path: Path, dtype: np.dtype | type, shape: tuple[int, ...]) -> np.
     return array
 
 
+def read_array(path: Path, dtype: np.dtype | type, shape: Sequence[int | None]) -> np.ndarray:
+    """The array of a file (.npy), mapped. ValueError for a file that is damaged, or holds another kind or shape.
+
+    shape: None for a length that may be any.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: is {'no file' if path.exists() else 'missing'}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = (array.dtype, array.shape)  # an archive of several arrays has neither
+    except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
+        raise ValueError(f"{path}: is no whole npy file ({error})") from error
+    same = len(array.shape) == len(shape) and all(
+        want in (None, has) for has, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != np.dtype(dtype) or not same:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{path}: holds {found[0]} of shape {found[1]}; it must be {np.dtype(dtype)} of ({wanted})")
+    return array
+
+
 def inside(root: Path, name: str | Path) -> Path:
     """root/name, for a name that stands in a file, or of something that may be a link in a stranger's folder.
 

@@ -19,7 +19,7 @@ from torch import nn
 from oneiros.console import bars, say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays
 from oneiros.data.episodes.source import Episodes
-from oneiros.disk import check_room, inside, new_array, replacing
+from oneiros.disk import check_room, inside, new_array, read_array, replacing
 from oneiros.json_file import read_json
 from oneiros.records import ActionSpec, Clip
 from oneiros.run_folder import Origin, from_json
@@ -81,15 +81,19 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
         values = read_json(inside(folder, _INDEX))
         index = from_json(_Index, values if isinstance(values, dict) else {}, _INDEX)
         ends = [*accumulate((max(0, episode.length) for episode in index.episodes), initial=0)]
-        codes, actions = _read_array(folder, _CODES, ends[-1], (tokenizer.num_codes,), "ui"), None
-        if index.action_spec:
-            actions = _read_array(folder, _ACTIONS, ends[-1], index.action_spec.shape(), "uibf")
+        actions = index.action_spec and _read_actions(inside(folder, _ACTIONS), index.action_spec, ends[-1])
+        codes = read_array(inside(folder, _CODES), _kind(tokenizer), (ends[-1], None))
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
     if index.tokenizer != fingerprint_of(tokenizer):
         raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / TOKENIZER}")
-    if not 0 <= codes.min(initial=0) <= codes.max(initial=0) < tokenizer.config.codebook_size:
-        raise ValueError(f"{folder} is damaged: {_CODES} holds codes that the tokenizer lacks; encode again")
+    if (
+        codes.shape[1] != tokenizer.num_codes
+        or not 0 <= codes.min(initial=0) <= codes.max(initial=0) < tokenizer.config.codebook_size
+    ):
+        raise ValueError(
+            f"{folder} is damaged: {_CODES} holds codes that the tokenizer lacks; delete it and encode again"
+        )
     loaded = [
         EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode.task, episode.index)
         for (a, b), episode in zip(pairwise(ends), index.episodes, strict=True)
@@ -103,14 +107,18 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
     )
 
 
-def _read_array(folder: Path, name: str, rows: int, shape: tuple[int, ...], kinds: str) -> np.ndarray:
-    path = inside(folder, name)
-    if not path.is_file():
-        raise ValueError(f"{name} is missing")
-    array = np.load(path, mmap_mode="r")
-    if not isinstance(array, np.ndarray) or array.shape != (rows, *shape) or array.dtype.kind not in kinds:
-        raise ValueError(f"{name} holds no numbers of shape {(rows, *shape)}, as {_INDEX} has it")
-    return array
+def _read_actions(path: Path, spec: ActionSpec, rows: int) -> np.ndarray:
+    dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
+    actions = read_array(path, dtype, (rows, *spec.shape()))
+    if spec.kind == "discrete" and not 0 <= actions.min() <= actions.max() < spec.size:
+        raise ValueError(f"{_ACTIONS} has actions {actions.min()} to {actions.max()}, of {spec.size}")
+    if not np.isfinite(actions).all():
+        raise ValueError(f"{_ACTIONS} has an action that is no number")
+    return actions
+
+
+def _kind(tokenizer: Tokenizer) -> type[np.integer]:
+    return np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
 
 
 def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _actions(episode: EpisodeArrays) -> np.ndarray:
 
 def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> None:
     rows = sum(len(episode.content) for episode in episodes)
-    kind = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
+    kind = _kind(tokenizer)
     size = rows * tokenizer.num_codes * np.dtype(kind).itemsize
     say(check_room(path.parent.parent, size, f"codes of {rows:,} frames take", there=True))
     codes = new_array(path, kind, (rows, tokenizer.num_codes))

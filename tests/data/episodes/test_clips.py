@@ -169,3 +169,26 @@ def test_a_full_disk_while_keeping_frames_is_one_line(dataset, tmp_path, monkeyp
     ):
         load_frames(dataset, [0], height=8, width=8, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob(".partial-*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"words", "cut", "another size", "folder"])
+def test_damaged_frames_of_the_cache_are_decoded_anew(tmp_path, counting, content):
+    counting.record(tmp_path / "data", [3])
+    dataset = Dataset.open(tmp_path / "data")
+    (whole,) = load_frames(dataset, [0], height=16, width=20, cache=tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob("*.npy")
+    before = path.read_bytes()
+    path.unlink()
+    if content == "another size":
+        np.save(path, np.zeros((3, 16, 16, 3), np.uint8))
+    elif content == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(before[:-9] if content == "cut" else content)
+    if content == "folder":
+        with pytest.raises(OSError, match=rf"{path}"):
+            load_frames(dataset, [0], height=16, width=20, cache=tmp_path / "cache")
+        return
+    (anew,) = load_frames(dataset, [0], height=16, width=20, cache=tmp_path / "cache")
+    assert (anew.content == whole.content).all()
+    assert path.read_bytes() == before

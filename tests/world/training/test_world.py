@@ -169,6 +169,16 @@ def test_codes_that_are_none_are_one_clear_line(world_run, tokenizer_run, tmp_pa
         world.run(world_settings(tmp_path / "run", codes=broken))
 
 
+@pytest.mark.parametrize("change", ["beyond", "another kind", "fewer"])
+def test_actions_beside_codes_that_are_none_are_one_clear_line(world_run, tokenizer_run, tmp_path, change):
+    broken = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")
+    array = np.load(broken / "actions.npy")
+    changed = {"beyond": np.full_like(array, 60_000), "another kind": array.astype("M8[s]"), "fewer": array[1:]}[change]
+    np.save(broken / "actions.npy", changed)
+    with pytest.raises(ValueError, match=rf"^{broken} is damaged: .*actions\.npy.*; delete it and encode again$"):
+        world.run(world_settings(tmp_path / "run", codes=broken))
+
+
 def test_a_folder_without_codes(tokenizer_run, tmp_path):
     with pytest.raises(ValueError, match=r"is no folder of codes: it has no codes\.json"):
         world.run(world_settings(tmp_path, codes=tokenizer_run))

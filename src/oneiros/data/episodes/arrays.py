@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from oneiros.console import bars
 from oneiros.data.episodes.dataset import Dataset, Episode
 from oneiros.data.frames import resize, resize_nearest
 from oneiros.data.video import DamagedVideoError
-from oneiros.disk import replacing
+from oneiros.disk import read_array, replacing
 from oneiros.records import Camera
 
 
@@ -94,11 +95,13 @@ def _cached(
     if folder is None:
         return _decode(dataset, episode, cameras, height, width)
     path = folder / f"episode_{episode.index:06d}.npy"
-    if not path.exists():
-        content = _decode(dataset, episode, cameras, height, width)
-        with replacing(path, "decoded frames") as temporary:  # two processes may be decoding the same episode
-            np.save(temporary, content)
-    return np.load(path, mmap_mode="r")
+    shape = (episode.length, height, width, 3 if len(cameras) == 1 else 5)
+    with suppress(ValueError):  # not there yet, or damaged
+        return read_array(path, np.uint8, shape)
+    content = _decode(dataset, episode, cameras, height, width)
+    with replacing(path, "decoded frames") as temporary:  # two processes may be decoding the same episode
+        np.save(temporary, content)
+    return read_array(path, np.uint8, shape)
 
 
 def _decode(dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int) -> np.ndarray:

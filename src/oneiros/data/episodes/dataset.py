@@ -6,6 +6,7 @@ Row t of an episode holds the observation at t and the action taken at t, so the
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,11 @@ class Dataset:
                 f"{spec.names[dimension] if spec.kind != 'discrete' else ACTION} is {values[row, dimension]}"
             )
         if spec.kind == "discrete":
+            if not ((values >= 0) & (values < spec.size)).all():
+                raise ValueError(
+                    f"{self._find(episode_index).data}: episode {episode_index}: actions are {values.min()} to "
+                    f"{values.max()}; they must be 0 to {spec.size - 1}"
+                )
             return values[:, 0].astype(np.int64)
         return values > 0.5 if spec.kind == "keys" else values.astype(np.float32)
 
@@ -197,7 +203,11 @@ class Dataset:
             raise ValueError(
                 f"{files.data}: episode {episode_index} has {len(rows)} rows; the metadata says {files.length}"
             )
-        return _to_numpy(column.take(pa.array(rows)), files)
+        values = _to_numpy(column.take(pa.array(rows)), files)
+        size = math.prod(self.info["features"].get(name, {"shape": [1]})["shape"])
+        if values.shape[1] != size:
+            raise ValueError(f"{files.data}: {name} has {values.shape[1]} numbers a row; {INFO} says {size}")
+        return values
 
     def _whole_column(self, path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
         """A file's episode numbers and one of its columns. The last file is kept: many episodes share it."""

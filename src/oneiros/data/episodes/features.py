@@ -125,6 +125,8 @@ def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) 
     saved = (feature.get("info") or {}).get("action_spec")
     if saved is not None:
         spec = ActionSpec.from_json(saved)
+        if spec.kind != "discrete" and spec.size != np.prod(feature["shape"]):
+            raise ValueError(f"{ACTION} has shape {feature['shape']} and {spec.size} names")
         return spec if spec.kind != "continuous" or spec.mean else _with_statistics(spec, statistics)
     size, dtype = int(np.prod(feature["shape"])), str(feature["dtype"])
     if dtype.startswith(("int", "uint")) and size == 1:

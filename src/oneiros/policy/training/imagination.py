@@ -20,7 +20,7 @@ import torch
 
 from oneiros.console import bars, say
 from oneiros.data.episodes.clips import EpisodeArrays, frames_of, spread
-from oneiros.disk import alone, check_room, new_array, replacing
+from oneiros.disk import alone, check_room, new_array, read_array, replacing
 from oneiros.machine import best_device
 from oneiros.policy.carry import observed_rows
 from oneiros.policy.training.moments import Moments, actions_between, mean_and_std
@@ -128,9 +128,7 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
 
 def _read(folder: Path, count: int) -> np.ndarray:
     try:
-        features = np.load(folder / _FEATURES, mmap_mode="r")
-        if features.ndim != 4 or len(features) != count:
-            raise ValueError(f"{_FEATURES} has shape {features.shape}, for {count} moments")
-    except (ValueError, OSError, EOFError) as error:
+        features = read_array(folder / _FEATURES, np.float16, (count, None, None, None))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and train again") from error
     return features

@@ -24,7 +24,7 @@ from oneiros.console import bars, say
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resize_nearest
-from oneiros.disk import alone, check_room, new_array, replacing
+from oneiros.disk import alone, check_room, new_array, read_array, replacing
 from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.training.depths import Depths
 
@@ -81,10 +81,10 @@ def cached_teacher(
             _write(folder, config, dataset, depths, grid, steps=steps, seed=seed)
     first = np.cumsum([0, *(len(episode.content) for episode in depths.episodes)])
     try:
-        features, mask = (np.load(folder / name, mmap_mode="r") for name in (_FEATURES, _MASK))
-        if features.shape[:2] != (first[-1], grid[0] * grid[1]) or mask.shape != features.shape[:2]:
-            raise ValueError(f"features have shape {features.shape}, for {first[-1]} rows")
-    except (ValueError, OSError, EOFError) as error:
+        shape = (int(first[-1]), grid[0] * grid[1])
+        features = read_array(folder / _FEATURES, np.float16, (*shape, WIDTH))
+        mask = read_array(folder / _MASK, np.bool_, shape)
+    except (ValueError, OSError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and train again") from error
     return Teacher(features, mask, first)
 
