@@ -5,6 +5,7 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.report import About, report_html
 from oneiros.world.evaluation.run import evaluate_world
 from tests.dot_runs import save_world, write_dataset
-from tests.dot_world import DotWorld
+from tests.dot_world import SPECS, DotWorld
 from tests.world.evaluation.test_fidelity import dot_clips
 
 CONFIG = EvalConfig(clips=6, context=3, horizon=4, batch_size=3, drift=DriftConfig(frames=12, dreams=2), speed_steps=5)
@@ -48,6 +49,20 @@ def test_metrics_have_the_layout_that_was_promised(written):
     assert {"action_recovery", "drift", "machine", "config", "lpips", "fvd"} <= set(measured)
     assert set(measured["speed"]["step_ms"]) == {"p50", "p95", "p99"}
     assert measured["speed"]["frames_per_second"] > 0
+
+
+@pytest.mark.parametrize(("wrong", "message"), [("continuous", "the env's actions are"), ("keys", "20 steps a second")])
+def test_an_environment_that_does_not_fit_is_named_before_anything_is_measured(written, monkeypatch, wrong, message):
+    def measure(*given, **named):
+        raise AssertionError("measured")
+
+    env = Namespace(fps=20 if wrong == "keys" else 10, action_spec=SPECS[wrong], closed=0)
+    env.close = lambda: setattr(env, "closed", env.closed + 1)
+    monkeypatch.setattr("oneiros.world.evaluation.run.make_env", lambda name, **options: env)
+    monkeypatch.setattr("oneiros.world.evaluation.run.evaluate", measure)
+    with pytest.raises(ValueError, match=message):
+        evaluate_world(written / "run", written / "data", out=written / "none", config=CONFIG, env="doom:basic")
+    assert env.closed == 1
 
 
 def test_only_the_episodes_that_the_run_held_out_are_measured(written):

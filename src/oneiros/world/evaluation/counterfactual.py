@@ -70,10 +70,7 @@ def measure_counterfactual(
     Raises ValueError for an env with other actions than the world's, or one that a seed does not bring back to the same
     start, or whose episodes are too short.
     """
-    config, spec = config or CounterfactualConfig(), world.config.action_spec
-    if spec is None or not spec.matches(env.action_spec):
-        names = "none" if spec is None else ", ".join(spec.names)
-        raise ValueError(f"the env's actions are {', '.join(env.action_spec.names)}; the world knows {names}")
+    config, spec = config or CounterfactualConfig(), check_actions(world, env)
     actions = tried_actions(spec)
     starts = _find_starts(world, env, actions, config, track)
     dreamed, real = _dream(world, starts, actions, config, track), torch.stack([start.real for start in starts])
@@ -91,6 +88,15 @@ def measure_counterfactual(
         to_uint8(starts[0].context.frames[0, -1]).cpu(), real[0, :, -1], dreamed[0, :, -1], texts
     )
     return summary, shown
+
+
+def check_actions(world: World, env: PixelEnv) -> ActionSpec:
+    """The actions of both. ValueError where they are not the same, or there are none."""
+    spec = world.config.action_spec
+    if spec is None or not spec.matches(env.action_spec):
+        names = "none" if spec is None else ", ".join(spec.names)
+        raise ValueError(f"the env's actions are {', '.join(env.action_spec.names)}; the world knows {names}")
+    return spec
 
 
 def _dream(

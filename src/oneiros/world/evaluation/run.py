@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,17 @@ import torch
 from oneiros.console import Track, silent
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.envs.make import make_env
+from oneiros.envs.pixel_env import PixelEnv
 from oneiros.machine import describe
 from oneiros.report.files import write
 from oneiros.run_folder import read_config
 from oneiros.world.evaluation.config import EvalConfig
-from oneiros.world.evaluation.counterfactual import CounterfactualConfig, CounterfactualFrames, measure_counterfactual
+from oneiros.world.evaluation.counterfactual import (
+    CounterfactualConfig,
+    CounterfactualFrames,
+    check_actions,
+    measure_counterfactual,
+)
 from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.networks import Networks
 from oneiros.world.evaluation.report import About, report_html
@@ -45,11 +52,14 @@ def evaluate_world(
     config = config or EvalConfig()
     world, dataset = load_world(run, device=device), Dataset.open(data)
     chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
-    clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)
-    result = evaluate(world, clips, config=config, networks=networks, track=track)
-    shown: CounterfactualFrames | None = None
-    if env is not None:
-        result.metrics["counterfactual"], shown = _counterfactual(world, env, dataset, config, track)
+    with nullcontext() if env is None else closing(_open_env(world, env, dataset)) as opened:  # or it says why not
+        clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)
+        result = evaluate(world, clips, config=config, networks=networks, track=track)
+        shown: CounterfactualFrames | None = None
+        if opened is not None:
+            options = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
+            found, shown = measure_counterfactual(world, opened, config=options, track=track)
+            result.metrics["counterfactual"] = {"env": env, **found}
     measured = {
         "run": str(run),
         "data": str(data),
@@ -70,19 +80,18 @@ def evaluate_world(
     return measured
 
 
-def _counterfactual(
-    world: World, name: str, dataset: Dataset, config: EvalConfig, track: Track
-) -> tuple[dict[str, Any], CounterfactualFrames]:
+def _open_env(world: World, name: str, dataset: Dataset) -> PixelEnv:
+    """ValueError where its actions are not the world's, or its rate not the dataset's."""
     size = world.tokenizer.config
     env = make_env(name, height=size.height, width=size.width, depth=size.channels == 4)
     try:
         if env.fps != dataset.fps:
             raise ValueError(f"{name} makes {env.fps} steps a second; {dataset.path} was recorded at {dataset.fps} fps")
-        options = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
-        measured, shown = measure_counterfactual(world, env, config=options, track=track)
-    finally:
+        check_actions(world, env)
+    except ValueError:
         env.close()
-    return {"env": name, **measured}, shown
+        raise
+    return env
 
 
 def _machine(world: World) -> dict[str, Any]:
