@@ -140,6 +140,19 @@ def read_origin(folder: Path | str, config: RunConfig | None = None) -> Origin:
     return _read_data(folder, config or read_config(folder), Origin.from_json)
 
 
+def check_same_data(run: Path, data: Path, fingerprint: str | None) -> None:
+    """For a run that goes on. ValueError where the data, of this fingerprint, are not what it learned from so far.
+
+    Grown by an episode, they would be split anew: what was held out so far would be learned from, and measure nothing.
+    """
+    before = read_origin(run).fingerprint
+    if before and before != fingerprint:
+        raise ValueError(
+            f"{data}: is no longer what {run} learned from, so other episodes would be held out; go on with the data "
+            f"as they were, or start a new run from this one (--from {run} and another --out)"
+        )
+
+
 def read_cloud_origin(folder: Path | str) -> CloudOrigin:
     """The clouds that a run learned from; likewise."""
     return _read_data(folder, read_config(folder), CloudOrigin.from_json)

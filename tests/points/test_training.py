@@ -91,6 +91,15 @@ def test_class_weights():
     assert rare[1] / rare[0] < 5  # and not a hundred
 
 
+def test_other_clouds_are_refused_by_a_run_that_goes_on(towns, tmp_path):
+    """What was held out so far would be learned from."""
+    settings = segmenter_settings(towns[:2], tmp_path / "run", steps=1)
+    segmenter.run(settings)
+    for changes in ({"clouds": tuple(towns)}, {"clouds": tuple(towns[1::-1])}, {"held_out": (towns[0],)}):
+        with pytest.raises(ValueError, match="learned from other clouds, or held out others"):
+            segmenter.run(replace(settings, steps=2, resume=True, **changes))
+
+
 def test_ctrl_c_then_resume_is_the_run_that_never_stopped(towns, tmp_path):
     settings = segmenter_settings(towns[:2], tmp_path / "parts", steps=8, save_every=3)
     segmenter.run(replace(settings, out=tmp_path / "whole"))

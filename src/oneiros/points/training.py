@@ -25,7 +25,7 @@ from oneiros.points.labelling import label_cells
 from oneiros.points.nn.unet import PRESETS as NETWORKS
 from oneiros.points.segmenter import Segmenter, SegmenterConfig
 from oneiros.points.settings import SegmenterSettings
-from oneiros.run_folder import CloudOrigin, read_config
+from oneiros.run_folder import CloudOrigin, read_cloud_origin, read_config
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.warm_start import copy_weights
@@ -90,6 +90,8 @@ def _read(settings: SegmenterSettings) -> _Data:
     grouping = parse_classes(settings.classes, settings.names)
     paths = settings.clouds
     held_out = _held_out(paths, settings.held_out)
+    if settings.resume:
+        _check_same_clouds(settings.out, paths, held_out)
     clouds = [_open(path) for path in paths]
     counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
     writes = _commonest_codes(grouping, counts)
@@ -128,6 +130,18 @@ def _held_out(clouds: Sequence[Path], requested: Sequence[Path]) -> tuple[Path, 
     if len(chosen) == len(clouds):
         raise ValueError("--held-out names every cloud; leave some to learn from")
     return tuple(path for path, place in zip(clouds, places, strict=True) if place in chosen)
+
+
+def _check_same_clouds(run: Path, paths: Sequence[Path], held_out: Sequence[Path]) -> None:
+    """ValueError where these are not, by name, the clouds that the run learned from so far and held out."""
+    before = read_cloud_origin(run)
+    learned, measured = ({Path(name).name for name in names} for names in (before.train, before.held_out))
+    given, left_out = {path.name for path in paths}, {path.name for path in held_out}
+    if learned and (given, left_out) != (learned | measured, measured):
+        raise ValueError(
+            f"{run} learned from other clouds, or held out others; go on with the same, or start a new run from this "
+            f"one (--from {run} and another --out)"
+        )
 
 
 def _open(path: Path) -> Cloud:

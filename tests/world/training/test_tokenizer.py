@@ -1,9 +1,11 @@
 """A dataset becomes a tokenizer's run folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +92,27 @@ def test_settings_not_given_are_those_of_the_run_to_resume(recording, tmp_path):
         recording, tmp_path / "run", steps=6, batch_size=6, seed=3, lr=1e-3, resume=True
     )
     assert tokenizer.run(again).step == 6
+
+
+def test_a_dataset_that_has_grown_is_refused_before_a_held_out_episode_is_learned_from(recording, tmp_path):
+    data = shutil.copytree(recording, tmp_path / "data")
+    settings = tokenizer_settings(data, tmp_path / "run", steps=2, batch_size=4)
+    tokenizer.run(settings)
+    moved = data.rename(tmp_path / "moved")
+    assert tokenizer.run(replace(settings, data=moved, steps=3, resume=True)).step == 3
+    record(moved, num_episodes=1)
+    config = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"moved: is no longer what .*run learned from, .* start a new run"):
+        tokenizer.run(replace(settings, data=moved, steps=4, resume=True))
+    assert (tmp_path / "run" / "config.json").read_bytes() == config
+
+
+def test_a_longer_run_keeps_its_warm_up(recording, tokenizer_run, tmp_path):
+    settings = tokenizer_settings(recording, tmp_path, steps=20, batch_size=4, cache=tokenizer_run / "cache")
+    tokenizer.run(settings)
+    tokenizer.run(replace(settings, steps=40, resume=True))
+    assert load_state(tmp_path)["step"] == 40
+    assert load_state(tmp_path)["config"]["warmup_steps"] == 2
 
 
 def test_warm_start_begins_with_the_other_run(recording, tokenizer_run, tmp_path, capsys):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,17 @@ def test_codes_of_another_tokenizer_are_refused(world_run, recording, tokenizer_
     tokenizer.run(tokenizer_settings(recording, tmp_path / "other", steps=1, cache=tokenizer_run / "cache"))
     with pytest.raises(ValueError, match="were made by another tokenizer"):
         world.run(world_settings(tmp_path / "run", codes=codes_folder(tokenizer_run), tokenizer=tmp_path / "other"))
+
+
+def test_codes_of_other_data_are_refused_by_a_run_that_goes_on(world_run, tokenizer_run, tmp_path):
+    moved = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")
+    settings = world_settings(tmp_path / "run", codes=moved, steps=1)
+    world.run(settings)
+    index = json.loads((moved / "codes.json").read_text())
+    index["origin"]["fingerprint"] = "0123456789abcdef"
+    (moved / "codes.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"codes: is no longer what .*run learned from"):
+        world.run(replace(settings, steps=2, resume=True))
 
 
 @pytest.mark.parametrize("damage", ["codes.json", "codes.npy", "actions.npy"])

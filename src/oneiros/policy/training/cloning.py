@@ -23,7 +23,7 @@ from oneiros.policy.training.demonstrations import origin_of
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.sentences import sentence_embeddings
 from oneiros.records import PolicyBatch
-from oneiros.run_folder import Origin, read_config
+from oneiros.run_folder import Origin, check_same_data, read_config
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -91,6 +91,8 @@ def _read(settings: CloningSettings) -> _Data:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
+    if settings.resume:
+        check_same_data(settings.out, dataset.path, dataset.fingerprint())
     camera = dataset.camera(settings.camera)
     depth_camera = dataset.camera(kind="depth") if settings.depth else None
     episodes = decoded_frames(

@@ -21,7 +21,7 @@ from oneiros.policy.training.imagination import FeatureSpec, cached_features
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.teacher import Teacher, cached_teacher
 from oneiros.records import PolicyBatch
-from oneiros.run_folder import Origin, read_config, read_origin
+from oneiros.run_folder import Origin, check_same_data, read_config, read_origin
 from oneiros.world.model import World
 
 
@@ -58,6 +58,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     assert settings.world is not None
     dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
     if settings.resume:
+        check_same_data(settings.out, dataset.path, dataset.fingerprint())
         camera = read_origin(settings.out).camera_name
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or contained(run, "cache")

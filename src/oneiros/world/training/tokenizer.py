@@ -18,6 +18,7 @@ from oneiros.data.episodes.source import FrameSource
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.records import Clip
+from oneiros.run_folder import check_same_data
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -43,8 +44,10 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     """The tokenizer of the settings, and the frames that it learns from."""
     model = _make_model(settings)
     cache = settings.cache or settings.out / "cache"
-    size, depth = model.config.size, model.config.depth
-    episodes = FrameSource(Dataset.open(settings.data), size, depth, settings.camera, cache).episodes()
+    size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
+    if settings.resume:
+        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+    episodes = FrameSource(dataset, size, depth, settings.camera, cache).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))
 

@@ -17,7 +17,7 @@ from oneiros.data.episodes.source import Episodes, FrameSource
 from oneiros.disk import alone, contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
-from oneiros.run_folder import read_config, read_origin
+from oneiros.run_folder import check_same_data, read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -91,8 +91,10 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
     run = settings.tokenizer or settings.warm_start
     assert run is not None
     camera = settings.camera or read_origin(run).camera_name
-    cache, config = settings.cache or contained(run, "cache"), tokenizer.config
-    return FrameSource(Dataset.open(settings.data), config.size, config.depth, camera, cache)
+    cache, config, dataset = settings.cache or contained(run, "cache"), tokenizer.config, Dataset.open(settings.data)
+    if settings.resume:
+        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+    return FrameSource(dataset, config.size, config.depth, camera, cache)
 
 
 def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameSource | None) -> Episodes:
@@ -104,7 +106,10 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
             raise ValueError(
                 f"{settings.codes}: --joint, --augment and temporal convolutions learn from frames; name a dataset"
             )
-        return read_codes(settings.codes, tokenizer)
+        episodes = read_codes(settings.codes, tokenizer)
+        if settings.resume:
+            check_same_data(settings.out, settings.codes, episodes.origin.fingerprint)
+        return episodes
     if from_frames:
         return source.episodes()
     folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
