@@ -30,6 +30,10 @@ def test_points_come_back_from_a_file(tmp_path, ending):
     assert torch.equal(load_kernel_points(tmp_path / f"q{ending}"), points)
 
 
+HUGE = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 3)}".ljust(118)
+AXES = b"property float x\nproperty float y\nproperty float z\nend_header\n1 2 3\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -39,6 +43,8 @@ def test_points_come_back_from_a_file(tmp_path, ending):
         ("q.csv", b"0,0,0\n1,nan,0\n", "kernel point 1"),
         ("q.npy", b"not an array", "cannot be read"),
         ("q.ply", b"not a cloud", "cannot be read"),
+        ("q.npy", HUGE, "cannot be read"),
+        ("q.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\n" + AXES, "cannot be read"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, words):

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oneiros.console import printable
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
@@ -65,7 +67,7 @@ class _TerminalGame:
             try:
                 actions = self._read(text)
             except ValueError as error:
-                self.console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+                self._say(str(error), style="red")
                 continue
             if not self._do(actions):
                 self.console.print("the episode is over")
@@ -130,9 +132,11 @@ class _TerminalGame:
         if self.console.is_terminal:
             self.console.clear()
             self.console.print(_blocks(frame, self.console))
-        self.console.print(
-            f"frame {number} ({number / self.env.fps:.1f} s): {done}", markup=False, highlight=False, soft_wrap=True
-        )
+        self._say(f"frame {number} ({number / self.env.fps:.1f} s): {done}")
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        """A line, in which the names of actions may be a stranger's."""
+        self.console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     def _explain(self) -> None:
         from oneiros.envs.actions import choices_text
@@ -142,7 +146,7 @@ class _TerminalGame:
         else:
             together = "; several at once with +, none = hold nothing" if self.spec.kind == "keys" else ""
             text = f"Actions: {choices_text(self.spec)}{together}; *8 repeats, Enter repeats the last."
-        self.console.print(f"{text} quit ends, ? says this again.", markup=False, highlight=False, soft_wrap=True)
+        self._say(f"{text} quit ends, ? says this again.")
 
     def save(self, out: Path, about: dict[str, Any]) -> None:
         """Frames as PNG and as a video, actions as JSON, in a folder of their own."""

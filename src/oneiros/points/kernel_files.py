@@ -33,7 +33,9 @@ def load_kernel_points(path: str | PathLike[str]) -> Tensor:
 
 
 def _read_npy(path: Path):
-    return np.load(path, allow_pickle=False)
+    from oneiros.data.clouds.npy import map_array
+
+    return map_array(path).astype(np.float64)
 
 
 def _read_csv(path: Path):
@@ -43,13 +45,9 @@ def _read_csv(path: Path):
 
 
 def _read_ply(path: Path):
-    from plyfile import PlyData, PlyParseError
+    from oneiros.data.clouds.ply import PlyFile
 
-    try:
-        vertex = PlyData.read(path)["vertex"]
-        return np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], 1)
-    except (PlyParseError, KeyError) as error:
-        raise ValueError(str(error)) from error
+    return PlyFile(path).read(attributes=()).xyz
 
 
 _READERS = {".npy": _read_npy, ".csv": _read_csv, ".ply": _read_ply}

@@ -49,18 +49,23 @@ def write_npy(path: Path, cloud: Cloud) -> None:
         file.write(table.tobytes())
 
 
-def _open(path: Path) -> np.ndarray:
+def map_array(path: Path) -> np.ndarray:
+    """The array of an npy file, mapped. ValueError for anything else, and where the file ends before its array."""
     with path.open("rb") as file:
         begins = file.read(len(np.lib.format.MAGIC_PREFIX))
     if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open an npz, too
         raise ValueError(f"{path}: cannot be read as npy: it begins with {begins!r}")
     try:
         with np.errstate(over="raise"):
-            table = np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
         raise
     except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
         raise ValueError(f"{path}: cannot be read as npy: damaged or cut off ({error})") from error
+
+
+def _open(path: Path) -> np.ndarray:
+    table = map_array(path)
     if table.dtype.names is not None and table.ndim == 1:
         return table
     if table.dtype.kind not in "fiu" or table.ndim != 2 or table.shape[1] < 3:
