@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from oneiros.cli import main
+from oneiros.data.episodes.tables import write_tasks
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec, Camera
 
@@ -20,11 +22,11 @@ CAMERAS = (
 KEYS = ActionSpec("keys", ("MOVE_FORWARD", "TURN_LEFT"))
 
 
-def record(path, spec=KEYS, lengths=(5, 9, 2)):
+def record(path, spec=KEYS, lengths=(5, 9, 2), task="collect medikits"):
     random = np.random.default_rng(0)
     with DatasetWriter(path, fps=8, cameras=CAMERAS, action_spec=spec, state_names=("health",)) as writer:
         for length in lengths:
-            with writer.episode(task="collect medikits") as episode:
+            with writer.episode(task=task) as episode:
                 for row in range(length):
                     episode.add(
                         images={
@@ -191,3 +193,39 @@ def test_help_needs_no_torch():
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert "oneiros inspect data" in result.stdout
     assert result.stdout.strip().endswith("False")
+
+
+@pytest.mark.parametrize("change", ["lost", "words", "other tasks"])
+def test_a_lost_table_of_tasks_counts_where_all_does(data, capsys, change):
+    path = data / "meta/tasks.parquet"
+    if change == "lost":
+        path.unlink()
+    elif change == "words":
+        path.write_text("words")
+    else:
+        write_tasks(path, ["another"])
+    assert "task" in json.loads(inspect(capsys, data, "--json"))["problems"][0]
+    fails(capsys, data, "--json", "--strict")
+
+
+def test_the_old_picture_stays_until_the_new_one_is_there(data, capsys, monkeypatch):
+    out = data.parent / "sheet.png"
+    out.write_text("the old picture")
+
+    def full(image, path, *_):
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    _, err = fails(capsys, data, "--out", out)
+    assert err == f"oneiros: {out}: could not be written (No space left on device)\n"
+    assert out.read_text() == "the old picture"
+    assert [path.name for path in data.parent.iterdir() if path.name.startswith(".partial")] == []
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path, monkeypatch, capsys):
+    record(tmp_path / "[old] data", task="[bold]push[/bold] [/INST] the cube")
+    monkeypatch.chdir(tmp_path)
+    out = inspect(capsys, tmp_path / "[old] data")
+    assert "[old] data" in out
+    assert "[bold]push[/bold] [/INST] the cube" in out

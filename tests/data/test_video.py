@@ -1,9 +1,12 @@
+import os
+
 import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from oneiros.data import video
 from oneiros.data.video import DamagedVideoError, VideoEncoder, decode, is_complete, join, probe
 
 FPS = 7
@@ -104,3 +107,43 @@ def test_what_is_no_video_is_named(tmp_path):
         probe(tmp_path / "text.mp4")
     with pytest.raises(DamagedVideoError, match=r"none\.mp4: is no readable video"):
         probe(tmp_path / "none.mp4")
+
+
+def test_films_that_nothing_here_can_decode(counted, tmp_path):
+    path, whole = tmp_path / "film.mp4", counted.read_bytes()
+    path.write_bytes(whole.replace(b"avc1", b"zzzz"))
+    for use in (probe, lambda path: numbers(path, 0, 3)):
+        with pytest.raises(DamagedVideoError, match=rf"^{path}: is coded in a way that is not known here$"):
+            use(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DamagedVideoError, match=rf"^{path}: is no readable video \(it is no file\)$"):
+        probe(path)
+
+
+def test_a_header_that_is_spoiled_anywhere_is_reported_or_harmless(counted, tmp_path):
+    path, whole, random = tmp_path / "film.mp4", counted.read_bytes(), np.random.default_rng(0)
+    index = whole.index(b"moov")
+    told = []
+    for _ in range(300):
+        spoiled = bytearray(whole)
+        for place in random.integers(index, len(whole), random.choice((1, 4))):
+            spoiled[place] = random.choice((0, 1, 127, 128, 255))
+        path.write_bytes(spoiled)
+        try:
+            is_complete(path)
+            probe(path)
+            list(decode(path, 4, 9, fps=FPS))
+        except DamagedVideoError as error:
+            told.append(str(error))
+    assert len(told) > 30
+    assert all(line.startswith(f"{path}: ") for line in told)
+
+
+def test_a_film_of_another_size_from_the_middle_on(tmp_path, monkeypatch, counted):
+    class Larger:
+        height, width, pts = 32, 24, 0
+
+    monkeypatch.setattr(video, "_frames_from", lambda *_: [(0, Larger())])
+    with pytest.raises(DamagedVideoError, match="frame 0 is 32 x 24, the film 16 x 24"):
+        list(decode(counted, 0, 3, fps=FPS))

@@ -165,9 +165,10 @@ def _lengths(dataset: Dataset) -> Table:
 
 def _write_sheet(dataset: Dataset, path: Path) -> None:
     from oneiros.data.episodes.contact_sheet import contact_sheet
+    from oneiros.disk import replacing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(dataset).save(path)
+    with replacing(path) as temporary:
+        contact_sheet(dataset).save(temporary)
     print(f"contact sheet: {path}", file=sys.stderr)
 
 

@@ -114,10 +114,11 @@ def _counts(title: str, counts: Mapping[int, int], names: Mapping[int, str]) -> 
 
 def _write_picture(file: CloudFile, summary: CloudSummary, path: Path) -> None:
     from oneiros.data.clouds.picture import cloud_picture
+    from oneiros.disk import replacing
 
     extent = " x ".join(f"{size:,.1f}" for size in summary.high - summary.low)
     subtitle = f"{file.num_points:,} points, {extent} {file.unit or 'units'}"
     picture = cloud_picture(summary.sample, title=file.path.name, subtitle=subtitle, classes=summary.classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with replacing(path) as temporary:
+        picture.save(temporary)
     print(f"picture: {path}", file=sys.stderr)

@@ -31,6 +31,11 @@ _CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:fram
 _CONTAINERS = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"}
 
 
+_MOST_BOXES = 100_000  # at the top of an mp4 file
+# What PyAV raises where a header has no rate, no time, or one without end
+_WRONG = (av.error.FFmpegError, OSError, ArithmeticError, AttributeError, TypeError, MemoryError)
+
+
 class DamagedVideoError(ValueError):
     """A video that is missing, cut off or cannot be decoded: this episode is lost, others may be fine."""
 
@@ -116,7 +121,7 @@ def is_complete(path: Path) -> bool:
 
     Reads a few bytes per box, so thousands of files are checked in a blink.
     """
-    position, indexed = 0, False
+    position, indexed, boxes = 0, False, 0
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)  # of this file, whatever a recorder puts into its place meanwhile
         while position < size:
@@ -127,7 +132,8 @@ def is_complete(path: Path) -> bool:
                 length = int.from_bytes(header[8:16], "big")
             elif length == 0:  # the box runs to the end of the file
                 length = size - position
-            if length < 8:
+            boxes += 1
+            if length < 8 or boxes > _MOST_BOXES:
                 return False
             indexed |= name == b"moov"
             position += length
@@ -137,7 +143,7 @@ def is_complete(path: Path) -> bool:
 def count_whole_frames(path: Path) -> int:
     """How many frames from the start on are in a file that is cut off; 0 when its index, often at the end, is lost."""
     number = 0
-    with suppress(DamagedVideoError, av.error.FFmpegError), _open(path) as container:
+    with suppress(DamagedVideoError, *_WRONG), _open(path) as container:
         for packet in container.demux(video=0):
             if packet.is_corrupt or not packet.size:  # reaches beyond the file, or is the demuxer's end marker
                 break
@@ -155,16 +161,21 @@ def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) 
         return
     try:
         with _open(path) as container:
+            size = (container.streams.video[0].height, container.streams.video[0].width)
             for index, frame in _frames_from(container, start, fps):
                 if index < expected:
                     continue
                 if index > expected:
                     break
+                if (frame.height, frame.width) != size:
+                    raise DamagedVideoError(
+                        f"{path}: frame {index} is {frame.height} x {frame.width}, the film {size[0]} x {size[1]}"
+                    )
                 yield _codes(frame, path) if codes else frame.to_ndarray(format="rgb24")
                 expected += 1
                 if expected == stop:
                     return
-    except (av.error.FFmpegError, OSError) as error:
+    except _WRONG as error:
         raise DamagedVideoError(f"{path}: frame {expected} cannot be decoded ({_reason(error)})") from error
     raise DamagedVideoError(f"{path}: frame {expected} is missing; the episode needs frames {start} to {stop - 1}")
 
@@ -193,13 +204,16 @@ def join(paths: Sequence[Path], out: Path) -> None:
 
 
 def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise DamagedVideoError(f"{path}: is no readable video (it is {'no file' if path.exists() else 'missing'})")
     try:
         container = av.open(str(path), options=_CONTAINERS)
-    except (av.error.FFmpegError, OSError) as error:
+    except (*_WRONG, ValueError) as error:
         raise DamagedVideoError(f"{path}: is no readable video ({_reason(error)})") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
+        what = "has no video stream" if not container.streams.video else "is coded in a way that is not known here"
         container.close()
-        raise DamagedVideoError(f"{path}: has no video stream")
+        raise DamagedVideoError(f"{path}: {what}")
     return container
 
 
