@@ -7,7 +7,7 @@ config.json has `kind` and `model`, the fields of the model's config; `recipe`, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oneiros.bounded import BoundedTensors
+from oneiros.console import say
 from oneiros.disk import inside, replacing
 from oneiros.json_file import read_json
 from oneiros.records import Camera
@@ -140,17 +141,21 @@ def read_origin(folder: Path | str, config: RunConfig | None = None) -> Origin:
     return _read_data(folder, config or read_config(folder), Origin.from_json)
 
 
-def check_same_data(run: Path, data: Path, fingerprint: str | None) -> None:
-    """For a run that goes on. ValueError where the data, of this fingerprint, are not what it learned from so far.
+def check_same_data(run: Path, data: Path, fingerprint: str | None, episodes: Iterable[int]) -> None:
+    """For a run that goes on. ValueError where these are other episodes than it learned from so far and held out.
 
-    Grown by an episode, they would be split anew: what was held out so far would be learned from, and measure nothing.
+    Data that have grown would be split anew: what was held out would be learned from, and measure nothing. The same
+    episodes in other files (encoded again, or recorded again) are only told of.
     """
-    before = read_origin(run).fingerprint
-    if before and before != fingerprint:
+    before = read_origin(run)
+    if before.fingerprint in (None, fingerprint):
+        return
+    if {*before.train, *before.held_out} != set(episodes):
         raise ValueError(
-            f"{data}: is no longer what {run} learned from, so other episodes would be held out; go on with the data "
-            f"as they were, or start a new run from this one (--from {run} and another --out)"
+            f"{data}: has other episodes than {run} began with, and would hold out others; go on with the data as they "
+            f"were, or start a new run from this one (--from {run} and another --out)"
         )
+    say(f"{data}: its files have changed since {run} began; its episodes are those from before")
 
 
 def read_cloud_origin(folder: Path | str) -> CloudOrigin:

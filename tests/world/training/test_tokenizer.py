@@ -102,7 +102,7 @@ def test_a_dataset_that_has_grown_is_refused_before_a_held_out_episode_is_learne
     assert tokenizer.run(replace(settings, data=moved, steps=3, resume=True)).step == 3
     record(moved, num_episodes=1)
     config = (tmp_path / "run" / "config.json").read_bytes()
-    with pytest.raises(ValueError, match=r"moved: is no longer what .*run learned from, .* start a new run"):
+    with pytest.raises(ValueError, match=r"moved: has other episodes than .*run began with, .* start a new run"):
         tokenizer.run(replace(settings, data=moved, steps=4, resume=True))
     assert (tmp_path / "run" / "config.json").read_bytes() == config
 

@@ -92,7 +92,7 @@ def _read(settings: CloningSettings) -> _Data:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
     camera = dataset.camera(settings.camera)
     depth_camera = dataset.camera(kind="depth") if settings.depth else None
     episodes = decoded_frames(

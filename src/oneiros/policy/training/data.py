@@ -58,7 +58,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     assert settings.world is not None
     dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
         camera = read_origin(settings.out).camera_name
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or contained(run, "cache")

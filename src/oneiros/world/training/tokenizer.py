@@ -46,7 +46,7 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     cache = settings.cache or settings.out / "cache"
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
     episodes = FrameSource(dataset, size, depth, settings.camera, cache).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))

@@ -93,7 +93,7 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
     camera = settings.camera or read_origin(run).camera_name
     cache, config, dataset = settings.cache or contained(run, "cache"), tokenizer.config, Dataset.open(settings.data)
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint())
+        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
     return FrameSource(dataset, config.size, config.depth, camera, cache)
 
 
@@ -108,7 +108,8 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
             )
         episodes = read_codes(settings.codes, tokenizer)
         if settings.resume:
-            check_same_data(settings.out, settings.codes, episodes.origin.fingerprint)
+            origin = episodes.origin
+            check_same_data(settings.out, settings.codes, origin.fingerprint, (*origin.train, *origin.held_out))
         return episodes
     if from_frames:
         return source.episodes()
