@@ -59,6 +59,17 @@ class Recording:
         module.record_episode = record_episode
         main(["record", self.environment, "--out", str(self.data), "--episodes", str(EPISODES), *_SMALL])
 
+    def reopen(self) -> None:
+        """As the next recording begins, which mends what the kill left."""
+        from oneiros.data.episodes.writer import DatasetWriter
+        from oneiros.envs.make import make_env
+
+        env = make_env(self.environment, height=32, width=32)
+        try:
+            DatasetWriter.of(env, self.data, robot_type=self.environment).close()
+        finally:
+            env.close()
+
     def look(self) -> None:
         """Opened anew, the dataset has all that was said to be saved, as it was, and no trace of the kill."""
         import numpy as np
@@ -66,9 +77,9 @@ class Recording:
         from oneiros.data.episodes.checks import run_checks
         from oneiros.data.episodes.dataset import Dataset
 
-        _reopen(self.data)
+        self.reopen()
         if not self.said and not _num_episodes(self.data):
-            return
+            return  # killed before the first was saved
         found, expected = Dataset.open(self.data, strict=True), Dataset.open(self.reference, strict=True)
         assert len(found.episodes) >= self.said, f"{self.said} episodes were saved, {len(found.episodes)} are there"
         for ours, theirs in zip(found.episodes, expected.episodes, strict=False):
@@ -152,12 +163,18 @@ class Playing(Recording):
             open_page=False,
         )
 
+    def reopen(self) -> None:
+        from oneiros.cli.play_browser import real_game
+        from oneiros.data.episodes.writer import DatasetWriter
+
+        DatasetWriter.of(real_game(ENVIRONMENT, height=32, width=32), self.data).close()
+
     def look(self) -> None:
         """Episodes are whole; what is played has no reference."""
         from oneiros.data.episodes.checks import run_checks
         from oneiros.data.episodes.dataset import Dataset
 
-        _reopen(self.data, as_played=True)
+        self.reopen()
         if not self.said and not _num_episodes(self.data):
             return
         found = Dataset.open(self.data, strict=True)
@@ -191,25 +208,6 @@ def _visit(url: int, say: Say) -> None:
 def _num_episodes(data: Path) -> int:
     info = data / "meta" / "info.json"
     return json.loads(info.read_text())["total_episodes"] if info.exists() else 0
-
-
-def _reopen(data: Path, *, as_played: bool = False) -> None:
-    """As the next recording begins, which mends what the kill left."""
-    from oneiros.cli.play_browser import real_game
-    from oneiros.data.episodes.writer import DatasetWriter
-    from oneiros.envs.make import make_env
-
-    if not (data / "meta/info.json").exists():
-        return
-    if as_played:
-        DatasetWriter.of(real_game(ENVIRONMENT, height=32, width=32), data).close()
-        return
-    name = json.loads((data / "meta/info.json").read_text())["robot_type"]
-    env = make_env(name, height=32, width=32)
-    try:
-        DatasetWriter.of(env, data, robot_type=name).close()
-    finally:
-        env.close()
 
 
 _SMALL = ("--height", "32", "--width", "32", "--max-steps", "8")
