@@ -321,6 +321,13 @@ def test_a_dataset_of_an_older_version_is_not_appended(tmp_path, counting):
         counting.record(tmp_path, [3])
 
 
+def test_a_recorder_killed_before_its_first_file_is_begun_anew(tmp_path, counting):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / ".partial").mkdir()
+    counting.record(tmp_path, [4], cameras=counting.cameras)
+    counting.check(reopen(tmp_path), [4])
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, counting):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"holds thesis\.tex; name a new or empty folder"):

@@ -192,7 +192,9 @@ class DatasetWriter:
             episode.abandon()
 
     def _begin(self) -> None:
-        strangers = sorted(path.name for path in self.path.iterdir() if path.name not in (_PARTIAL, _LOCK))
+        strangers = sorted(path.name for path in self.path.iterdir() if path.name not in (_PARTIAL, _LOCK, "meta"))
+        if any((self.path / "meta").glob("*")):  # an empty one is what a recorder left that was killed at its beginning
+            strangers.append("meta")
         if strangers:
             raise ValueError(f"{self.path}: is no LeRobot dataset but holds {strangers[0]}; name a new or empty folder")
         batch = Batch(self.path, self.path / _PARTIAL / "batch")
