@@ -31,11 +31,13 @@ HOLDS = {
     "machine": "devices, precision",
     "ops": "kernels",
     "disk": "whole or\nnot at all",
+    "json_file": "of strangers,\nbounded",
+    "bounded": "what tensors\nmay take",
     "agreement": "same actions, same speed",
     "sampling": "how dreams\nare drawn",
     "imports": "modules that\nthe user names",
     "console": "bars",
-    "records": "what flows:\nClip, ActionSpec, Loss",
+    "records": "what flows:\nClip, Loss",
 }
 
 
