@@ -261,6 +261,23 @@ def test_a_kill_after_the_table_of_episodes_is_seen_and_mended(tmp_path, countin
             np.testing.assert_allclose(mended[name][kind], values, rtol=1e-12, err_msg=f"{name} {kind}")
 
 
+def test_a_disk_too_full_to_mend_what_was_killed_is_one_line(tmp_path, counting, monkeypatch):
+    counting.record(tmp_path, [2, 3])
+    before = (tmp_path / "meta/stats.json").read_bytes()
+    counting.record(tmp_path, [2], first=5)
+    (tmp_path / "meta/stats.json").write_bytes(before)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk.os, "fsync", full)
+    with pytest.raises(OSError, match=rf"^{tmp_path}: what .* could not be saved \(No space left on device\)"):
+        counting.record(tmp_path, [2], first=7)
+    monkeypatch.undo()
+    counting.check(reopen(tmp_path), [2, 3, 2])
+    assert (tmp_path / "meta/stats.json").read_bytes() == before
+
+
 def test_two_recorders_do_not_share_a_folder(tmp_path, counting):
     first = DatasetWriter(tmp_path, fps=7, cameras=[counting.rgb], action_spec=None)
     with pytest.raises(OSError, match="another recorder is writing there"):

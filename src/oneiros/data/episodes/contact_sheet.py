@@ -108,7 +108,7 @@ def _curves(values: np.ndarray, width: int, height: int = 72) -> Image.Image:
 def _tile(dataset: Dataset, episode: Episode, camera: Camera, row: int) -> Image.Image:
     frame = next(dataset.stream(episode.index, camera, start=row, stop=row + 1))
     image = Image.fromarray(frame if camera.kind == "rgb" else _colour(frame, camera))
-    width = max(1, round(camera.width * _TILE_HEIGHT / camera.height))
+    width = min(max(1, round(camera.width * _TILE_HEIGHT / camera.height)), 8 * _TILE_HEIGHT)
     small = camera.height < _TILE_HEIGHT
     tile = image.resize((width, _TILE_HEIGHT), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(tile)

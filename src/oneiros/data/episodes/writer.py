@@ -227,19 +227,26 @@ class DatasetWriter:
     def _count_anew(self) -> None:
         """Mend what a recorder left that was killed after renaming the table of episodes, and before the rest."""
         self._statistics |= count_statistics(self.path)
-        batch = Batch(self.path, self.path / _PARTIAL / "batch")
-        write_json(batch.new(STATS), {name: plain(values) for name, values in self._statistics.items()})
-        write_json(batch.new(INFO), self._info)
-        batch.publish()
+        with self._mending() as batch:
+            write_json(batch.new(STATS), {name: plain(values) for name, values in self._statistics.items()})
+            write_json(batch.new(INFO), self._info)
 
     def _drop_unfinished(self, name: str, num_frames: int) -> None:
         """Undo what a recorder left that was killed in the middle of renaming: rows no episode claims."""
         tables = row_groups(inside(self.path, name))
         kept = [table for table in tables if table.num_rows == 0 or table["index"][0].as_py() < num_frames]
         if len(kept) < len(tables):
-            batch = Batch(self.path, self.path / _PARTIAL / "batch")
-            write_data(batch.new(name), kept)
+            with self._mending() as batch:
+                write_data(batch.new(name), kept)
+
+    @contextmanager
+    def _mending(self) -> Iterator[Batch]:
+        batch = Batch(self.path, self.path / _PARTIAL / "batch")
+        try:
+            yield batch
             batch.publish()
+        except OSError as error:
+            raise save_error(f"{self.path}: what a recorder left that was killed", error) from error
 
     def _save(self, episode: EpisodeWriter, task: str) -> None:
         """Write all files that change elsewhere, move them into place, and only then count the episode."""
