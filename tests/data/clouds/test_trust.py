@@ -135,6 +135,10 @@ def test_shapes_that_cannot_be(tmp_path, shape):
     refused(npy(tmp_path / "cloud.npy", "'<f8'", shape))
 
 
+def test_two_milliards_of_columns_without_a_row(tmp_path):
+    assert "a cloud is (N, 3 to 10000) numbers" in refused(npy(tmp_path / "cloud.npy", "'<f8'", f"(0, {2**31})"))
+
+
 @pytest.mark.parametrize("kind", ["<U4", "<M8[s]", "<c16", "|S3", "|V8", "<m8[D]"])
 def test_coordinates_and_attributes_that_are_no_numbers(tmp_path, kind):
     refused(npy(tmp_path / "cloud.npy", f"'{kind}'", "(2, 3)"))

@@ -12,6 +12,8 @@ from oneiros.data.clouds.cloud import Cloud
 from oneiros.data.clouds.relabel import LabelPart, rewriting
 from oneiros.data.clouds.table import XYZ, TableFile, as_table, new_values, replaced
 
+MOST_COLUMNS = 10_000  # each has a name, and a file without rows may promise any number
+
 
 class NpyFile(TableFile):
     """An npy file, mapped: a structured array (N,), or numbers (N, C >= 3) whose further columns are column_3, ..."""
@@ -68,9 +70,9 @@ def _open(path: Path) -> np.ndarray:
     table = map_array(path)
     if table.dtype.names is not None and table.ndim == 1:
         return table
-    if table.dtype.kind not in "fiu" or table.ndim != 2 or table.shape[1] < 3:
+    if table.dtype.kind not in "fiu" or table.ndim != 2 or not 3 <= table.shape[1] <= MOST_COLUMNS:
         raise ValueError(
-            f"{path}: is an array of {table.dtype} and shape {table.shape}; a cloud is (N, 3 or more) numbers "
+            f"{path}: is an array of {table.dtype} and shape {table.shape}; a cloud is (N, 3 to {MOST_COLUMNS}) numbers "
             "or (N,) rows with fields x, y, z"
         )
     names = [*XYZ, *(f"column_{index}" for index in range(3, table.shape[1]))]
