@@ -200,10 +200,13 @@ class Case:
 
 
 def make_controls() -> list[Case]:
-    """Cases that spoil nothing, which must succeed: a reader of each kind of file, or the others prove little."""
-    return [
-        Case(name, f"{CONTROL}{number}") for name, kind in KINDS.items() for number in range(len(kind.readers) or 5)
-    ]
+    """Cases that spoil nothing, one for each reader, which must succeed, or the others prove little."""
+    cases = {
+        (kind.folder, reader): Case(name, f"{CONTROL}{number}")
+        for name, kind in KINDS.items()
+        for number, reader in enumerate(kind.readers or range(5))
+    }
+    return [*cases.values()]
 
 
 def make_cases(count: int, seed: str, kinds: tuple[str, ...] = ()) -> list[Case]:

@@ -6,6 +6,7 @@ on stdin, results go as lines of JSON to stdout.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -152,6 +153,7 @@ _MODULES = (
 def main() -> None:
     samples, work = map(Path, sys.argv[1:3])
     import_everything()
+    gc.freeze()  # what forks share is not copied only because one of them collects garbage
     for line in sys.stdin:
         print(json.dumps(run(Case(**json.loads(line)), samples, work)), flush=True)
 
