@@ -72,8 +72,8 @@ def _open(path: Path) -> np.ndarray:
         return table
     if table.dtype.kind not in "fiu" or table.ndim != 2 or not 3 <= table.shape[1] <= MOST_COLUMNS:
         raise ValueError(
-            f"{path}: is an array of {table.dtype} and shape {table.shape}; a cloud is (N, 3 to {MOST_COLUMNS}) numbers "
-            "or (N,) rows with fields x, y, z"
+            f"{path}: is an array of {table.dtype} and shape {table.shape}; "
+            f"a cloud is (N, 3 to {MOST_COLUMNS}) numbers or (N,) rows with fields x, y, z"
         )
     names = [*XYZ, *(f"column_{index}" for index in range(3, table.shape[1]))]
     return np.ascontiguousarray(table).view([(name, table.dtype) for name in names]).reshape(-1)
