@@ -156,6 +156,7 @@ def main() -> None:
     gc.freeze()  # what forks share is not copied only because one of them collects garbage
     for line in sys.stdin:
         print(json.dumps(run(Case(**json.loads(line)), samples, work)), flush=True)
+    os._exit(0)  # libraries would complain of what is frozen
 
 
 if __name__ == "__main__":
