@@ -51,7 +51,8 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint(tmp_path):
     "error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 576"), ValueError("a bug")]
 )
 def test_what_was_saved_stays_whatever_the_model_raises(tmp_path, error):
-    state = {"step": 3, "config": {}, "model": {"a": torch.ones(2)}, "optimizer": {}, "ema": {}}
+    parts = {"config": {}, "ema": {}, "optimizer": {"state": {}}, "averages": {"sums": {}, "count": 0}}
+    state = {"step": 3, "seconds": 1.0, "model": {"a": torch.ones(2)}, **parts}
     save_checkpoint(tmp_path, state, lambda folder: (folder / "config.json").write_text("{}"))
 
     def write_half(folder: Path) -> None:

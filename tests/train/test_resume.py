@@ -130,6 +130,14 @@ def test_a_finished_run_may_be_made_longer(tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [3, 6, 9, 12, 15]
 
 
+def test_what_a_killed_training_left_half_written_is_gone_even_where_nothing_is_left_to_do(tmp_path):
+    toy.train(tmp_path)
+    (tmp_path / ".saving").mkdir()
+    (tmp_path / ".saving" / "state.pt").write_bytes(b"half")
+    toy.train(tmp_path, resume=True)
+    assert not (tmp_path / ".saving").exists()
+
+
 def test_a_second_run_does_not_write_over_the_first(tmp_path):
     toy.train(tmp_path)
     with pytest.raises(ValueError, match="already holds a run; add --resume"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from oneiros.disk import contained, locked, publish
 from oneiros.train.config import FitConfig
 
-STATE, _LOCK = "state.pt", ".lock"
+STATE, _LOCK, _SAVING = "state.pt", ".lock", ".saving"
 
 # A resumed run may get longer or be cut and shown differently; anything else would make it another run.
 _FREE_TO_CHANGE = {"steps", "accumulate", "precision", "save_every", "picture_every"}
@@ -29,6 +29,7 @@ _FREE_TO_CHANGE = {"steps", "accumulate", "precision", "save_every", "picture_ev
 def only_training(out: Path) -> Iterator[None]:
     """Inside, no other process trains into `out`; of processes that train together, the first stands for all.
 
+    A checkpoint that a killed training left half written is removed.
     Raises OSError where another is at it, ValueError where something in `out` is a symbolic link that leads out of it.
     """
     if os.environ.get("RANK", "0") != "0":
@@ -40,6 +41,7 @@ def only_training(out: Path) -> Iterator[None]:
         lock = locked(out / _LOCK)
     except BlockingIOError:
         raise OSError(f"{out}: another training writes there; wait for its end, or choose another folder") from None
+    shutil.rmtree(out / _SAVING, ignore_errors=True)  # what a killed training left half written
     try:
         yield
     finally:
@@ -56,7 +58,7 @@ def save_checkpoint(out: Path, state: dict[str, Any], write_model: Callable[[Pat
     `state.pt` comes last: it alone decides where `--resume` goes on, and it holds everything that takes.
     Raises OSError, with the last complete checkpoint untouched, if the disk takes no more.
     """
-    temporary = out / ".saving"
+    temporary = out / _SAVING
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
