@@ -64,6 +64,18 @@ def test_a_terminal_that_closes_costs_nothing(tmp_path):
     assert (tmp_path / "file").read_text() == "saved"
 
 
+def test_a_second_signal_while_it_ends_changes_nothing(monkeypatch, capsys):
+    def again(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(cli, "import_module", lambda name: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+    monkeypatch.setattr("builtins.print", again)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["play"])
+    assert ended.value.code == 143
+
+
 def test_nohup_stays_in_force(tmp_path):
     ignoring = "import signal; assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN; sys.exit(7)"
     script = SLOW.format(begin=ignoring).replace("import oneiros", "import signal; signal.signal(1, 1); import oneiros")

@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         except (Exception, KeyboardInterrupt) as error:
             if stoppable.signal is None and not isinstance(error, KeyboardInterrupt):
                 raise
+            stoppable.ignore()
             print("stopped", file=sys.stderr)  # whatever a package made of the signal while it was imported
             sys.exit(128 + (stoppable.signal or signal.SIGINT))
 

@@ -36,6 +36,11 @@ class Stoppable:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ignore(self) -> None:
+        """Let what comes now pass: the process is ending already."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             signal.signal(number, signal.SIG_DFL)
