@@ -103,3 +103,9 @@ def test_actions_that_fit_are_accepted(spec):
 def test_actions_that_do_not_fit_are_refused(spec, actions, message):
     with pytest.raises(ValueError, match=message):
         spec.check(actions, "B", 2)
+
+
+@pytest.mark.parametrize("names", [(), ("x", "x"), ("x", 2**63), ("x", ["y"])])
+def test_names_of_actions_are_texts_and_no_two_alike(names):
+    with pytest.raises(ValueError, match="action names must be texts, unique and at least one, got"):
+        ActionSpec("continuous", names)

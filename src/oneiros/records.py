@@ -59,8 +59,9 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if self.kind not in ("discrete", "keys", "continuous"):
             raise ValueError(f"action kind is {self.kind!r}; choose discrete, keys or continuous")
-        if not self.names or len(set(self.names)) != len(self.names):
-            raise ValueError(f"action names must be unique and at least one, got {list(self.names)}")
+        texts = all(isinstance(name, str) for name in self.names)
+        if not self.names or not texts or len(set(self.names)) != len(self.names):
+            raise ValueError(f"action names must be texts, unique and at least one, got {list(self.names)}")
         for name in ("mean", "std", "low", "high"):
             values = getattr(self, name)
             if values and (self.kind != "continuous" or len(values) != len(self.names)):
