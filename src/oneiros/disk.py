@@ -55,6 +55,21 @@ def new_array(path: Path, dtype: np.dtype | type, shape: tuple[int, ...]) -> np.
     return array
 
 
+def map_array(path: Path) -> np.ndarray:
+    """The array of a file (.npy), mapped. ValueError for anything else, and where the file ends before its array."""
+    with path.open("rb") as file:
+        begins = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open an npz, too
+        raise ValueError(f"{path}: cannot be read as npy: it begins with {begins!r}")
+    try:
+        with np.errstate(over="raise"):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
+        raise ValueError(f"{path}: cannot be read as npy: damaged or cut off ({error})") from error
+
+
 def read_array(path: Path, dtype: np.dtype | type, shape: Sequence[int | None]) -> np.ndarray:
     """The array of a file (.npy), mapped. ValueError for a file that is damaged, or holds another kind or shape.
 
@@ -63,16 +78,17 @@ def read_array(path: Path, dtype: np.dtype | type, shape: Sequence[int | None]) 
     if not path.is_file():
         raise ValueError(f"{path}: is {'no file' if path.exists() else 'missing'}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        found = (array.dtype, array.shape)  # an archive of several arrays has neither
-    except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
-        raise ValueError(f"{path}: is no whole npy file ({error})") from error
+        array = map_array(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     same = len(array.shape) == len(shape) and all(
         want in (None, has) for has, want in zip(array.shape, shape, strict=True)
     )
     if array.dtype != np.dtype(dtype) or not same:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{path}: holds {found[0]} of shape {found[1]}; it must be {np.dtype(dtype)} of ({wanted})")
+        raise ValueError(
+            f"{path}: holds {array.dtype} of shape {array.shape}; it must be {np.dtype(dtype)} of ({wanted})"
+        )
     return array
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneiros.disk import map_array
+
 
 def load_kernel_points(path: str | PathLike[str]) -> Tensor:
     """Kernel points, float64 (m, D), from a .npy file, a .csv (one point a line, # comments), or the x, y, z of a .ply.
@@ -33,8 +35,6 @@ def load_kernel_points(path: str | PathLike[str]) -> Tensor:
 
 
 def _read_npy(path: Path):
-    from oneiros.data.clouds.npy import map_array
-
     return map_array(path).astype(np.float64)
 
 

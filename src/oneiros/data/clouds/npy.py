@@ -11,6 +11,7 @@ import numpy as np
 from oneiros.data.clouds.cloud import Cloud
 from oneiros.data.clouds.relabel import LabelPart, rewriting
 from oneiros.data.clouds.table import XYZ, TableFile, as_table, new_values, replaced
+from oneiros.disk import map_array
 
 MOST_COLUMNS = 10_000  # each has a name, and a file without rows may promise any number
 
@@ -49,21 +50,6 @@ def write_npy(path: Path, cloud: Cloud) -> None:
     with rewriting(path) as file:
         _write_header(file, table.dtype, len(table))
         file.write(table.tobytes())
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The array of an npy file, mapped. ValueError for anything else, and where the file ends before its array."""
-    with path.open("rb") as file:
-        begins = file.read(len(np.lib.format.MAGIC_PREFIX))
-    if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open an npz, too
-        raise ValueError(f"{path}: cannot be read as npy: it begins with {begins!r}")
-    try:
-        with np.errstate(over="raise"):
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a damaged header makes numpy and the tokenizer of Python stumble over
-        raise ValueError(f"{path}: cannot be read as npy: damaged or cut off ({error})") from error
 
 
 def _open(path: Path) -> np.ndarray:
