@@ -11,8 +11,8 @@ from oneiros.data.episodes.clips import Clips, EpisodeArrays, load_frames, split
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resized
 from oneiros.disk import alone, check_room
-from oneiros.records import ActionSpec
-from oneiros.run_folder import Origin
+from oneiros.records import ActionSpec, Camera
+from oneiros.run_folder import Origin, check_same_data
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,39 @@ class FrameSource:
         )
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
-        origin = Origin(
-            path=str(self.dataset.path),
-            fingerprint=self.dataset.fingerprint(),
-            environment=self.dataset.info.get("robot_type"),
-            fps=self.dataset.fps,
-            camera=self.dataset.camera(self.camera),
-            depth_camera=resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None,
-            train=tuple(episode.index for episode in train),
-            held_out=tuple(episode.index for episode in held_out),
-        )
+        depth_camera = resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None
+        origin = origin_of(self.dataset, self.dataset.camera(self.camera), depth_camera, train, held_out)
         if not held_out:
             raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
+
+
+def check_resumed(run: Path, dataset: Dataset) -> None:
+    """For a run that goes on with a dataset: see `oneiros.run_folder.check_same_data`."""
+    check_same_data(run, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+
+
+def origin_of(
+    dataset: Dataset,
+    camera: Camera,
+    depth_camera: Camera | None,
+    train: Sequence[EpisodeArrays],
+    held_out: Sequence[EpisodeArrays] = (),
+    *,
+    state_names: Sequence[str] = (),
+) -> Origin:
+    """The origin of a run that learned from the episodes `train`, as these cameras recorded them."""
+    return Origin(
+        path=str(dataset.path),
+        fingerprint=dataset.fingerprint(),
+        environment=dataset.info.get("robot_type"),
+        fps=dataset.fps,
+        camera=camera,
+        depth_camera=depth_camera,
+        state_names=tuple(state_names),
+        train=tuple(episode.index for episode in train),
+        held_out=tuple(episode.index for episode in held_out),
+    )
 
 
 def decoded_frames(

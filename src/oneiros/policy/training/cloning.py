@@ -15,15 +15,14 @@ from oneiros.console import say
 from oneiros.data.augment import augment
 from oneiros.data.episodes.clips import EpisodeArrays, frames_of, spread
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import decoded_frames
+from oneiros.data.episodes.source import check_resumed, decoded_frames, origin_of
 from oneiros.policy.carry import observed_rows
 from oneiros.policy.cloning import Cloning, CloningConfig
 from oneiros.policy.settings import CloningSettings
-from oneiros.policy.training.demonstrations import origin_of
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.sentences import sentence_embeddings
 from oneiros.records import PolicyBatch
-from oneiros.run_folder import Origin, check_same_data, read_config
+from oneiros.run_folder import Origin, read_config
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -92,7 +91,7 @@ def _read(settings: CloningSettings) -> _Data:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+        check_resumed(settings.out, dataset)
     camera = dataset.camera(settings.camera)
     depth_camera = dataset.camera(kind="depth") if settings.depth else None
     episodes = decoded_frames(
@@ -107,7 +106,7 @@ def _read(settings: CloningSettings) -> _Data:
     assert spec is not None
     moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
     say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
-    origin = origin_of(dataset, camera, depth_camera, episodes)
+    origin = origin_of(dataset, camera, depth_camera, episodes, state_names=dataset.state_names)
     return _Data(moments, episodes, settings.observed_frames, settings.frame_stride, origin)
 
 

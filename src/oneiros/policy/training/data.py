@@ -12,16 +12,17 @@ from torch import Tensor
 
 from oneiros.console import say
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.source import check_resumed, origin_of
 from oneiros.disk import contained
 from oneiros.policy.model import WORLD
 from oneiros.policy.settings import PolicySettings
-from oneiros.policy.training.demonstrations import frame_source, origin_of, read_episodes
+from oneiros.policy.training.demonstrations import frame_source, read_episodes
 from oneiros.policy.training.depths import Depths, read_depths
 from oneiros.policy.training.imagination import FeatureSpec, cached_features
 from oneiros.policy.training.moments import Moments, read_demonstrations
 from oneiros.policy.training.teacher import Teacher, cached_teacher
 from oneiros.records import PolicyBatch
-from oneiros.run_folder import Origin, check_same_data, read_config, read_origin
+from oneiros.run_folder import Origin, read_config, read_origin
 from oneiros.world.model import World
 
 
@@ -58,7 +59,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     assert settings.world is not None
     dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+        check_resumed(settings.out, dataset)
         camera = read_origin(settings.out).camera_name
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or contained(run, "cache")
@@ -92,7 +93,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
         offsets=spec.offsets(world.config.frame_stride),
         depths=depths,
         teacher=teacher,
-        origin=origin_of(dataset, rgb, depth_camera, episodes),
+        origin=origin_of(dataset, rgb, depth_camera, episodes, state_names=dataset.state_names),
     )
 
 

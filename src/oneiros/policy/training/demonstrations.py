@@ -11,8 +11,7 @@ from oneiros.data.episodes.clips import EpisodeArrays
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import Episodes, FrameSource
 from oneiros.disk import alone
-from oneiros.records import Camera
-from oneiros.run_folder import Origin, read_origin
+from oneiros.run_folder import read_origin
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
 from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer
@@ -64,19 +63,3 @@ def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) ->
             frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
             write_codes(folder, replace(source, cache=frames).episodes(), tokenizer)
     return read_codes(folder, tokenizer)
-
-
-def origin_of(
-    dataset: Dataset, camera: Camera, depth_camera: Camera | None, episodes: Sequence[EpisodeArrays]
-) -> Origin:
-    """The origin of a run that learned from all of these episodes, as these cameras recorded them."""
-    return Origin(
-        path=str(dataset.path),
-        fingerprint=dataset.fingerprint(),
-        environment=dataset.info.get("robot_type"),
-        fps=dataset.fps,
-        camera=camera,
-        depth_camera=depth_camera,
-        state_names=tuple(dataset.state_names),
-        train=tuple(episode.index for episode in episodes),
-    )

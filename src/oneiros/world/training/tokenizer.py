@@ -14,11 +14,10 @@ from torch import Tensor
 from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import Clips, spread
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import FrameSource
+from oneiros.data.episodes.source import FrameSource, check_resumed
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.records import Clip
-from oneiros.run_folder import check_same_data
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -46,7 +45,7 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     cache = settings.cache or settings.out / "cache"
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+        check_resumed(settings.out, dataset)
     episodes = FrameSource(dataset, size, depth, settings.camera, cache).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import Episodes, FrameSource
+from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed
 from oneiros.disk import alone, contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
@@ -93,7 +93,7 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
     camera = settings.camera or read_origin(run).camera_name
     cache, config, dataset = settings.cache or contained(run, "cache"), tokenizer.config, Dataset.open(settings.data)
     if settings.resume:
-        check_same_data(settings.out, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+        check_resumed(settings.out, dataset)
     return FrameSource(dataset, config.size, config.depth, camera, cache)
 
 
