@@ -78,5 +78,7 @@ def test_training_goes_on(tmp_path):
     """The world had 12 steps behind it; its codes are made anew from the same recording."""
     data = record(tmp_path / "data", spec=XY, depth=True, labels=True, states=True, num_episodes=4)
     run = shutil.copytree(RUNS / "world", tmp_path / "world")
-    settings = WorldSettings(data=data, tokenizer=RUNS / "tokenizer", out=run, resume=True, cache=tmp_path / "cache")
+    settings = WorldSettings(
+        data=data, tokenizer=RUNS / "tokenizer", out=run, resume=True, data_changed=True, cache=tmp_path / "cache"
+    )
     assert training.run(settings).step == 12

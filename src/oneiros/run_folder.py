@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oneiros.bounded import BoundedTensors
-from oneiros.console import say
 from oneiros.disk import inside, replacing
 from oneiros.json_file import read_json
 from oneiros.records import Camera
@@ -141,21 +140,22 @@ def read_origin(folder: Path | str, config: RunConfig | None = None) -> Origin:
     return _read_data(folder, config or read_config(folder), Origin.from_json)
 
 
-def check_same_data(run: Path, data: Path, fingerprint: str | None, episodes: Iterable[int]) -> None:
-    """For a run that goes on. ValueError where these are other episodes than it learned from so far and held out.
+def held_out_before(
+    run: Path, data: Path, fingerprint: str | None, episodes: Iterable[int], *, data_changed: bool
+) -> tuple[int, ...]:
+    """For a run that goes on: the episodes that it held out so far. They stay so, or they would measure nothing.
 
-    Data that have grown would be split anew: what was held out would be learned from, and measure nothing. The same
-    episodes in other files (encoded again, or recorded again) are only told of.
+    ValueError where the data are no longer those that it learned from, unless `data_changed` says that this is known.
     """
     before = read_origin(run)
-    if before.fingerprint in (None, fingerprint):
-        return
-    if {*before.train, *before.held_out} != set(episodes):
+    if not data_changed and before.fingerprint not in (None, fingerprint):
+        same = {*before.train, *before.held_out} == set(episodes)
         raise ValueError(
-            f"{data}: has other episodes than {run} began with, and would hold out others; go on with the data as they "
-            f"were, or start a new run from this one (--from {run} and another --out)"
+            f"{data}: has other {'files' if same else 'episodes'} than {run} began with, so go on with the data as "
+            "they were, or with these, holding out what was held out (--data-changed), or start a new run from this "
+            f"one (--from {run} and another --out)"
         )
-    say(f"{data}: its files have changed since {run} began; its episodes are those from before")
+    return before.held_out
 
 
 def read_cloud_origin(folder: Path | str) -> CloudOrigin:

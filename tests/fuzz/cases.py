@@ -73,11 +73,12 @@ def append(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    """A world's training goes on, and finds that it is done."""
+    """A world's training goes on, with data recorded again, and finds that it is done."""
     from oneiros.world.training import world
 
     runs = {"tokenizer": folder / "runs" / "tokenizer", "cache": folder / "runs" / "cache"}
-    world.run(world_settings(folder / "runs" / "world", data=folder / "data", resume=True, steps=12, **runs))
+    again = {"resume": True, "data_changed": True, "steps": 12}
+    world.run(world_settings(folder / "runs" / "world", data=folder / "data", **again, **runs))
 
 
 def relabel(name: str) -> Reader:

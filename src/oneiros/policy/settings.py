@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import tyro
 
-from oneiros.train.settings import Preset, Settings
+from oneiros.train.settings import EpisodeSettings, Preset
 
 Former = Literal["none", "2d", "3d", "geometry"]
 Goal = Literal["table", "language"]
@@ -70,7 +70,7 @@ CLONING_PRESETS = {name: Preset(model={}, fit=POLICY_PRESETS[name].fit) for name
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActingSettings(Settings):
+class ActingSettings(EpisodeSettings):
     """What all that learns to act from demonstrations shares."""
 
     data: tyro.conf.Positional[Path]

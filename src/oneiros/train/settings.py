@@ -11,6 +11,8 @@ import tyro
 
 from oneiros.train.config import FitConfig, Precision
 
+_OF_THIS_CALL = ("resume", "data_changed")  # not kept in the run's recipe
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -86,7 +88,7 @@ class Settings:
         return FitConfig(**values, accumulate=self.accumulate, precision=self.precision, seed=self.seed)
 
     def to_json(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "resume"}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_THIS_CALL}
         return {name: _plain(value) for name, value in values.items()}
 
     def begun_with(self) -> Self | None:
@@ -105,6 +107,14 @@ class Settings:
         """For a run to resume: settings not given become those that the run in `out` began with."""
         before, given = self.begun_with(), self.__dict__["_given"]
         return replace(before, **{name: getattr(self, name) for name in given}) if before else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSettings(Settings):
+    """What all that learn from episodes share."""
+
+    data_changed: bool = False
+    """With --resume: go on though the data have other episodes or files by now. What was held out stays held out."""
 
 
 def shared(settings: Settings, config_class: type) -> dict[str, Any]:

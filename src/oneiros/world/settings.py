@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import tyro
 
-from oneiros.train.settings import Preset, Settings
+from oneiros.train.settings import EpisodeSettings, Preset
 
 TOKENIZER_PRESETS = {
     "tiny": Preset(
@@ -72,7 +72,7 @@ WORLD_PRESETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerSettings(Settings):
+class TokenizerSettings(EpisodeSettings):
     """Learn to turn frames into a few codes each, and back. The world model then dreams in those codes."""
 
     presets: ClassVar = TOKENIZER_PRESETS
@@ -100,7 +100,7 @@ class TokenizerSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldSettings(Settings):
+class WorldSettings(EpisodeSettings):
     """Learn what happens next: from the codes of past frames and an action to the codes of the next frame."""
 
     presets: ClassVar = WORLD_PRESETS

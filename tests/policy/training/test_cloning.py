@@ -15,7 +15,7 @@ from oneiros.policy.training import cloning
 from oneiros.records import Observation
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
-from tests.recorded import SIZE, record
+from tests.recorded import SIZE, XY, record
 from tests.world.training.test_tokenizer import run_until_ctrl_c
 from tests.world.training.test_world import assert_same_weights, losses
 
@@ -59,6 +59,20 @@ def test_ctrl_c_then_resume_is_the_run_that_never_stopped(cloning_run, demonstra
     run_until_ctrl_c(cloning.run, cloning_settings(demonstrations, tmp_path), 3)
     cloning.run(CloningSettings(data=demonstrations, out=tmp_path, resume=True))
     assert_same_weights(tmp_path, cloning_run)
+
+
+def test_changed_data_go_on_only_with_the_tasks_and_states_that_were_learned(cloning_run, demonstrations, tmp_path):
+    cloning.run(cloning_settings(demonstrations, tmp_path / "run", steps=1))
+    again = {"steps": 2, "resume": True, "data_changed": True}
+    for name, tasks, states, message in (
+        ("tasks", ("left", "up"), True, "has the tasks left, up; .* learned left, right"),
+        ("states", ("left", "right"), False, "has states of 0 numbers; .* learned from 2"),
+    ):
+        other = record(tmp_path / name, spec=XY, depth=True, labels=True, states=states, num_episodes=2, tasks=tasks)
+        with pytest.raises(ValueError, match=message):
+            cloning.run(cloning_settings(other, tmp_path / "run", **again))
+    more = record(tmp_path / "more", spec=XY, states=True, num_episodes=3, tasks=("left", "right"))
+    assert cloning.run(cloning_settings(more, tmp_path / "run", **again)).step == 2
 
 
 def test_augmented_frames_are_others(cloning_run, demonstrations, tmp_path):

@@ -107,6 +107,38 @@ def test_a_dataset_that_has_grown_is_refused_before_a_held_out_episode_is_learne
     assert (tmp_path / "run" / "config.json").read_bytes() == config
 
 
+def test_data_that_have_grown_keep_what_was_held_out(recording, tmp_path):
+    data = shutil.copytree(recording, tmp_path / "data")
+    settings = tokenizer_settings(data, tmp_path / "run", steps=2, batch_size=4)
+    tokenizer.run(settings)
+    assert read_origin(tmp_path / "run").held_out == (5,)
+    record(data, num_episodes=1)
+    for again in (replace(settings, steps=3, resume=True, data_changed=True), replace(settings, steps=4, resume=True)):
+        tokenizer.run(again)
+        origin = read_origin(tmp_path / "run")
+        assert (origin.train, origin.held_out) == ((0, 1, 2, 3, 4, 6), (5,))
+    assert "data_changed" not in read_config(tmp_path / "run").recipe
+
+
+def test_the_same_episodes_in_other_files_are_refused_unless_told(recording, tmp_path):
+    data = shutil.copytree(recording, tmp_path / "data")
+    settings = tokenizer_settings(data, tmp_path / "run", steps=2, batch_size=4)
+    tokenizer.run(settings)
+    shutil.rmtree(data)
+    record(data, depth=True)
+    with pytest.raises(ValueError, match=r"data: has other files than .*run began with, .*--data-changed"):
+        tokenizer.run(replace(settings, steps=3, resume=True))
+    assert tokenizer.run(replace(settings, steps=3, resume=True, data_changed=True)).step == 3
+
+
+def test_data_without_any_episode_held_out_before_cannot_go_on(recording, tmp_path):
+    settings = tokenizer_settings(recording, tmp_path / "run", steps=2, batch_size=4)
+    tokenizer.run(settings)
+    fewer = record(tmp_path / "fewer", num_episodes=3)
+    with pytest.raises(ValueError, match=r"to hold out \(number 5\)"):
+        tokenizer.run(replace(settings, data=fewer, steps=3, resume=True, data_changed=True))
+
+
 def test_a_longer_run_keeps_its_warm_up(recording, tokenizer_run, tmp_path):
     settings = tokenizer_settings(recording, tmp_path, steps=20, batch_size=4, cache=tokenizer_run / "cache")
     tokenizer.run(settings)

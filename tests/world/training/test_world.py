@@ -27,7 +27,7 @@ from oneiros.train.state import load_state
 from oneiros.world import codes
 from oneiros.world.training import tokenizer, world
 from tests.places import ROOT
-from tests.recorded import LENGTH, NUM_STEPS, SIZE, SPEC, record, tokenizer_settings, world_settings
+from tests.recorded import LENGTH, NUM_STEPS, SIZE, SPEC, XY, record, tokenizer_settings, world_settings
 from tests.world.training.test_tokenizer import run_until_ctrl_c
 
 
@@ -135,6 +135,28 @@ def test_codes_of_other_data_are_refused_by_a_run_that_goes_on(world_run, tokeni
     (moved / "codes.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"codes: has other episodes than .*run began with"):
         world.run(replace(settings, steps=2, resume=True))
+    assert world.run(replace(settings, steps=2, resume=True, data_changed=True)).step == 2
+
+
+def test_data_that_have_grown_keep_what_was_held_out(recording, tokenizer_run, tmp_path):
+    """Although codes of theirs are in the cache, which another run made and split anew."""
+    data, cache = shutil.copytree(recording, tmp_path / "data"), tmp_path / "cache"
+    begun = {"data": data, "tokenizer": tokenizer_run, "cache": cache}
+    world.run(world_settings(tmp_path / "run", steps=1, **begun))
+    record(data, num_episodes=1)
+    world.run(world_settings(tmp_path / "other", steps=1, **begun))
+    assert read_origin(tmp_path / "other").held_out == (6,)
+    world.run(world_settings(tmp_path / "run", steps=2, resume=True, data_changed=True, **begun))
+    origin = read_origin(tmp_path / "run")
+    assert (origin.train, origin.held_out) == ((0, 1, 2, 3, 4, 6), (5,))
+
+
+def test_changed_data_of_other_actions_are_refused(recording, tokenizer_run, tmp_path):
+    begun = {"tokenizer": tokenizer_run, "cache": tmp_path / "cache"}
+    world.run(world_settings(tmp_path / "run", data=recording, steps=1, **begun))
+    other = record(tmp_path / "other", spec=XY)
+    with pytest.raises(ValueError, match=r"other has continuous actions \(x, y\); .*run knows discrete"):
+        world.run(world_settings(tmp_path / "run", data=other, steps=2, resume=True, data_changed=True, **begun))
 
 
 @pytest.mark.parametrize("damage", ["codes.json", "codes.npy", "actions.npy"])

@@ -19,12 +19,21 @@ from oneiros.records import ActionSpec, Clip, CodeClip
 __all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread"]
 
 
-def split_episodes(indices: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Episodes to train on and episodes held out: the last tenth, at least one."""
+def split_episodes(indices: Sequence[int], hold_out: Sequence[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Episodes to train on and episodes held out: those of `hold_out` if there are any, else the last tenth, at least
+    one. ValueError where either is empty."""
     if len(indices) < 2:
         raise ValueError(
             f"the dataset has {len(indices)} readable episode; it takes one to train on and one to hold out"
         )
+    if hold_out:
+        train = tuple(index for index in indices if index not in hold_out)
+        if not 0 < len(train) < len(indices):
+            raise ValueError(
+                f"of the dataset's {len(indices)} readable episodes {len(train)} are to train on, and the others to "
+                f"hold out (number {', '.join(map(str, hold_out))}); it takes one of each"
+            )
+        return train, tuple(index for index in indices if index in hold_out)
     held_out = max(1, len(indices) // 10)
     return tuple(indices[:-held_out]), tuple(indices[-held_out:])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oneiros.console import say
@@ -12,7 +12,7 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resized
 from oneiros.disk import alone, check_room
 from oneiros.records import ActionSpec, Camera
-from oneiros.run_folder import Origin, check_same_data
+from oneiros.run_folder import Origin, held_out_before
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,19 @@ class Episodes:
     action_spec: ActionSpec | None
     fps: float
     origin: Origin
+
+    def holding_out(self, indices: Sequence[int]) -> Episodes:
+        """The same episodes, of which these are held out; none: as they are."""
+        if set(indices) in (set(), {episode.index for episode in self.held_out}):
+            return self
+        every = sorted([*self.train, *self.held_out], key=lambda episode: episode.index)
+        train, held_out = split_episodes([episode.index for episode in every], indices)
+        return replace(
+            self,
+            train=[episode for episode in every if episode.index in train],
+            held_out=[episode for episode in every if episode.index in held_out],
+            origin=replace(self.origin, train=train, held_out=held_out),
+        )
 
     def clips(self, *, length: int, stride: int = 1) -> Clips:
         """Clips of `length` frames to train on."""
@@ -41,7 +54,7 @@ class Episodes:
 class FrameSource:
     """Episodes of a dataset as frames of (height, width) pixels, decoded once and kept in `cache`.
 
-    depth: as a fourth channel. camera: None = the first.
+    depth: as a fourth channel. camera: None = the first. hold_out: see `split_episodes`.
     """
 
     dataset: Dataset
@@ -49,6 +62,7 @@ class FrameSource:
     depth: bool
     camera: str | None
     cache: Path
+    hold_out: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -59,7 +73,7 @@ class FrameSource:
         """All episodes. Raises ValueError where too few can be decoded."""
         indices = [episode.index for episode in self.dataset.episodes]
         loaded = self._load(indices)
-        train, held_out = split_episodes(indices)
+        train, held_out = split_episodes(indices, self.hold_out)
         return self._episodes(
             [episode for episode in loaded if episode.index in train],
             [episode for episode in loaded if episode.index in held_out],
@@ -67,7 +81,7 @@ class FrameSource:
 
     def held_out(self) -> Episodes:
         """Only those that training never sees."""
-        _, held_out = split_episodes([episode.index for episode in self.dataset.episodes])
+        _, held_out = split_episodes([episode.index for episode in self.dataset.episodes], self.hold_out)
         return self._episodes([], self._load(held_out))
 
     def _load(self, indices: Sequence[int]) -> list[EpisodeArrays]:
@@ -83,9 +97,10 @@ class FrameSource:
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
 
 
-def check_resumed(run: Path, dataset: Dataset) -> None:
-    """For a run that goes on with a dataset: see `oneiros.run_folder.check_same_data`."""
-    check_same_data(run, dataset.path, dataset.fingerprint(), (each.index for each in dataset.episodes))
+def check_resumed(run: Path, dataset: Dataset, *, data_changed: bool) -> tuple[int, ...]:
+    """For a run that goes on with a dataset: see `oneiros.run_folder.held_out_before`."""
+    indices = [each.index for each in dataset.episodes]
+    return held_out_before(run, dataset.path, dataset.fingerprint(), indices, data_changed=data_changed)
 
 
 def origin_of(

@@ -91,7 +91,7 @@ def _read(settings: CloningSettings) -> _Data:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     dataset, height, width = Dataset.open(settings.data), settings.height, settings.width
     if settings.resume:
-        check_resumed(settings.out, dataset)
+        check_resumed(settings.out, dataset, data_changed=settings.data_changed)
     camera = dataset.camera(settings.camera)
     depth_camera = dataset.camera(kind="depth") if settings.depth else None
     episodes = decoded_frames(
@@ -113,7 +113,9 @@ def _read(settings: CloningSettings) -> _Data:
 def _make_model(settings: CloningSettings, data: _Data) -> Cloning:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return Cloning(CloningConfig.from_json(read_config(settings.out, Cloning.kind).model))
+        config = CloningConfig.from_json(read_config(settings.out, Cloning.kind).model)
+        data.moments.check_like(settings.out, config.action_spec, config.tasks, len(config.state_mean))
+        return Cloning(config)
     start = Cloning.load(settings.warm_start) if settings.warm_start else None
     state_mean, state_std = data.moments.state_statistics()
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None

@@ -59,7 +59,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     assert settings.world is not None
     dataset, run, camera = Dataset.open(settings.data), settings.world, settings.camera
     if settings.resume:
-        check_resumed(settings.out, dataset)
+        check_resumed(settings.out, dataset, data_changed=settings.data_changed)
         camera = read_origin(settings.out).camera_name
         run = run if run.is_dir() else settings.out / WORLD  # it may be gone; what it knew of caches is lost then
     cache = settings.cache or contained(run, "cache")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.episodes.clips import EpisodeArrays
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.records import ActionSpec, PolicyBatch
@@ -105,6 +107,15 @@ class Moments:
     def _state(self, place: int, row: int) -> np.ndarray | None:
         states = self.demonstrations[place].states
         return None if states is None else states[row]
+
+    def check_like(self, run: Path, spec: ActionSpec, tasks: Sequence[str], num_states: int) -> None:
+        """For a run that goes on. ValueError where these are other tasks, actions or states than it learned so far."""
+        check_agreement(Controls("the dataset", self.spec), Controls(str(run), spec))
+        if self.tasks != tuple(tasks):
+            raise ValueError(f"the dataset has the tasks {', '.join(self.tasks)}; {run} learned {', '.join(tasks)}")
+        if len(self.state_statistics()[0]) != num_states:
+            found = len(self.state_statistics()[0])
+            raise ValueError(f"the dataset has states of {found} numbers; {run} learned from {num_states}")
 
     def state_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every number of the states (see `mean_and_std`); empty without states."""

@@ -65,7 +65,9 @@ def _load_world(settings: PolicySettings) -> World:
 def _make_policy(settings: PolicySettings, world: World, data: PolicyData) -> Policy:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return Policy(PolicyConfig.from_json(read_config(settings.out, Policy.kind).model), world)
+        config = PolicyConfig.from_json(read_config(settings.out, Policy.kind).model)
+        data.moments.check_like(settings.out, config.action_spec, config.tasks, len(config.state_mean))
+        return Policy(config, world)
     start = Policy.load(settings.warm_start) if settings.warm_start else None
     state_mean, state_std = data.moments.state_statistics()
     feature_mean, feature_std = feature_statistics(data.features)

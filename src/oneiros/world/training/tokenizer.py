@@ -44,9 +44,8 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     model = _make_model(settings)
     cache = settings.cache or settings.out / "cache"
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
-    if settings.resume:
-        check_resumed(settings.out, dataset)
-    episodes = FrameSource(dataset, size, depth, settings.camera, cache).episodes()
+    before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
+    episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))
 

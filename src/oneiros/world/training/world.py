@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oneiros.agreement import Controls, check_agreement
 from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
@@ -17,7 +18,7 @@ from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed
 from oneiros.disk import alone, contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
-from oneiros.run_folder import check_same_data, read_config, read_origin
+from oneiros.run_folder import held_out_before, read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
@@ -92,9 +93,8 @@ def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource 
     assert run is not None
     camera = settings.camera or read_origin(run).camera_name
     cache, config, dataset = settings.cache or contained(run, "cache"), tokenizer.config, Dataset.open(settings.data)
-    if settings.resume:
-        check_resumed(settings.out, dataset)
-    return FrameSource(dataset, config.size, config.depth, camera, cache)
+    before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
+    return FrameSource(dataset, config.size, config.depth, camera, cache, before)
 
 
 def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameSource | None) -> Episodes:
@@ -107,23 +107,28 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
                 f"{settings.codes}: --joint, --augment and temporal convolutions learn from frames; name a dataset"
             )
         episodes = read_codes(settings.codes, tokenizer)
-        if settings.resume:
-            origin = episodes.origin
-            check_same_data(settings.out, settings.codes, origin.fingerprint, (*origin.train, *origin.held_out))
-        return episodes
+        if not settings.resume:
+            return episodes
+        origin, changed = episodes.origin, settings.data_changed
+        indices = (*origin.train, *origin.held_out)
+        before = held_out_before(settings.out, settings.codes, origin.fingerprint, indices, data_changed=changed)
+        return episodes.holding_out(before)
     if from_frames:
         return source.episodes()
     folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
     with alone(folder):
         if not folder.is_dir():
             write_codes(folder, source.episodes(), tokenizer)
-    return read_codes(folder, tokenizer)
+    return read_codes(folder, tokenizer).holding_out(source.hold_out)
 
 
 def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episodes) -> World:
     torch.manual_seed(settings.seed)
     if settings.resume:
-        return World(WorldConfig.from_json(read_config(settings.out, World.kind).model), tokenizer)
+        config = WorldConfig.from_json(read_config(settings.out, World.kind).model)
+        found = Controls(str(settings.data or settings.codes), episodes.action_spec, episodes.fps)
+        check_agreement(found, Controls(str(settings.out), config.action_spec, config.fps * config.frame_stride))
+        return World(config, tokenizer)
     start = World.load(settings.warm_start) if settings.warm_start else None
     config = start.config if start else WorldConfig(**settings.presets[settings.preset].model)
     config = replace(
