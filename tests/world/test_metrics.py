@@ -99,3 +99,11 @@ def test_frechet_distance_of_known_gaussians():
     assert metrics.frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
     assert metrics.frechet_distance(a, a + 2) == pytest.approx(12.0)
     assert metrics.frechet_distance(a, 3 * a) == pytest.approx(3 * (3 - 1) ** 2, rel=0.05)
+
+
+def test_a_pixel_moves_when_one_colour_changes_by_more_than_what_compression_does():
+    before = torch.full((1, 4, 4, 3), 100, dtype=torch.uint8)
+    frames = before.repeat(3, 1, 1, 1)
+    frames[0, 0, 0, 2], frames[1, 1, 1] = 117, 116
+    frames[2, 2, 2, 0] = 83
+    assert metrics.moves(frames, before).nonzero().tolist() == [[0, 0, 0], [2, 2, 2]]

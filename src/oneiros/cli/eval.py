@@ -155,8 +155,8 @@ def _check_options(unknown: list[str], kind: str, arguments: list[str]) -> None:
 def _evaluate_world(command: WorldEval) -> None:
     from oneiros.console import bars, printable, show
     from oneiros.world.evaluation.networks import Networks, find_function
-    from oneiros.world.evaluation.report import result_lines, result_table
     from oneiros.world.evaluation.run import evaluate_world
+    from oneiros.world.evaluation.terminal import result_lines, result_table
 
     if len(command.data) != 1:
         raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")

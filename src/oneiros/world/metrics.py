@@ -11,6 +11,7 @@ from torch import Tensor
 from oneiros.records import ActionSpec
 
 PSNR_CAP = 60.0  # what identical frames score; an infinite value would swallow every average
+MOVES = 16  # grey levels of 255 by which a pixel that moves differs; what films lose by compression stays below
 _SSIM_CHUNK = 32  # frames a call: larger batches fall out of the cache and run slower
 
 
@@ -106,6 +107,14 @@ def sharpness(frames: Tensor) -> Tensor:
 def motion(frames: Tensor) -> Tensor:
     """Mean absolute change from each frame to the next in grey levels: uint8 (..., T, H, W, 3) -> float (..., T-1)."""
     return frames.float().diff(dim=-4).abs().mean(dim=(-3, -2, -1))
+
+
+def moves(frames: Tensor, before: Tensor) -> Tensor:
+    """Which pixels differ from those of `before` by more than 16 of 255 levels in red, green or blue.
+
+    frames, before: uint8 (..., h, w, 3) that broadcast. Returns bool (..., h, w).
+    """
+    return ((frames.int() - before.int()).abs() > MOVES).any(dim=-1)
 
 
 def code_entropy(codes: Tensor) -> float:

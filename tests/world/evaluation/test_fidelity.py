@@ -7,7 +7,7 @@ import torch
 from oneiros.data.episodes.clips import Clips, EpisodeArrays
 from oneiros.sampling import Sampling
 from oneiros.world.evaluation.config import DriftConfig, EvalConfig
-from oneiros.world.evaluation.fidelity import Evaluation, choose, clustered_error, evaluate
+from oneiros.world.evaluation.fidelity import Evaluation, choose, evaluate
 from tests.dot_world import SPECS, DotTokenizer, DotWorld, real_episode
 
 CONFIG = EvalConfig(clips=24, context=3, horizon=5, batch_size=7, drift=DriftConfig(frames=0), speed_steps=0)
@@ -56,6 +56,35 @@ def test_copying_repeats_the_last_context_frame_not_the_first_nor_a_dreamed_one(
     errors = torch.stack([(f[3:] - f[2:3]).square().mean(dim=(1, 2, 3)) for f in frames])
     expected = (10 * torch.log10(255**2 / errors)).clamp(max=60).mean(0)
     assert run(DotWorld()).metrics["psnr"]["copy_last_frame"] == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_sharpness_is_that_of_real_frames_where_the_dream_is_perfect_and_falls_as_it_fades():
+    """A dot that fades by 40 of 255 levels a frame differs from its floor by so much less."""
+    perfect, fading = (run(DotWorld(fade=fade)).metrics["sharpness"] for fade in (0, 40))
+    assert perfect["model"] == pytest.approx([1.0] * 5)
+    assert perfect["standard_error"]["model"] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert fading["model"] == pytest.approx([1 - 40 * age / 255 for age in range(1, 6)], abs=1e-3)
+    assert fading["reconstruction"] == pytest.approx([1.0] * 5)
+
+
+def test_only_pixels_that_move_count_where_it_says_so():
+    """Of a dot that went elsewhere, a copy is wrong by all there is: 255 levels at every pixel that moved."""
+    perfect, stubborn = (run(DotWorld(obedient=obedient)).metrics["moving"] for obedient in (True, False))
+    assert perfect["psnr"]["model"] == [60.0] * 5
+    assert perfect["psnr"]["copy_last_frame"] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert perfect["psnr_gain"]["model"] == pytest.approx([60.0] * 5)
+    assert min(perfect["delta_psnr"]) > 50
+    assert stubborn["psnr_gain"]["model"] == pytest.approx([0.0] * 5)
+    assert stubborn["delta_psnr"] == pytest.approx([0.0] * 5)
+    assert 0 < min(perfect["share"]) < max(perfect["share"]) <= 8 / 256  # the dot where it was, and where it is
+
+
+def test_where_nothing_moves_there_is_nothing_to_say_about_moving_pixels():
+    still = EpisodeArrays(np.full((30, 16, 16, 3), 90, np.uint8), np.zeros(30, np.int64), "stay", 0)
+    clips = Clips([still], SPECS["discrete"], length=CONFIG.clip_length)
+    moving = evaluate(DotWorld(), clips, config=CONFIG).metrics["moving"]
+    assert np.isnan(moving["psnr"]["model"]).all()
+    assert moving["share"] == [0.0] * 5
 
 
 def test_an_off_by_one_of_the_actions_shows():
@@ -134,13 +163,6 @@ def test_speed_is_that_of_the_steps_after_the_warm_up(monkeypatch):
     assert speed["frames_per_second"] == pytest.approx(1000 / 35.5)
     assert speed["step_ms"] == pytest.approx({"p50": 35.5, "p95": 48.55, "p99": 49.71})
     assert speed["steps"] == 30
-
-
-def test_the_error_of_episodes_that_agree_within_themselves_counts_episodes():
-    values = torch.tensor([[1.0], [1.0], [3.0], [3.0]])
-    assert clustered_error(values, [0, 0, 1, 1]) == pytest.approx([1.0])  # as of two values, 1 and 3
-    assert clustered_error(values, [0, 1, 2, 3]) == pytest.approx([3**-0.5])
-    assert clustered_error(values, [5, 5, 5, 5]) is None
 
 
 def test_too_little_data_is_named():

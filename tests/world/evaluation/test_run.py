@@ -102,7 +102,16 @@ def test_the_page_is_self_contained_and_well_formed(written):
 
 def test_the_page_shows_what_there_is_and_says_what_is_missing(written):
     text = (written / "out" / "report.html").read_text()
-    for part in ("Watch", "Frame by frame", "Fidelity", "Control", "Long dreams", "Configuration", "Machine"):
+    for part in (
+        "Watch",
+        "Frame by frame",
+        "Crispness",
+        "Fidelity",
+        "Control",
+        "Long dreams",
+        "Configuration",
+        "Machine",
+    ):
         assert f"<h2>{part}</h2>" in text
     assert "Not measured: they need the weights" in text
     assert "image/webp" in text

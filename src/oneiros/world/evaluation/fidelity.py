@@ -16,9 +16,11 @@ from oneiros.data.frames import to_uint8
 from oneiros.records import Clip
 from oneiros.sampling import Sampling
 from oneiros.world import metrics
+from oneiros.world.evaluation.certainty import clustered_error
 from oneiros.world.evaluation.config import ClipSource, EvalConfig
 from oneiros.world.evaluation.drift import DriftFrames, measure_drift
 from oneiros.world.evaluation.networks import Networks, lpips, video_features
+from oneiros.world.evaluation.pixels import PixelScores
 from oneiros.world.evaluation.speed import measure_speed
 from oneiros.world.rollout import GREEDY, LIKELIEST, begin, context_of, roll
 
@@ -140,6 +142,7 @@ class _Results:
         self.config, self.spec, self.stride = config, world.config.action_spec, world.tokenizer.temporal_stride
         self.networks = networks
         self.scores: dict[str, dict[str, list[Tensor]]] = {"psnr": {}, "ssim": {}, "lpips": {}}
+        self.pixels = PixelScores()
         self.features: dict[str, list[Tensor]] = {}
         self.guesses: list[Tensor] = []
         self.actions: list[Tensor] = []
@@ -154,6 +157,7 @@ class _Results:
             self.scores["ssim"].setdefault(name, []).append(metrics.ssim(dreamed, real))
             if self.networks.lpips:
                 self.scores["lpips"].setdefault(name, []).append(lpips(self.networks.lpips, dreamed, real))
+        self.pixels.add(frames[:, self.config.context - 1 : self.config.context], real, dreams)
         if self.networks.video_features:
             for name, seen in {"real": real, **dreams}.items():
                 self.features.setdefault(name, []).append(video_features(self.networks.video_features, seen))
@@ -189,6 +193,7 @@ class _Results:
                 "psnr_gain": clustered_error(gain, self.episodes),
                 "delta_psnr": None if delta is None else clustered_error(delta, self.episodes),
             },
+            **self.pixels.summary(self.episodes),
             "action_recovery": self._action_recovery(),
         }
 
@@ -218,16 +223,3 @@ class _Results:
             before = per_step(slice(first - stride, -stride))
             recovery["repeat_last_action"] = metrics.action_scores(before.flatten(0, 1), true.flatten(0, 1), spec)
         return recovery
-
-
-def clustered_error(values: Tensor, clusters: list[int]) -> list[float] | None:
-    """Standard error of the mean of values (n, H) when clips of one episode resemble each other: a value per horizon.
-
-    The cluster-robust estimate (Liang and Zeger 1986) with G / (G - 1); None for a single cluster.
-    """
-    labels = torch.tensor(clusters).unique(return_inverse=True)[1]
-    count = int(labels.max()) + 1
-    if count < 2:
-        return None
-    sums = torch.zeros(count, values.shape[1]).index_add_(0, labels, values - values.mean(0))
-    return ((count / (count - 1) * sums.square().sum(0)).sqrt() / len(values)).tolist()

@@ -1,4 +1,4 @@
-"""What an evaluation of a world found: a table for the terminal, and one page with everything in it.
+"""What an evaluation of a world found, as one page with everything in it.
 
 Pictures are embedded and charts are inline, so the page fetches nothing and can be mailed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,26 +31,15 @@ from oneiros.report.page import (
     small,
 )
 from oneiros.world.evaluation.counterfactual import CounterfactualFrames
+from oneiros.world.evaluation.crisp_section import crispness
 from oneiros.world.evaluation.drift import DriftFrames
 from oneiros.world.evaluation.fidelity import Evaluation, Example
+from oneiros.world.evaluation.horizon_chart import VARIANTS, horizon_chart, horizons
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_TABLE_HORIZONS = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN_HORIZONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _SHOWN_CONTEXT = 3
 _LARGEST_ACTION = 12  # actions of more dimensions are not written under the frames
 _EMPTY = "<div></div>"
-
-_VARIANTS = {
-    "reconstruction": ("tokenizer's reconstruction (ceiling)", "ceiling"),
-    "model": ("dream", "model"),
-    "sampled": ("dream, sampled", "sampled"),
-    "likeliest": ("dream, likeliest codes", "likeliest"),
-    "shuffled_actions": ("dream, another clip's actions", "shuffled"),
-    "copy_last_frame": ("copy the last frame", "copy"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,54 +55,6 @@ class About:
     machine: Mapping[str, Any]
 
 
-def result_table(measured: Mapping[str, Any]) -> Table:
-    """The figures by dreamed frame, for the terminal."""
-    from rich.table import Table
-
-    horizons = [h for h in _TABLE_HORIZONS if h <= measured["horizon"]]
-    table = Table("dreamed frame", *(str(h) for h in horizons), title=f"{measured['clips']} held-out clips")
-    psnr, ssim = measured["psnr"], measured["ssim"]
-    rows = {
-        "PSNR dream": psnr["model"],
-        "PSNR dream, sampled": psnr["sampled"],
-        "PSNR dream, likeliest": psnr["likeliest"],
-        "PSNR copy last frame": psnr["copy_last_frame"],
-        "PSNR tokenizer (ceiling)": psnr["reconstruction"],
-        "PSNR gain over copying": measured["psnr_gain"],
-        "delta-PSNR": measured["delta_psnr"],
-        "SSIM dream": ssim["model"],
-        "SSIM copy last frame": ssim["copy_last_frame"],
-    }
-    for name, values in rows.items():
-        if values:
-            digits = 3 if "SSIM" in name else 2
-            table.add_row(name, *(f"{values[h - 1]:.{digits}f}" for h in horizons))
-    return table
-
-
-def result_lines(measured: Mapping[str, Any]) -> list[str]:
-    """The other figures, in a line each."""
-    lines = []
-    if recovery := measured["action_recovery"]:
-        name, real = next(iter(recovery["real"].items()))
-        dreamed = (recovery["dreamed"] or {}).get(name)
-        last = f", {dreamed[-1]:.2f} after {len(dreamed)} dreamed frames" if dreamed else ""
-        lines.append(f"action recovery  {name} {real:.2f} on real frames{last}")
-    if outcomes := measured.get("counterfactual"):
-        accuracy = " ".join("-" if value is None else f"{value:.2f}" for value in outcomes["accuracy"])
-        lines.append(f"counterfactual   accuracy by frame {accuracy} (chance {outcomes['chance']:.2f})")
-    if drift := measured["drift"]:
-        share = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
-        lines.append(f"drift            {share:.0%} of real sharpness after {drift['frames'][-1]} frames")
-    if speed := measured["speed"]:
-        step = speed["step_ms"]
-        lines.append(
-            f"speed            {speed['frames_per_second']:.1f} frames/s; a step takes "
-            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99)"
-        )
-    return lines
-
-
 def report_html(evaluation: Evaluation, about: About, counterfactual: CounterfactualFrames | None = None) -> str:
     """The whole page."""
     measured = evaluation.metrics
@@ -125,6 +66,7 @@ def report_html(evaluation: Evaluation, about: About, counterfactual: Counterfac
         sections=[
             _watch(shown, about),
             _strips(shown, about),
+            crispness(measured, shown[1][1]),
             _fidelity(measured),
             _control(measured),
             _counterfactual(measured.get("counterfactual"), counterfactual),
@@ -155,6 +97,8 @@ def _cards(measured: Mapping[str, Any]) -> list[str]:
     if measured["delta_psnr"]:
         text = f"lost at frame {first} with another clip's actions: how much the player decides"
         cards.append(card(f"{measured['delta_psnr'][first - 1]:.1f}", "dB", text))
+    sharp, at_last = measured["sharpness"], f"at frame {last} of the dream as played, over real"
+    cards.append(card(f"{sharp['sampled'][last - 1]:.2f}", "sharpness", at_last))
     ceiling = _mean(measured["psnr"]["reconstruction"])
     cards.append(card(f"{ceiling:.1f}", "dB", "PSNR of the tokenizer alone, the ceiling of any dream"))
     if outcomes := measured.get("counterfactual"):
@@ -231,10 +175,10 @@ def _strip(example: Example, about: About) -> str:
         ("", [*(head("given") for _ in context), *(head(t - given + 1, dreamed=True) for t in dreamed)]),
         ("real", [picture(example.real[t].numpy()) for t in columns]),
     ]
-    for variant in ("model", "sampled", "shuffled_actions"):
+    for variant in ("sampled", "model", "shuffled_actions"):
         if variant in example.dreams:
             frames = [picture(example.dreams[variant][t - given].numpy()) for t in dreamed]
-            rows.append((_VARIANTS[variant][0], [*[_EMPTY] * len(context), *frames]))
+            rows.append((VARIANTS[variant][0], [*[_EMPTY] * len(context), *frames]))
     spec, actions = about.action_spec, example.actions
     if spec and actions is not None and (spec.kind != "continuous" or spec.size * about.stride <= _LARGEST_ACTION):
         done = [small(_words(actions[t - 1].numpy(), spec)) if t else _EMPTY for t in columns]
@@ -257,21 +201,14 @@ def _spoken(name: str) -> str:
 def _fidelity(measured: Mapping[str, Any]) -> str:
     text = (
         "How close the dream stays to what really happened. Copying the last given frame costs nothing and must be "
-        "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. The dream takes "
-        "what it expects, its sampled variant draws one of several possible futures, and the likeliest codes one by "
-        "one are not the likeliest frame."
+        "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. As played, a dream "
+        "draws one of several possible futures; the expected codes average them, which is nearer to what happened and "
+        "blurred; the likeliest codes one by one are not the likeliest frame."
     )
-    charts = [_horizon_chart(measured, name, label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))]
-    return section("Fidelity", text, side_by_side([figure(chart) for chart in charts]))
-
-
-def _horizon_chart(measured: Mapping[str, Any], measure: str, label: str) -> str:
-    lines = [
-        Line(name, measured[measure][variant], colour, dashed=variant in ("sampled", "likeliest", "copy_last_frame"))
-        for variant, (name, colour) in _VARIANTS.items()
-        if variant in measured[measure]
+    charts = [
+        horizon_chart(measured, measured[name], label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
     ]
-    return line_chart(_horizons(measured), lines, x_label="dreamed frame", y_label=label)
+    return section("Fidelity", text, side_by_side([figure(chart) for chart in charts]))
 
 
 def _control(measured: Mapping[str, Any]) -> str:
@@ -284,9 +221,7 @@ def _control(measured: Mapping[str, Any]) -> str:
     )
     error = measured["standard_error"]["delta_psnr"]
     delta = Line("delta-PSNR", measured["delta_psnr"], "model", error=error)
-    chart = line_chart(
-        _horizons(measured), [delta], x_label="dreamed frame", y_label="delta-PSNR in dB", from_zero=True
-    )
+    chart = line_chart(horizons(measured), [delta], x_label="dreamed frame", y_label="delta-PSNR in dB", from_zero=True)
     figures = [figure(chart, "Band: one standard error, clips of an episode counted as one group." if error else "")]
     if recovery := measured["action_recovery"]:
         figures.append(figure(_recovery_chart(recovery)))
@@ -365,9 +300,9 @@ def _age_chart(drift: Mapping[str, Any], name: str, label: str) -> str:
 def _perceptual(measured: Mapping[str, Any]) -> str:
     figures = []
     if measured["lpips"]:
-        figures.append(figure(_horizon_chart(measured, "lpips", "LPIPS (lower is closer)")))
+        figures.append(figure(horizon_chart(measured, measured["lpips"], "LPIPS (lower is closer)")))
     if measured["fvd"]:
-        rows = [(_VARIANTS[variant][0], [value], 1) for variant, value in measured["fvd"].items()]
+        rows = [(VARIANTS[variant][0], [value], 1) for variant, value in measured["fvd"].items()]
         figures.append(figure(number_table("FVD (lower is closer)", [""], rows)))
     if not figures:
         text = "Not measured: they need the weights of networks of yours (<code>--lpips</code>, <code>--fvd</code>)."
@@ -380,15 +315,17 @@ def _numbers(measured: Mapping[str, Any]) -> str:
     rows = [("PSNR over copying", measured["psnr_gain"], 2)]
     if measured["delta_psnr"]:
         rows.append(("delta-PSNR", measured["delta_psnr"], 2))
-    for measure, label, digits in (("psnr", "PSNR", 2), ("ssim", "SSIM", 3)):
-        rows += [(f"{label}, {_VARIANTS[name][0]}", values, digits) for name, values in measured[measure].items()]
-    table = number_table("dreamed frame", _horizons(measured), rows)
+    groups = (
+        ("PSNR", measured["psnr"], 2),
+        ("SSIM", measured["ssim"], 3),
+        ("sharpness", measured["sharpness"], 3),
+        ("PSNR over moving pixels", measured["moving"]["psnr"], 2),
+    )
+    for label, values, digits in groups:
+        rows += [(f"{label}, {VARIANTS[name][0]}", values[name], digits) for name in VARIANTS if name in values]
+    table = number_table("dreamed frame", horizons(measured), rows)
     text = "All of them, and more, are in metrics.json; docs/metrics.md explains each."
     return section("Numbers", text, folded("by dreamed frame", table))
-
-
-def _horizons(measured: Mapping[str, Any]) -> list[int]:
-    return list(range(1, measured["horizon"] + 1))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,0 +1,75 @@
+"""What an evaluation of a world found, for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HORIZONS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def result_table(measured: Mapping[str, Any]) -> Table:
+    """The figures by dreamed frame, for the terminal."""
+    from rich.table import Table
+
+    horizons = [h for h in _HORIZONS if h <= measured["horizon"]]
+    table = Table("dreamed frame", *(str(h) for h in horizons), title=f"{measured['clips']} held-out clips")
+    for name, values, digits in _rows(measured):
+        if values:
+            table.add_row(name, *(_number(values[h - 1], digits) for h in horizons))
+    return table
+
+
+def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
+    """Name, value by horizon (or None), digits after the point."""
+    psnr, ssim, sharpness, moving = (measured[name] for name in ("psnr", "ssim", "sharpness", "moving"))
+    return [
+        ("PSNR dream as played", psnr["sampled"], 2),
+        ("PSNR dream, expected codes", psnr["model"], 2),
+        ("PSNR dream, likeliest codes", psnr["likeliest"], 2),
+        ("PSNR copy last frame", psnr["copy_last_frame"], 2),
+        ("PSNR tokenizer (ceiling)", psnr["reconstruction"], 2),
+        ("PSNR gain over copying, expected codes", measured["psnr_gain"], 2),
+        ("delta-PSNR, expected codes", measured["delta_psnr"], 2),
+        ("moving pixels: PSNR gain as played", moving["psnr_gain"]["sampled"], 2),
+        ("moving pixels: PSNR gain, expected codes", moving["psnr_gain"]["model"], 2),
+        ("moving pixels: delta-PSNR, expected codes", moving["delta_psnr"], 2),
+        ("SSIM dream as played", ssim["sampled"], 3),
+        ("SSIM dream, expected codes", ssim["model"], 3),
+        ("SSIM copy last frame", ssim["copy_last_frame"], 3),
+        ("sharpness dream as played", sharpness["sampled"], 2),
+        ("sharpness dream, expected codes", sharpness["model"], 2),
+        ("sharpness tokenizer", sharpness["reconstruction"], 2),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    """A dash for what could not be measured."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def result_lines(measured: Mapping[str, Any]) -> list[str]:
+    """The other figures, in a line each."""
+    lines = []
+    if recovery := measured["action_recovery"]:
+        name, real = next(iter(recovery["real"].items()))
+        dreamed = (recovery["dreamed"] or {}).get(name)
+        last = f", {dreamed[-1]:.2f} after {len(dreamed)} dreamed frames" if dreamed else ""
+        lines.append(f"action recovery  {name} {real:.2f} on real frames{last}")
+    if outcomes := measured.get("counterfactual"):
+        accuracy = " ".join("-" if value is None else f"{value:.2f}" for value in outcomes["accuracy"])
+        lines.append(f"counterfactual   accuracy by frame {accuracy} (chance {outcomes['chance']:.2f})")
+    if drift := measured["drift"]:
+        share = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
+        lines.append(f"drift            {share:.0%} of real sharpness after {drift['frames'][-1]} frames")
+    if speed := measured["speed"]:
+        step = speed["step_ms"]
+        lines.append(
+            f"speed            {speed['frames_per_second']:.1f} frames/s; a step takes "
+            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99)"
+        )
+    return lines
