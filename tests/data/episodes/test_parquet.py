@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oneiros.data.episodes import parquet
+from oneiros.data.episodes import parquet, parquet_pages
 from oneiros.data.episodes.checks import run_checks
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.metadata import read_tasks
@@ -105,6 +105,72 @@ def test_a_text_that_stands_once_and_fills_the_memory_as_often_as_it_is_read(dat
         read_tasks(Dataset.open(data).path)
     assert time.monotonic() - begun < 5
     assert pa.default_memory_pool().max_memory() - taken < 200e6
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy", "brotli", "lz4"])
+def test_pages_that_unpack_to_more_than_the_footer_claims(tmp_path, codec):
+    """A column chunk is taken from a large file and put where the footer of a small one expects its own."""
+    options = {"compression": codec, "use_dictionary": False, "data_page_size": 2**30, "write_statistics": False}
+    small, large, lying = (tmp_path / f"{name}.parquet" for name in ("small", "large", "lying"))
+    rows = 2_000_000
+    pq.write_table(pa.table({"x": np.zeros(rows)}), large, **options, row_group_size=rows)
+    chunk = pq.ParquetFile(large).metadata.row_group(0).column(0)
+    pages = large.read_bytes()[chunk.data_page_offset :][: chunk.total_compressed_size]
+    noise = np.random.default_rng(0).bytes(len(pages) - 60)
+    pq.write_table(pa.table({"x": [noise]}), small, **options)
+    chunk = pq.ParquetFile(small).metadata.row_group(0).column(0)
+    place, spare = chunk.data_page_offset, chunk.total_compressed_size
+    content = small.read_bytes()
+    assert parquet.read_table(small, lambda name: True).num_rows == 1
+    lying.write_bytes(content[:place] + pages[:spare].ljust(spare, b"\0") + content[place + spare :])
+    with pytest.raises(
+        ValueError, match=rf"^{lying}: cannot be read \(x unpacks to [0-9,]+ bytes or more, where .* claimed"
+    ):
+        parquet.read_table(lying, lambda name: True)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy", "none"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_honest_pages_of_every_kind_are_read(tmp_path, codec, version, monkeypatch):
+    monkeypatch.setattr(parquet_pages, "_HARMLESS", 0)
+    monkeypatch.setattr(parquet_pages, "_SLACK", 0)
+    random = np.random.default_rng(0)
+    columns = {
+        "numbers": random.normal(size=5000),
+        "lists": list(random.normal(size=(5000, 3))),
+        "texts": [f"row {row % 7}" for row in range(5000)],
+        "none": [None, 1] * 2500,
+        "truths": [True, False] * 2500,
+    }
+    table = pa.table(columns)
+    options = {
+        "data_page_size": 1000,
+        "row_group_size": 1700,
+        "data_page_version": version,
+        "write_page_checksum": True,
+    }
+    pq.write_table(table, tmp_path / "some.parquet", compression=codec, **options)
+    assert parquet.read_table(tmp_path / "some.parquet", lambda name: True).equals(table)
+    assert sum(map(len, parquet.row_groups(tmp_path / "some.parquet"))) == 5000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x15", b"\xff" * 99, b"\x19" * 9999, b"\x1c" * 9999, b"\x19\xf1" + b"\xff" * 8 + b"\x01", b"\x00"],
+)
+def test_pages_whose_header_is_none(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(parquet_pages, "_HARMLESS", 0)
+    path = tmp_path / "some.parquet"
+    pq.write_table(pa.table({"x": np.random.default_rng(0).normal(size=20_000)}), path, use_dictionary=False)
+    column, whole = pq.ParquetFile(path).metadata.row_group(0).column(0), path.read_bytes()
+    place = column.data_page_offset
+    path.write_bytes(
+        whole[:place]
+        + content.ljust(column.total_compressed_size, b"\xff")
+        + whole[place + column.total_compressed_size :]
+    )
+    with pytest.raises(ValueError, match=rf"^{path}: cannot be read \(x has a page "):
+        parquet.read_table(path, lambda name: True)
 
 
 def test_a_data_file_of_many_values(data, monkeypatch):

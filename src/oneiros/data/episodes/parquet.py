@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from oneiros.data.episodes.parquet_pages import check_pages
+
 MOST_ROWS = 2**19  # of a table of metadata
 
 _MOST_VALUES = 2**26  # of a column of a file: two weeks of twenty joints at 30 a second
@@ -21,7 +23,7 @@ _BYTES_AT_ONCE = 2**28
 
 def num_rows(path: Path) -> int:
     """How many rows a file has, by its footer. ValueError where it is damaged, or claims more than can be believed."""
-    with _opened(path) as file:
+    with _opened(path) as (file, _):
         rows = file.metadata.num_rows
         if not 0 <= rows <= _MOST_VALUES:
             raise ValueError(f"{path}: claims to have {rows:,} rows; at most {_MOST_VALUES:,} can be read")
@@ -30,11 +32,11 @@ def num_rows(path: Path) -> int:
 
 def read_table(path: Path, wanted: Callable[[str], bool], *, most_rows: int = _MOST_VALUES) -> pa.Table:
     """The columns of those names. ValueError where the file is damaged, or holds more than can be believed."""
-    with _opened(path) as file:
+    with _opened(path) as (file, source):
         names = [name for name in file.schema_arrow.names if wanted(name)]
         if len(set(names)) < len(names):
             raise ValueError(f"{path}: has two columns of one name")
-        rows_at_once = _check_size(path, file.metadata, names, most_rows)
+        rows_at_once = _check_size(path, file, source, names, most_rows)
         batches, size = [], 0
         for batch in file.iter_batches(rows_at_once, columns=names, use_threads=False):
             batches.append(batch)
@@ -47,28 +49,29 @@ def read_table(path: Path, wanted: Callable[[str], bool], *, most_rows: int = _M
 
 def row_groups(path: Path) -> list[pa.Table]:
     """All of a file, by row groups: an episode each in files of ours."""
-    with _opened(path) as file:
-        _check_size(path, file.metadata, file.schema_arrow.names, _MOST_VALUES)
+    with _opened(path) as (file, source):
+        _check_size(path, file, source, file.schema_arrow.names, _MOST_VALUES)
         return [file.read_row_group(number) for number in range(file.num_row_groups)]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.NativeFile]]:
     """Inside, whatever is wrong with the file is a ValueError of one line that names it."""
     if not path.is_file():
         raise ValueError(f"{path}: is {'no file' if path.exists() else 'missing'}")
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
+        with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
+            yield file, source
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: cannot be read ({error})") from error
 
 
-def _check_size(path: Path, footer: pq.FileMetaData, names: list[str], most_rows: int) -> int:
-    """ValueError where the footer claims too much. Returns how many rows may be read at once: a text that stands once
-    in the file may be that of every row."""
+def _check_size(path: Path, file: pq.ParquetFile, source: pa.NativeFile, names: list[str], most_rows: int) -> int:
+    """ValueError where the footer claims too much, or less than pages hold. Returns how many rows may be read at once:
+    a text that stands once in the file may be that of every row."""
+    footer = file.metadata
     if not 0 <= footer.num_rows <= most_rows:
         raise ValueError(f"{path}: claims to have {footer.num_rows:,} rows; at most {most_rows:,} can be read")
     texts = size = 0
@@ -85,4 +88,5 @@ def _check_size(path: Path, footer: pq.FileMetaData, names: list[str], most_rows
                 raise ValueError(
                     f"{path}: claims to hold {values[place]:,} values, {size:,} bytes; too many to be read"
                 )
+            check_pages(source, column)
     return max(1, min(2**16, _BYTES_AT_ONCE // max(1, texts)))
