@@ -3,6 +3,7 @@ import os
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,43 @@ def test_films_that_nothing_here_can_decode(counted, tmp_path):
     os.mkfifo(path)
     with pytest.raises(DamagedVideoError, match=rf"^{path}: is no readable video \(it is no file\)$"):
         probe(path)
+
+
+def write_of(path, width, *, codec="libx264", container="mp4", first=0):
+    """Two frames of 256 rows."""
+    with av.open(str(path), "w", format=container) as film:
+        stream = film.add_stream(codec, rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = width, 256, "yuv420p"
+        for number in range(2):
+            frame = VideoFrame.from_ndarray(np.zeros((256, width, 3), np.uint8))
+            frame.pts = first + number
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_film_that_claims_huge_frames_is_refused_unread(tmp_path, monkeypatch, codec):
+    monkeypatch.setattr(video, "_MOST_PIXELS", 256 * 256)
+    assert len(numbers(write_of(tmp_path / "film.mp4", 256, codec=codec), 0, 2)) == 2
+    path = write_of(tmp_path / "film.mp4", 258, codec=codec)
+    for use in (probe, lambda path: numbers(path, 0, 1), lambda path: join([path], tmp_path / "out.mp4")):
+        with pytest.raises(DamagedVideoError, match=rf"^{path}: claims frames of 256 x 258; at most 65,536 pixels"):
+            use(path)
+
+
+def test_frames_that_outgrow_what_the_header_claims_are_refused_by_the_codec(tmp_path, monkeypatch):
+    path = write_of(tmp_path / "small.ts", 256, container="mpegts")
+    path.write_bytes(
+        path.read_bytes() + write_of(tmp_path / "large.ts", 4096, container="mpegts", first=2).read_bytes()
+    )
+    for most, told in (
+        (2**25, "frame 2 is 256 x 4096, the film 256 x 256"),
+        (256 * 256, "cannot be decoded"),
+    ):
+        monkeypatch.setattr(video, "_MOST_PIXELS", most)
+        with pytest.raises(DamagedVideoError, match=told):
+            numbers(path, 0, 4)
 
 
 def test_a_header_that_is_spoiled_anywhere_is_reported_or_harmless(counted, tmp_path):

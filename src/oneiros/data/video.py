@@ -31,6 +31,7 @@ _CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:fram
 _CONTAINERS = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"}
 
 
+_MOST_PIXELS = 2**25  # of a frame: 7680 x 4320 is the largest that cameras make; a codec's header may claim more
 _MOST_BOXES = 100_000  # at the top of an mp4 file
 # What PyAV raises where a header has no rate, no time, or one without end
 _WRONG = (av.error.FFmpegError, OSError, ArithmeticError, AttributeError, TypeError, MemoryError)
@@ -206,14 +207,22 @@ def join(paths: Sequence[Path], out: Path) -> None:
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise DamagedVideoError(f"{path}: is no readable video (it is {'no file' if path.exists() else 'missing'})")
+    most = {"max_pixels": str(2 * _MOST_PIXELS)}  # codecs count margins
     try:
-        container = av.open(str(path), options=_CONTAINERS)
+        container = av.open(str(path), options=_CONTAINERS | most)  # which looks at frames, too
     except (*_WRONG, ValueError) as error:
         raise DamagedVideoError(f"{path}: is no readable video ({_reason(error)})") from error
     if not container.streams.video or container.streams.video[0].codec_context is None:
         what = "has no video stream" if not container.streams.video else "is coded in a way that is not known here"
         container.close()
         raise DamagedVideoError(f"{path}: {what}")
+    codec = container.streams.video[0].codec_context
+    if codec.width * codec.height > _MOST_PIXELS:
+        container.close()
+        raise DamagedVideoError(
+            f"{path}: claims frames of {codec.height} x {codec.width}; at most {_MOST_PIXELS:,} pixels can be read"
+        )
+    codec.options = codec.options | most  # the size may grow from frame to frame
     return container
 
 
