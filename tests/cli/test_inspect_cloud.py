@@ -9,6 +9,7 @@ from PIL import Image
 
 from oneiros.cli import main
 from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
+from oneiros.data.clouds.picture import cloud_picture
 from oneiros.data.clouds.summary import summarise
 
 
@@ -90,6 +91,15 @@ def test_a_summary_is_the_same_in_pieces(cloud, monkeypatch):
     assert np.array_equal([pieces.low, pieces.high], [whole.low, whole.high])
     assert 500 < len(pieces.sample) <= 1000 + 7  # every seventh of each piece
     assert set(pieces.sample.classification) == {2, 6}
+
+
+def test_a_legend_of_a_million_classes_is_no_taller_than_that_of_256():
+    heights = []
+    for number in (256, 1_000_000):
+        xyz, classes = np.zeros((2, 3)), {100_000 + place: 1 for place in range(number)}
+        picture = cloud_picture(Cloud(xyz, {}), title="", subtitle="", classes=classes)
+        heights.append(picture.height)
+    assert heights[0] == heights[1] < 2000
 
 
 def test_a_cloud_of_one_point_is_drawn(cloud, capsys):

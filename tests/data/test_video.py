@@ -178,6 +178,15 @@ def test_a_header_that_is_spoiled_anywhere_is_reported_or_harmless(counted, tmp_
     assert all(line.startswith(f"{path}: ") for line in told)
 
 
+def test_boxes_without_end_are_not_counted_to_the_end(tmp_path, monkeypatch):
+    """A file of a gigabyte may hold 134 million of them."""
+    path, box = tmp_path / "film.mp4", (8).to_bytes(4, "big")
+    for most, complete in ((40, True), (39, False)):
+        monkeypatch.setattr(video, "_MOST_BOXES", most)
+        path.write_bytes((box + b"moov") + 39 * (box + b"free"))
+        assert is_complete(path) == complete
+
+
 def test_a_film_of_another_size_from_the_middle_on(tmp_path, monkeypatch, counted):
     class Larger:
         height, width, pts = 32, 24, 0

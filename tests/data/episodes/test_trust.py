@@ -7,12 +7,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from oneiros.data.episodes.clips import load_frames
+from oneiros.data.episodes.contact_sheet import contact_sheet
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.data.video import DamagedVideoError, probe
+from oneiros.records import ActionSpec, Camera
 from tests.data.episodes.test_dataset import write_v2
 
 DATA = "data/chunk-000/file-000.parquet"
@@ -192,3 +197,36 @@ def test_one_recorder_at_a_time_however_often_they_open_and_close(tmp_path):
     told = [process.communicate(timeout=300)[1] for process in processes]
     assert told == [""] * 4
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["meta"]
+
+
+@pytest.mark.parametrize("shape", [(2, 4096), (16, 2048)])
+def test_a_film_like_a_thread_makes_no_wide_picture(tmp_path, shape):
+    """Tiles are 120 pixels high: in full, one of 2 x 4,096 is 245,760 wide, and a row of them 1.4 GB."""
+    camera = Camera("observation.images.front", *shape)
+    with DatasetWriter(tmp_path / "data", fps=7, cameras=(camera,), action_spec=None) as writer:
+        for _ in range(2):
+            with writer.episode(task="look") as episode:
+                for _ in range(8):
+                    episode.add(images={camera.name: np.zeros((*shape, 3), np.uint8)})
+    sheet = contact_sheet(Dataset.open(tmp_path / "data"), num_frames=8)
+    assert sheet.width < 8 * (8 * 120 + 20)
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 3, 0, 1, 2], [0, 1, -1, 2, 0, 1, 2]])
+def test_choices_that_are_not_among_the_names(tmp_path, counting, values):
+    counting.record(tmp_path / "data", [4, 3], spec=ActionSpec("discrete", ("a", "b", "c")))
+    change(tmp_path / "data", "action", values)
+    with pytest.raises(ValueError, match=rf"{DATA}: episode 0: actions are -?\d to \d; they must be 0 to 2$"):
+        Dataset.open(tmp_path / "data").actions(0)
+
+
+@pytest.mark.parametrize("values", [np.zeros(7), [[1.0] * 9] * 7, [[1.0] * 11] * 7])
+def test_actions_of_another_width_than_their_names(data, values):
+    change(data, "action", values)
+    with pytest.raises(ValueError, match=rf"{DATA}: action has \d+ numbers a row; meta/info.json says 10$"):
+        Dataset.open(data).actions(0)
+
+
+def change(root: Path, name: str, values: object) -> None:
+    table = pq.read_table(root / DATA)
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(values)), root / DATA)

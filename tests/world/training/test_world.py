@@ -159,6 +159,16 @@ def test_changed_data_of_other_actions_are_refused(recording, tokenizer_run, tmp
         world.run(world_settings(tmp_path / "run", data=other, steps=2, resume=True, data_changed=True, **begun))
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda actions: actions + 2, lambda actions: actions[:, None], lambda actions: actions[:9]]
+)
+def test_codes_whose_actions_are_others_than_their_names(world_run, tokenizer_run, tmp_path, spoil):
+    broken = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")
+    np.save(broken / "actions.npy", spoil(np.load(broken / "actions.npy")))
+    with pytest.raises(ValueError, match=rf"^{broken} is damaged: .*actions.*; delete it and encode again$"):
+        world.run(world_settings(tmp_path / "run", codes=broken))
+
+
 @pytest.mark.parametrize("damage", ["codes.json", "codes.npy", "actions.npy"])
 def test_damaged_codes_are_one_clear_line(world_run, tokenizer_run, tmp_path, damage):
     broken = shutil.copytree(codes_folder(tokenizer_run), tmp_path / "codes")

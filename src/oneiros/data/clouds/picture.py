@@ -16,6 +16,7 @@ _PANEL, _MARGIN, _GAP, _TITLE = 620, 24, 16, 92
 _ABOVE = np.eye(3)
 _CORNER = np.array([[0.5**0.5, -(0.5**0.5), 0], [0.406, 0.406, 0.819], [-0.579, -0.579, 0.574]])
 _MOST_POINTS = 500_000
+_MOST_CLASSES = 256  # in the legend: as many as LAS can have
 _BLOCK = 8  # pixels: how full blocks of so many are tells how large to draw a point
 # low (dark blue) to high (light yellow), after the viridis colour map
 _HEIGHT_COLOURS = np.array([[72, 40, 140], [59, 92, 160], [33, 145, 140], [94, 201, 98], [253, 231, 37]], float)
@@ -148,10 +149,11 @@ def _draw_scale(draw: ImageDraw.ImageDraw, scale: float, extent: float) -> None:
 
 
 def _legend(classes: Mapping[int, int], names: Mapping[int, str], width: int) -> Image.Image:
-    """A square, name and share for each class, in as many lines as it takes."""
+    """A square, name and share for each of the largest classes, in as many lines as it takes."""
     total, x, y = sum(classes.values()), 0, 0
     entries = []
-    for number, count in classes.items():
+    largest = sorted(classes, key=lambda number: classes[number], reverse=True)[:_MOST_CLASSES]
+    for number, count in ((number, classes[number]) for number in sorted(largest)):
         text = f"{number} {names.get(number, '')}  {count / total:.1%}"
         step = int(_font(15).getlength(text)) + 54
         if x + step > width and x:
