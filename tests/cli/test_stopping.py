@@ -52,6 +52,32 @@ def test_signals_end_every_verb_in_order(tmp_path, number, code):
     assert (tmp_path / "file").read_text() == "saved"
 
 
+STARTING = """
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == "oneiros.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt)
+if sys.argv[1] == "background":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.argv[1:] = ["--version"]
+runpy.run_module("oneiros", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("where", "code"), [("shell", -signal.SIGINT), ("background", 0)])
+def test_ctrl_c_before_anything_is_imported_ends_without_a_word(where, code):
+    ended = subprocess.run(
+        [sys.executable, "-c", STARTING, where],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (code, b"")
+
+
 def test_a_terminal_that_closes_costs_nothing(tmp_path):
     """What is printed while saving cannot be written any more."""
     ours, terminal = pty.openpty()
@@ -103,6 +129,17 @@ def test_what_a_package_makes_of_ctrl_c_while_it_is_imported_is_still_a_stop(mon
     assert capsys.readouterr().err == "stopped\n"
 
 
+WARNING = """
+import sys, types, warnings
+import oneiros.cli
+verb = types.ModuleType("oneiros.cli.slow")
+verb.main = lambda arguments: warnings.warn("a\\x1b[2J\\nb: episode 3")
+sys.modules[verb.__name__] = verb
+oneiros.cli.VERBS["slow"] = ("slow", "")
+oneiros.cli.main(["slow"])
+"""
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["play", "--help"]])
 def test_a_reader_that_has_gone_is_no_error(arguments):
     reading, writing = os.pipe()
@@ -112,6 +149,11 @@ def test_a_reader_that_has_gone_is_no_error(arguments):
             [sys.executable, "-m", "oneiros", *arguments], stdout=closed, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_names_in_warnings_do_not_steer_the_terminal():
+    said = subprocess.run([sys.executable, "-c", WARNING], stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert said == r"UserWarning: a\x1b[2J b: episode 3" + "\n"
 
 
 def test_other_threads_leave_signals_alone(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import signal
 import sys
+import warnings
 from importlib import import_module
 
 from oneiros import __version__
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Bad input ends with one line and exit code 2. Ctrl-C ends with exit code 130, as do SIGTERM and a
     terminal that closes, with 143, after what is open has been saved."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.formatwarning = _in_one_line  # names from files are in them
     with Stoppable() as stoppable:
         try:
             _run(arguments)
@@ -89,6 +91,12 @@ def _nobody_reads() -> bool:
     if gone:
         write_nowhere(sys.stdout)
     return gone
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *_: object) -> str:
+    from oneiros.console import in_one_line
+
+    return f"{in_one_line(f'{category.__name__}: {message}')}\n"
 
 
 def _fail(message: str) -> None:
