@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace as Namespace
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.report.charts import Line, line_chart
-from oneiros.world.evaluation.config import DriftConfig, EvalConfig
+from oneiros.world.evaluation.config import DriftConfig, EvalConfig, ThingsConfig
 from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.report import About, report_html
 from oneiros.world.evaluation.run import evaluate_world
-from tests.dot_runs import save_world, write_dataset
+from tests.dot_runs import save_world, save_world_for, write_dataset
 from tests.dot_world import SPECS, DotWorld
+from tests.recorded import record
 from tests.world.evaluation.test_fidelity import dot_clips
 
 CONFIG = EvalConfig(clips=6, context=3, horizon=4, batch_size=3, drift=DriftConfig(frames=12, dreams=2), speed_steps=5)
@@ -114,6 +117,7 @@ def test_the_page_shows_what_there_is_and_says_what_is_missing(written):
     ):
         assert f"<h2>{part}</h2>" in text
     assert "Not measured: they need the weights" in text
+    assert "Left out: data has no label images" in text
     assert "image/webp" in text
 
 
@@ -164,6 +168,20 @@ def test_a_full_disk_leaves_the_last_report(written, monkeypatch):
         evaluate_world(written / "run", written / "data", out=written / "out", config=CONFIG)
     assert (written / "out" / "metrics.json").read_text() == before
     assert not list((written / "out").glob(".partial*"))
+
+
+def test_things_are_looked_for_where_a_dataset_has_label_images(tmp_path):
+    data = record(tmp_path / "data", labels=True)
+    run = save_world_for(tmp_path / "run", Dataset.open(data))
+    config = replace(CONFIG, things=ThingsConfig(steps=40), drift=DriftConfig(frames=0), speed_steps=0)
+    things = evaluate_world(run, data, out=tmp_path / "out", config=config)["things"]
+    assert things["kinds"] == ["square"]
+    assert things["learned_from"] == 5 * 30  # the sixth episode is held out
+    assert min(things["f1"]["real"]) > 0.8
+    assert max(things["f1"]["sampled"]) < 0.5  # an untrained world
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "A small network learned on 150 real training frames" in text
+    assert "F1 by size" in text
 
 
 def test_the_same_seed_gives_the_same_figures(written, tmp_path):

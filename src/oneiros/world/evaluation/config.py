@@ -39,6 +39,16 @@ class DriftConfig:
 
 
 @dataclass(frozen=True)
+class ThingsConfig:
+    kinds: Annotated[tuple[str, ...], tyro.conf.arg(name="things")] = ()
+    """Classes of the label images that are things, such as Health Ammo. Default: those that cover at most a tenth of
+    the frames they are in, on average."""
+    steps: Annotated[int, tyro.conf.arg(name="things-steps")] = 400
+    """How long the network learns that looks for things, where the dataset has label images (400: half a minute); 0
+    leaves it out."""
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     clips: int = 256
     """How many clips, drawn without repetition."""
@@ -54,6 +64,7 @@ class EvalConfig:
     """Of the variant `sampled`, of drift and speed. The others draw nothing: `likeliest` takes the likeliest code,
     `model` and `shuffled_actions` the one nearest to the expected vector."""
     drift: DriftConfig = field(default_factory=DriftConfig)
+    things: ThingsConfig = field(default_factory=ThingsConfig)
     speed_steps: int = 300
     """How many steps of a single dream are timed; 0 leaves it out."""
 
@@ -63,6 +74,8 @@ class EvalConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; evaluation needs at least {least}")
         if self.drift.frames < 0 or self.drift.dreams < 1 or self.drift.window < 2:
             raise ValueError(f"drift needs frames >= 0, dreams >= 1 and window >= 2, got {self.drift}")
+        if self.things.steps < 0:
+            raise ValueError(f"things_steps is {self.things.steps}; it must be 0 (none) or more")
 
     @property
     def clip_length(self) -> int:

@@ -22,6 +22,8 @@ from oneiros.world.evaluation.drift import DriftFrames, measure_drift
 from oneiros.world.evaluation.networks import Networks, lpips, video_features
 from oneiros.world.evaluation.pixels import PixelScores
 from oneiros.world.evaluation.speed import measure_speed
+from oneiros.world.evaluation.things.judge import Judge
+from oneiros.world.evaluation.things.scores import ThingScores
 from oneiros.world.rollout import GREEDY, LIKELIEST, begin, context_of, roll
 
 if TYPE_CHECKING:
@@ -58,18 +60,20 @@ def evaluate(
     *,
     config: EvalConfig | None = None,
     networks: Networks | None = None,
+    judge: Judge | None = None,
     track: Track = silent,
 ) -> Evaluation:
     """Measure a world on clips of held-out episodes, `config.clip_length` frames each, all of them real.
 
-    networks: the user's own, for LPIPS and FVD; these are None in the metrics without them.
+    networks: the user's own, for LPIPS and FVD; these are None in the metrics without them. judge: who looks for
+    things, likewise.
     Raises ValueError for fewer than two clips or clips with padding.
     """
     config = config or EvalConfig()
     if len(clips) < 2:
         raise ValueError(f"the held-out episodes hold {len(clips)} clip of {config.clip_length} frames; 2 are needed")
     chosen = choose(len(clips), config)
-    results = _Results(world, config, networks or Networks())
+    results = _Results(world, config, networks or Networks(), judge)
     variants = 4 if world.config.action_spec else 3
     advance = track("dreaming held-out clips", len(chosen) * config.horizon * variants)
     for number, indices in enumerate(_batches(chosen, config.batch_size)):
@@ -138,11 +142,13 @@ def reconstruct(world: World, clip: Clip) -> Tensor:
 class _Results:
     """Scores of all clips, gathered batch by batch: n clips, H horizons."""
 
-    def __init__(self, world: World, config: EvalConfig, networks: Networks) -> None:
+    def __init__(self, world: World, config: EvalConfig, networks: Networks, judge: Judge | None) -> None:
         self.config, self.spec, self.stride = config, world.config.action_spec, world.tokenizer.temporal_stride
         self.networks = networks
         self.scores: dict[str, dict[str, list[Tensor]]] = {"psnr": {}, "ssim": {}, "lpips": {}}
         self.pixels = PixelScores()
+        stride = world.config.frame_stride
+        self.things = ThingScores(judge, context=config.context, stride=stride) if judge else None
         self.features: dict[str, list[Tensor]] = {}
         self.guesses: list[Tensor] = []
         self.actions: list[Tensor] = []
@@ -158,6 +164,8 @@ class _Results:
             if self.networks.lpips:
                 self.scores["lpips"].setdefault(name, []).append(lpips(self.networks.lpips, dreamed, real))
         self.pixels.add(frames[:, self.config.context - 1 : self.config.context], real, dreams)
+        if self.things:
+            self.things.add(where, real, dreams)
         if self.networks.video_features:
             for name, seen in {"real": real, **dreams}.items():
                 self.features.setdefault(name, []).append(video_features(self.networks.video_features, seen))
@@ -194,6 +202,7 @@ class _Results:
                 "delta_psnr": None if delta is None else clustered_error(delta, self.episodes),
             },
             **self.pixels.summary(self.episodes),
+            "things": self.things.summary(self.episodes) if self.things else None,
             "action_recovery": self._action_recovery(),
         }
 

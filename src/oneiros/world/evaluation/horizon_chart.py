@@ -8,6 +8,7 @@ from typing import Any
 from oneiros.report.charts import Line, line_chart
 
 VARIANTS = {
+    "real": ("real frames", "ink"),
     "reconstruction": ("tokenizer's reconstruction (ceiling)", "ceiling"),
     "sampled": ("dream as played (sampled)", "model"),
     "model": ("dream, expected codes", "sampled"),

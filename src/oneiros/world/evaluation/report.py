@@ -35,6 +35,8 @@ from oneiros.world.evaluation.crisp_section import crispness
 from oneiros.world.evaluation.drift import DriftFrames
 from oneiros.world.evaluation.fidelity import Evaluation, Example
 from oneiros.world.evaluation.horizon_chart import VARIANTS, horizon_chart, horizons
+from oneiros.world.evaluation.things.judge import Judge
+from oneiros.world.evaluation.things.section import things_that_stay
 
 _SHOWN_HORIZONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _SHOWN_CONTEXT = 3
@@ -55,7 +57,12 @@ class About:
     machine: Mapping[str, Any]
 
 
-def report_html(evaluation: Evaluation, about: About, counterfactual: CounterfactualFrames | None = None) -> str:
+def report_html(
+    evaluation: Evaluation,
+    about: About,
+    counterfactual: CounterfactualFrames | None = None,
+    judge: Judge | None = None,
+) -> str:
     """The whole page."""
     measured = evaluation.metrics
     shown = _spread(evaluation.examples)
@@ -67,6 +74,7 @@ def report_html(evaluation: Evaluation, about: About, counterfactual: Counterfac
             _watch(shown, about),
             _strips(shown, about),
             crispness(measured, shown[1][1]),
+            things_that_stay(measured, evaluation.examples, judge, about.stride),
             _fidelity(measured),
             _control(measured),
             _counterfactual(measured.get("counterfactual"), counterfactual),

@@ -16,7 +16,7 @@ from oneiros.envs.make import make_env
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.machine import describe
 from oneiros.report.files import write
-from oneiros.run_folder import read_config
+from oneiros.run_folder import read_config, read_origin
 from oneiros.world.evaluation.config import EvalConfig
 from oneiros.world.evaluation.counterfactual import (
     CounterfactualConfig,
@@ -27,6 +27,7 @@ from oneiros.world.evaluation.counterfactual import (
 from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.networks import Networks
 from oneiros.world.evaluation.report import About, report_html
+from oneiros.world.evaluation.things.judge import Judge, SeenAs, find_judge
 from oneiros.world.model import World
 from oneiros.world.recorded import held_out_episodes, load_clips
 from oneiros.world.starts import load_world
@@ -54,12 +55,15 @@ def evaluate_world(
     chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
     with nullcontext() if env is None else closing(_open_env(world, env, dataset)) as opened:  # or it says why not
         clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)
-        result = evaluate(world, clips, config=config, networks=networks, track=track)
+        found = _judge(world, run, dataset, chosen, config, track)
+        judge, why_none = (None, found) if isinstance(found, str) else (found, None)
+        result = evaluate(world, clips, config=config, networks=networks, judge=judge, track=track)
+        result.metrics["things"] = result.metrics["things"] or {"left_out": why_none}
         shown: CounterfactualFrames | None = None
         if opened is not None:
             options = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)
-            found, shown = measure_counterfactual(world, opened, config=options, track=track)
-            result.metrics["counterfactual"] = {"env": env, **found}
+            outcomes, shown = measure_counterfactual(world, opened, config=options, track=track)
+            result.metrics["counterfactual"] = {"env": env, **outcomes}
     measured = {
         "run": str(run),
         "data": str(data),
@@ -76,8 +80,27 @@ def evaluate_world(
         config={"evaluation": asdict(config), **read_config(run).to_json()},
         machine=measured["machine"],
     )
-    write(out, measured, report_html(result, about, shown))
+    write(out, measured, report_html(result, about, shown, judge))
     return measured
+
+
+def _judge(
+    world: World, run: Path, dataset: Dataset, chosen: Sequence[int], config: EvalConfig, track: Track
+) -> Judge | str:
+    """Who looks for things; learned on episodes that are neither held out nor measured. Or why there is none."""
+    kept = {*held_out_episodes(run, dataset), *chosen}
+    size = world.tokenizer.config
+    camera = read_origin(run).camera_name
+    known = any(each.name == camera for each in dataset.cameras)
+    return find_judge(
+        dataset,
+        SeenAs(camera if known else None, size.height, size.width),
+        learn_from=[episode.index for episode in dataset.episodes if episode.index not in kept],
+        measured=chosen,
+        config=config.things,
+        seed=config.seed,
+        track=track,
+    )
 
 
 def _open_env(world: World, name: str, dataset: Dataset) -> PixelEnv:

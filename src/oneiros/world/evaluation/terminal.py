@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
+_THINGS = {
+    "sampled": "dream as played",
+    "model": "dream, expected codes",
+    "copy_last_frame": "copy last frame",
+    "reconstruction": "tokenizer",
+    "real": "real frames (ceiling)",
+}
 
 
 def result_table(measured: Mapping[str, Any]) -> Table:
@@ -27,6 +34,7 @@ def result_table(measured: Mapping[str, Any]) -> Table:
 def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
     """Name, value by horizon (or None), digits after the point."""
     psnr, ssim, sharpness, moving = (measured[name] for name in ("psnr", "ssim", "sharpness", "moving"))
+    f1 = (measured["things"] or {}).get("f1", {})
     return [
         ("PSNR dream as played", psnr["sampled"], 2),
         ("PSNR dream, expected codes", psnr["model"], 2),
@@ -44,6 +52,7 @@ def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
         ("sharpness dream as played", sharpness["sampled"], 2),
         ("sharpness dream, expected codes", sharpness["model"], 2),
         ("sharpness tokenizer", sharpness["reconstruction"], 2),
+        *((f"things F1 {name}", f1.get(variant), 2) for variant, name in _THINGS.items()),
     ]
 
 
@@ -55,6 +64,8 @@ def _number(value: float | None, digits: int) -> str:
 def result_lines(measured: Mapping[str, Any]) -> list[str]:
     """The other figures, in a line each."""
     lines = []
+    if why := (measured["things"] or {}).get("left_out"):
+        lines.append(f"things           left out: {why}")
     if recovery := measured["action_recovery"]:
         name, real = next(iter(recovery["real"].items()))
         dreamed = (recovery["dreamed"] or {}).get(name)
