@@ -25,6 +25,21 @@ WINDOW, FRAMES = 3, 12  # the longest history is four windows
 TOLERANCE = 1e-4
 
 
+@pytest.fixture(params=["plain", "compiled"])
+def make(request):
+    """Makes worlds whose dreams run their blocks as they are trained, or compiled for the CPU."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+
+    def make(*arguments, **options):
+        world = make_world(*arguments, **options)
+        if request.param == "compiled":
+            world.dynamics.compile_blocks()
+        return world
+
+    return make
+
+
 def check_cached(world, kind, monkeypatch, *, first=2, between=None):
     codes, actions = random_codes(world, 2, FRAMES), random_actions(kind, 2, FRAMES - 1)
     whole = full_logits(world, codes, actions)
@@ -38,24 +53,24 @@ def check_cached(world, kind, monkeypatch, *, first=2, between=None):
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4, 16, 32])
 @pytest.mark.parametrize("kind", KINDS)
-def test_cached_equals_full(kind, tokens_per_step, monkeypatch):
-    check_cached(make_world(kind, tokens_per_step=tokens_per_step), kind, monkeypatch)
+def test_cached_equals_full(make, kind, tokens_per_step, monkeypatch):
+    check_cached(make(kind, tokens_per_step=tokens_per_step), kind, monkeypatch)
 
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4, 32])
 @pytest.mark.parametrize("options", [{"residual_streams": 4}, {"num_meta_tokens": 0}, {"window": 1}, {"depth": 4}])
-def test_cached_equals_full_whatever_the_blocks(options, tokens_per_step, monkeypatch):
-    check_cached(make_world(tokens_per_step=tokens_per_step, **options), "discrete", monkeypatch)
+def test_cached_equals_full_whatever_the_blocks(make, options, tokens_per_step, monkeypatch):
+    check_cached(make(tokens_per_step=tokens_per_step, **options), "discrete", monkeypatch)
 
 
 @pytest.mark.parametrize("first", [1, 3, 4, 5, 9])
-def test_cached_equals_full_from_contexts_shorter_and_longer_than_the_ring(first, monkeypatch):
-    check_cached(make_world(), "discrete", monkeypatch, first=first)
+def test_cached_equals_full_from_contexts_shorter_and_longer_than_the_ring(make, first, monkeypatch):
+    check_cached(make(), "discrete", monkeypatch, first=first)
 
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4, 32])
-def test_reading_features_in_between_changes_nothing(tokens_per_step, monkeypatch):
-    world = make_world(tokens_per_step=tokens_per_step)
+def test_reading_features_in_between_changes_nothing(make, tokens_per_step, monkeypatch):
+    world = make(tokens_per_step=tokens_per_step)
 
     def read(state, frame):
         if frame % 3:  # some frames are flushed, some stay pending
@@ -67,8 +82,8 @@ def test_reading_features_in_between_changes_nothing(tokens_per_step, monkeypatc
 
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4, 32])
-def test_features_are_those_of_the_full_pass_in_raster_order(tokens_per_step, monkeypatch):
-    world = make_world(tokens_per_step=tokens_per_step)
+def test_features_are_those_of_the_full_pass_in_raster_order(make, tokens_per_step, monkeypatch):
+    world = make(tokens_per_step=tokens_per_step)
     codes, actions = random_codes(world, 2, FRAMES), random_actions("discrete", 2, FRAMES - 1)
     with torch.no_grad():
         outputs = world.dynamics(codes, world.action_embedding(actions, FRAMES, 2))
@@ -89,8 +104,8 @@ def test_features_are_those_of_the_full_pass_in_raster_order(tokens_per_step, mo
 
 
 @pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
-def test_the_head_predicts_from_the_newest_frame(kind, monkeypatch):
-    world = make_world(kind)
+def test_the_head_predicts_from_the_newest_frame(make, kind, monkeypatch):
+    world = make(kind)
     codes, actions = random_codes(world, 2, 6), random_actions(kind, 2, 5)
     with torch.no_grad():
         outputs = world.dynamics(codes, world.action_embedding(actions, 6, 2))
@@ -100,8 +115,8 @@ def test_the_head_predicts_from_the_newest_frame(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-def test_clones_dream_independently(flushed, monkeypatch):
-    world = make_world()
+def test_clones_dream_independently(make, flushed, monkeypatch):
+    world = make()
     codes, actions = random_codes(world, 2, FRAMES), random_actions("discrete", 2, FRAMES - 1)
     other_codes, other_actions = random_codes(world, 2, FRAMES, 1), random_actions("discrete", 2, FRAMES - 1, 1)
     other_codes[:, :5], other_actions[:, :4] = codes[:, :5], actions[:, :4]
@@ -119,8 +134,8 @@ def test_clones_dream_independently(flushed, monkeypatch):
         assert largest_difference(branched, other[:, frame]) < TOLERANCE
 
 
-def test_a_huge_clock_changes_nothing(monkeypatch):
-    world = make_world()
+def test_a_huge_clock_changes_nothing(make, monkeypatch):
+    world = make()
     codes, actions = random_codes(world, 2, FRAMES), random_actions("discrete", 2, FRAMES - 1)
     whole = full_logits(world, codes, actions)
     state = state_after(world, codes, actions, 2)
@@ -151,8 +166,8 @@ def sizes(state):
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-def test_memory_is_constant(guidance_scale):
-    world = make_world(tokens_per_step=32)
+def test_memory_is_constant(make, guidance_scale):
+    world = make(tokens_per_step=32)
     state = state_after(world, random_codes(world, 2, 3), random_actions("discrete", 2, 2), 3)
     sampling = Sampling(guidance_scale=guidance_scale)
     state, _ = world.step(state, torch.tensor([1, 2]), sampling=sampling)
@@ -168,8 +183,8 @@ def test_memory_is_constant(guidance_scale):
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_worlds_of_a_batch_dream_as_each_alone(kind, guidance_scale):
-    world = make_world(kind)
+def test_worlds_of_a_batch_dream_as_each_alone(make, kind, guidance_scale):
+    world = make(kind)
     codes, actions, future = random_codes(world, 3, 4), random_actions(kind, 3, 3), random_actions(kind, 3, 8, 1)
     sampling = Sampling(temperature=0.0, guidance_scale=guidance_scale)
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from oneiros.disk import inside
-from oneiros.machine import bf16_is_faster
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import Clip, CodeClip, Loss, Trainable
 from oneiros.run_folder import Origin, RunConfig, load_model, read_config, save_model
@@ -93,10 +92,8 @@ class World(Trainable):
             self.dynamics.set_codebook(self.tokenizer.codebook)
 
     def prepare_for_inference(self) -> World:
-        """Turn this world's blocks to bf16 where the machine multiplies it faster, and return the world itself. Dreams
-        change by rounding alone."""
-        if bf16_is_faster(self.device.type):
-            self.dynamics.blocks.to(torch.bfloat16)
+        """Turn this world to what dreams fastest on its device, and return it. Dreams change by rounding alone."""
+        self.dynamics.prepare_for_inference()
         return self
 
     # -- training ------------------------------------------------------------------------------------------------

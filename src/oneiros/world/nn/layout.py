@@ -12,6 +12,7 @@ Legend: N codes per frame, m codes per step, S steps per frame, E = S * m elemen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,3 +112,16 @@ def visible(query_time: Tensor, query_step: Tensor, key_time: Tensor, key_step: 
     age = query_time[:, None] - key_time[None, :]
     earlier = (age > 0) | (key_step[None, :] <= query_step[:, None])
     return (age >= 0) & (age < window) & earlier
+
+
+def visible_spans(
+    slots: Sequence[int], layout: TokenLayout, time: int, step: int, window: int
+) -> list[tuple[int, int]]:
+    """`visible` for a query at (time, step) where slot after slot holds all elements of a frame: the runs of elements
+    that it may look at, each from its first to before its last. slots: the frame indices."""
+    size, spans = layout.num_elements, []
+    for slot, frame in enumerate(slots):
+        if 0 <= time - frame < window:
+            seen = size if frame < time else (step + 1) * layout.tokens_per_step
+            spans.append((slot * size, slot * size + seen))
+    return spans

@@ -45,10 +45,11 @@ class Ring:
         values = torch.stack([value for _, value in memory.kept])
         meta, elements, num_slots = dynamics.num_meta_tokens, layout.num_elements, dynamics.window + 1
         shape = (*keys.shape[:3], meta + num_slots * elements, keys.shape[-1])
+        dtype = keys.dtype if dynamics.compiled is None else torch.float32
         ring = cls(
             dynamics,
-            keys.new_zeros(shape),
-            values.new_zeros(shape),
+            keys.new_zeros(shape, dtype=dtype),
+            values.new_zeros(shape, dtype=dtype),
             torch.full((num_slots,), _UNWRITTEN, device=codes.device),
         )
         ring.keys[..., :meta, :], ring.values[..., :meta, :] = keys[..., :meta, :], values[..., :meta, :]
@@ -70,6 +71,8 @@ class Ring:
         m, meta, elements, device = layout.tokens_per_step, self.dynamics.num_meta_tokens, layout.num_elements, x.device
         for time, _ in places:
             self.slots[time % len(self.slots)] = time
+        if self.dynamics.compiled is not None and device.type == "cpu":
+            return self.dynamics.compiled.run(x, self.keys, self.values, self.slots.tolist(), places)
         times = torch.tensor([time for time, _ in places], device=device).repeat_interleave(m)
         steps = torch.tensor([step for _, step in places], device=device).repeat_interleave(m)
         of_step = torch.cat([torch.arange(step * m, (step + 1) * m, device=device) for _, step in places])

@@ -22,22 +22,25 @@ def channels_per_axis(head_dim: int, num_axes: int) -> int:
     return channels
 
 
+def frequencies(head_dim: int, longest_periods: Sequence[float], device: torch.device | None = None) -> list[Tensor]:
+    """How fast each channel pair of each axis turns, float64 radians a position: one tensor (pairs,) an axis.
+
+    longest_periods: for each axis, the position difference after which its slowest channel pair has turned once.
+    """
+    # Periods run geometrically from 4 positions up to the longest.
+    pairs = channels_per_axis(head_dim, len(longest_periods)) // 2
+    exponents = torch.linspace(0, 1, pairs, dtype=torch.float64, device=device)
+    return [2 * math.pi / (4.0 * (longest / 4.0) ** exponents) for longest in longest_periods]
+
+
 def rotary_table(positions: Tensor, head_dim: int, longest_periods: Sequence[float]) -> Tensor:
     """Cosines and sines that rotate elements at the given positions.
 
     positions: (L, axes), any numeric type; angles are formed in float64, so an unbounded clock loses nothing.
-    longest_periods: for each axis, the position difference after which its slowest channel pair has turned once.
-    Returns float32 (2, L, rotated // 2).
+    longest_periods: see `frequencies`. Returns float32 (2, L, rotated // 2).
     """
-    channels = channels_per_axis(head_dim, len(longest_periods))
-    pairs = channels // 2
-    angles = []
-    for axis, longest in enumerate(longest_periods):
-        # Periods run geometrically from 4 positions up to the longest.
-        exponents = torch.linspace(0, 1, pairs, dtype=torch.float64, device=positions.device)
-        periods = 4.0 * (longest / 4.0) ** exponents
-        angles.append(positions[:, axis, None].double() * (2 * math.pi / periods))
-    angle = torch.cat(angles, -1)
+    axes = enumerate(frequencies(head_dim, longest_periods, positions.device))
+    angle = torch.cat([positions[:, axis, None].double() * frequency for axis, frequency in axes], -1)
     return torch.stack([angle.cos(), angle.sin()]).float()
 
 

@@ -1,0 +1,89 @@
+"""The blocks of a dynamics in one compiled call, for dreams on CPUs.
+
+Legend: B batch, P places (steps of a frame, m elements each), L = P * m elements, D width, d channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneiros.ops.cached_blocks import BlockWeights, cached_blocks, packed, stacked, to_lanes
+from oneiros.world.nn.blocks import DynamicsBlock
+from oneiros.world.nn.layout import TokenLayout, visible_spans
+from oneiros.world.nn.rope import frequencies
+
+
+class CompiledBlocks:
+    """Blocks with one residual stream as they are now, in float32, with what a run needs to know of their layout."""
+
+    def __init__(
+        self,
+        blocks: Sequence[DynamicsBlock],
+        layout: TokenLayout,
+        *,
+        periods: Sequence[float],
+        window: int,
+        num_meta_tokens: int,
+    ) -> None:
+        """periods: of the rotary positions in time, rows and columns."""
+        self._weights = _weights_of(blocks)
+        self._layout, self._window, self._num_meta = layout, window, num_meta_tokens
+        in_time, *in_space = frequencies(blocks[0].attention.head_dim, periods)
+        angles = [axis[:, None] * of for axis, of in zip((layout.row, layout.column), in_space, strict=True)]
+        steps = torch.cat(angles, 1).unflatten(0, (layout.num_steps, -1))
+        self._time_frequencies = in_time.numpy()
+        self._step_angles = to_lanes(torch.stack([steps.cos(), steps.sin()]).float().numpy())
+
+    def run(
+        self, x: Tensor, keys: Tensor, values: Tensor, slots: Sequence[int], places: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Outputs (B, L, D) of elements x (B, L, D) at `places`, each a frame index and a step, whose keys and values
+        are written into the ring. slots: the frame that each slot of the ring holds, those of `places` included."""
+        layout, m = self._layout, self._layout.tokens_per_step
+        starts = [self._num_meta + time % len(slots) * layout.num_elements + step * m for time, step in places]
+        spans = np.zeros((len(places), len(slots) + 1, 2), np.int64)
+        spans[:, 0, 1] = self._num_meta
+        for place, (time, step) in enumerate(places):
+            seen = visible_spans(slots, layout, time, step, self._window)
+            spans[place, 1 : 1 + len(seen)] = self._num_meta + np.array(seen)
+        out = cached_blocks(
+            x.unflatten(1, (len(places), m)),
+            self._weights,
+            keys,
+            values,
+            np.array(starts),
+            spans,
+            self._rotary(places),
+        )
+        return out.flatten(1, 2)
+
+    def _rotary(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Cosines and sines (2, P, C, pairs, 16) of the places' elements."""
+        times, steps = np.array(places).T
+        in_space = self._step_angles[:, steps]
+        angle = times[:, None] * self._time_frequencies
+        in_time = np.stack([np.cos(angle), np.sin(angle)])[:, :, None, :, None].astype(np.float32)
+        shape = (*in_space.shape[:3], in_time.shape[3], in_space.shape[4])
+        return np.concatenate([np.broadcast_to(in_time, shape), in_space], 3)
+
+
+def _weights_of(blocks: Sequence[DynamicsBlock]) -> BlockWeights:
+    attentions, feed_forwards = [block.attention for block in blocks], [block.feed_forward for block in blocks]
+    enter, bias = [], []
+    for attention in attentions:
+        value, gate = attention.value.weight, attention.gate
+        gates = value.new_zeros(attention.heads, value.shape[1]) if gate is None else gate.weight
+        enter.append(torch.cat([attention.query_key.weight, value, gates]))
+        bias.append(value.new_zeros(attention.heads) if gate is None else gate.bias)
+    return BlockWeights(
+        norms=stacked([torch.stack([block.attention_norm.weight, block.feed_forward_norm.weight]) for block in blocks]),
+        enter=packed(enter),
+        gate_bias=stacked(bias),
+        leave=packed([attention.output.weight for attention in attentions]),
+        expand=packed([feed_forward.expand.weight for feed_forward in feed_forwards]),
+        contract=packed([feed_forward.contract.weight for feed_forward in feed_forwards]),
+    )
