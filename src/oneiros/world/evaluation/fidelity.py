@@ -19,6 +19,7 @@ from oneiros.world import metrics
 from oneiros.world.evaluation.certainty import clustered_error
 from oneiros.world.evaluation.config import ClipSource, EvalConfig
 from oneiros.world.evaluation.drift import DriftFrames, measure_drift
+from oneiros.world.evaluation.frechet.scores import FrechetScores
 from oneiros.world.evaluation.networks import Networks, lpips, video_features
 from oneiros.world.evaluation.pixels import PixelScores
 from oneiros.world.evaluation.speed import measure_speed
@@ -146,7 +147,7 @@ class _Results:
         self.config, self.spec, self.stride = config, world.config.action_spec, world.tokenizer.temporal_stride
         self.networks = networks
         self.scores: dict[str, dict[str, list[Tensor]]] = {"psnr": {}, "ssim": {}, "lpips": {}}
-        self.pixels = PixelScores()
+        self.pixels, self.frechet = PixelScores(), FrechetScores()
         stride = world.config.frame_stride
         self.things = ThingScores(judge, context=config.context, stride=stride) if judge else None
         self.features: dict[str, list[Tensor]] = {}
@@ -163,7 +164,9 @@ class _Results:
             self.scores["ssim"].setdefault(name, []).append(metrics.ssim(dreamed, real))
             if self.networks.lpips:
                 self.scores["lpips"].setdefault(name, []).append(lpips(self.networks.lpips, dreamed, real))
-        self.pixels.add(frames[:, self.config.context - 1 : self.config.context], real, dreams)
+        last = frames[:, self.config.context - 1 : self.config.context]
+        self.pixels.add(last, real, dreams)
+        self.frechet.add(last, real, dreams)
         if self.things:
             self.things.add(where, real, dreams)
         if self.networks.video_features:
@@ -202,6 +205,7 @@ class _Results:
                 "delta_psnr": None if delta is None else clustered_error(delta, self.episodes),
             },
             **self.pixels.summary(self.episodes),
+            "frechet": self.frechet.summary(self.episodes),
             "things": self.things.summary(self.episodes) if self.things else None,
             "action_recovery": self._action_recovery(),
         }

@@ -216,7 +216,12 @@ def _fidelity(measured: Mapping[str, Any]) -> str:
     charts = [
         horizon_chart(measured, measured[name], label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
     ]
-    return section("Fidelity", text, side_by_side([figure(chart) for chart in charts]))
+    frechet = measured["frechet"]
+    errors = {name: error for name, error in frechet["standard_error"].items() if error}
+    charts.append(horizon_chart(measured, frechet["by_frame"], "Frechet distance", from_zero=True, error=errors))
+    rows = [(VARIANTS[name][0], [frechet["all"][name]], 2) for name in VARIANTS if name in frechet["all"]]
+    table = number_table("Frechet distance, all frames together", [""], rows)
+    return section("Fidelity", text, side_by_side([figure(each) for each in (*charts, table)]))
 
 
 def _control(measured: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
-_THINGS = {
+_BESIDE = {
     "sampled": "dream as played",
     "model": "dream, expected codes",
     "copy_last_frame": "copy last frame",
@@ -41,18 +41,19 @@ def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
         ("PSNR dream, likeliest codes", psnr["likeliest"], 2),
         ("PSNR copy last frame", psnr["copy_last_frame"], 2),
         ("PSNR tokenizer (ceiling)", psnr["reconstruction"], 2),
-        ("PSNR gain over copying, expected codes", measured["psnr_gain"], 2),
+        ("PSNR gain, expected codes", measured["psnr_gain"], 2),
         ("delta-PSNR, expected codes", measured["delta_psnr"], 2),
-        ("moving pixels: PSNR gain as played", moving["psnr_gain"]["sampled"], 2),
-        ("moving pixels: PSNR gain, expected codes", moving["psnr_gain"]["model"], 2),
-        ("moving pixels: delta-PSNR, expected codes", moving["delta_psnr"], 2),
+        ("moving: PSNR gain as played", moving["psnr_gain"]["sampled"], 2),
+        ("moving: PSNR gain, expected codes", moving["psnr_gain"]["model"], 2),
+        ("moving: delta-PSNR, expected codes", moving["delta_psnr"], 2),
         ("SSIM dream as played", ssim["sampled"], 3),
         ("SSIM dream, expected codes", ssim["model"], 3),
         ("SSIM copy last frame", ssim["copy_last_frame"], 3),
         ("sharpness dream as played", sharpness["sampled"], 2),
         ("sharpness dream, expected codes", sharpness["model"], 2),
         ("sharpness tokenizer", sharpness["reconstruction"], 2),
-        *((f"things F1 {name}", f1.get(variant), 2) for variant, name in _THINGS.items()),
+        *((f"Frechet {_BESIDE[variant]}", values, 2) for variant, values in measured["frechet"]["by_frame"].items()),
+        *((f"things F1 {name}", f1.get(variant), 2) for variant, name in _BESIDE.items()),
     ]
 
 

@@ -54,7 +54,8 @@ def _faces(examples: Sequence[Example], judge: Judge, stride: int) -> str:
     """The clip with most things in the frames shown, with a box around each."""
     horizon = len(examples[0].dreams["sampled"])
     shown = [h for h in _SHOWN if h <= horizon]
-    least = max(1, smallest(*examples[0].real.shape[1:3]) // 2)
+    counts = smallest(*examples[0].real.shape[1:3])
+    least = max(1, counts // 2)
 
     def truth(example: Example) -> Tensor:
         (episode, row), first = example.where, len(example.real) - horizon
@@ -68,12 +69,12 @@ def _faces(examples: Sequence[Example], judge: Judge, stride: int) -> str:
     for name in _ROWS:
         frames = (real if name == REAL else example.dreams[name])[[h - 1 for h in shown]]
         seen = instances(see(judge.network, frames), least=least)
-        rows.append((VARIANTS[name][0], [picture(frame) for frame in _boxed(frames, true, seen)]))
+        rows.append((VARIANTS[name][0], [picture(frame) for frame in _boxed(frames, true, seen, counts)]))
     return frame_grid(rows, widest="13rem")
 
 
-def _boxed(frames: Tensor, true: Instances, seen: Instances) -> list[np.ndarray]:
-    """uint8 frames (M, h, w, 3), enlarged, with boxes as large as the things."""
+def _boxed(frames: Tensor, true: Instances, seen: Instances, counts: int) -> list[np.ndarray]:
+    """uint8 frames (M, h, w, 3), enlarged, with boxes as large as the things, of those of `counts` pixels or more."""
     times = max(1, _SIDE // frames.shape[2])
     pictures = [np.kron(frame.numpy(), np.ones((times, times, 1), np.uint8)) for frame in frames]
     pairs = matches(true, seen, width=frames.shape[2])
@@ -81,7 +82,8 @@ def _boxed(frames: Tensor, true: Instances, seen: Instances) -> list[np.ndarray]
     boxes = [(true, place, _FOUND if place in found else _MISSED) for place in range(len(true.area))]
     boxes += [(seen, place, _INVENTED) for place in range(len(seen.area)) if place not in taken]
     for things, place, colour in boxes:
-        _box(pictures[things.frame[place]], things, place, colour, times)
+        if things.area[place] >= counts:
+            _box(pictures[things.frame[place]], things, place, colour, times)
     return pictures
 
 

@@ -1,0 +1,1 @@
+"""A Frechet distance between dreamed and real frames, over a feature network of our own."""
