@@ -1,14 +1,18 @@
 """Things as patches, which of them are the same, and a network that learns to see a square."""
 
+from types import SimpleNamespace as Namespace
+
 import numpy as np
 import pytest
 import torch
 
 from oneiros.console import silent
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.video import DamagedVideoError
+from oneiros.records import Camera
 from oneiros.world.evaluation.config import ThingsConfig
 from oneiros.world.evaluation.things.instances import instances, matches
-from oneiros.world.evaluation.things.judge import Judge, SeenAs, find_judge
+from oneiros.world.evaluation.things.judge import Judge, SeenAs, find_judge, labels_beside
 from oneiros.world.evaluation.things.network import see
 from oneiros.world.evaluation.things.scores import ThingScores, compare
 from tests.recorded import SIZE, record
@@ -153,6 +157,29 @@ def test_why_there_is_nobody_to_look_is_said_in_a_word(dataset, tmp_path):
     assert find_judge(plain, view, learn_from=(0,), config=ThingsConfig(), **options) == "plain has no label images"
     none = find_judge(dataset, view, learn_from=(), config=ThingsConfig(), **options)
     assert none == "no episode is left to learn from"
+
+
+def test_a_damaged_film_of_labels_costs_this_measure_alone(dataset, monkeypatch):
+    def labels(*given, **named):
+        raise DamagedVideoError("labels.mp4: frame 3 is missing")
+
+    monkeypatch.setattr(dataset, "labels", labels)
+    assert find(dataset) == "labels.mp4: frame 3 is missing"
+
+
+def test_labels_are_those_of_the_camera_that_the_world_saw():
+    def cameras(*names: str) -> Namespace:
+        kinds = {"images": "rgb", "labels": "labels"}
+        made = tuple(Camera(f"observation.{name}", 8, 8, kinds[name.split(".")[0]]) for name in names)
+        return Namespace(cameras=made, camera=lambda name: next(each for each in made if name in (None, each.name)))
+
+    def found(seen: str, *names: str) -> str | None:
+        beside = labels_beside(cameras(*names), f"observation.{seen}")
+        return beside.name.removeprefix("observation.") if beside else None
+
+    assert found("images.top", "images.top", "images.front", "labels.front", "labels.top") == "labels.top"
+    assert found("images.top", "images.top", "images.front", "labels.front") is None
+    assert found("images.top", "images.top", "labels.front") == "labels.front"
 
 
 def test_kinds_may_be_named_and_a_wrong_name_is_told(dataset):

@@ -76,8 +76,12 @@ def result_lines(measured: Mapping[str, Any]) -> list[str]:
         accuracy = " ".join("-" if value is None else f"{value:.2f}" for value in outcomes["accuracy"])
         lines.append(f"counterfactual   accuracy by frame {accuracy} (chance {outcomes['chance']:.2f})")
     if drift := measured["drift"]:
-        share = drift["sharpness"][-1] / max(drift["real"]["sharpness"], 1e-9)
-        lines.append(f"drift            {share:.0%} of real sharpness after {drift['frames'][-1]} frames")
+        real = max(drift["real"]["sharpness"], 1e-9)
+        shares = ", ".join(
+            f"{sharpness / real:.0%} after {age:,}"
+            for age, sharpness in zip(drift["frames"], drift["sharpness"], strict=True)
+        )
+        lines.append(f"drift            share of real sharpness: {shares} frames")
     if speed := measured["speed"]:
         step = speed["step_ms"]
         lines.append(

@@ -59,7 +59,7 @@ def find_judge(
     """
     if config.steps == 0:
         return "not asked for"
-    labels = _labels_beside(dataset, view.camera)
+    labels = labels_beside(dataset, view.camera)
     if labels is None:
         return f"{dataset.path.name} has no label images"
     if not learn_from:
@@ -87,7 +87,7 @@ def find_judge(
     return Judge(network, names, truth, len(learned[0]))
 
 
-def _labels_beside(dataset: Dataset, camera: str | None) -> Camera | None:
+def labels_beside(dataset: Dataset, camera: str | None) -> Camera | None:
     """The label images of what the camera sees: of its name, or the only ones of the only camera."""
     seen = dataset.camera(camera).name
     labels = [each for each in dataset.cameras if each.kind == "labels"]
