@@ -211,14 +211,17 @@ def _fidelity(measured: Mapping[str, Any]) -> str:
         "How close the dream stays to what really happened. Copying the last given frame costs nothing and must be "
         "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. As played, a dream "
         "draws one of several possible futures; the expected codes average them, which is nearer to what happened and "
-        "blurred; the likeliest codes one by one are not the likeliest frame."
+        "blurred; the likeliest codes one by one are not the likeliest frame. The Frechet distance asks less: do dreamed "
+        "frames, as a crowd, look and move like real ones? Lower is closer; a copied frame, which stands still, is off "
+        "the chart."
     )
     charts = [
         horizon_chart(measured, measured[name], label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
     ]
     frechet = measured["frechet"]
+    drawn = {name: values for name, values in frechet["by_frame"].items() if name != "copy_last_frame"}
     errors = {name: error for name, error in frechet["standard_error"].items() if error}
-    charts.append(horizon_chart(measured, frechet["by_frame"], "Frechet distance", from_zero=True, error=errors))
+    charts.append(horizon_chart(measured, drawn, "Frechet distance", from_zero=True, error=errors))
     rows = [(VARIANTS[name][0], [frechet["all"][name]], 2) for name in VARIANTS if name in frechet["all"]]
     table = number_table("Frechet distance, all frames together", [""], rows)
     return section("Fidelity", text, side_by_side([figure(each) for each in (*charts, table)]))

@@ -43,8 +43,8 @@ def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
         ("PSNR tokenizer (ceiling)", psnr["reconstruction"], 2),
         ("PSNR gain, expected codes", measured["psnr_gain"], 2),
         ("delta-PSNR, expected codes", measured["delta_psnr"], 2),
-        ("moving: PSNR gain as played", moving["psnr_gain"]["sampled"], 2),
-        ("moving: PSNR gain, expected codes", moving["psnr_gain"]["model"], 2),
+        ("moving: gain as played", moving["psnr_gain"]["sampled"], 2),
+        ("moving: gain, expected codes", moving["psnr_gain"]["model"], 2),
         ("moving: delta-PSNR, expected codes", moving["delta_psnr"], 2),
         ("SSIM dream as played", ssim["sampled"], 3),
         ("SSIM dream, expected codes", ssim["model"], 3),
@@ -52,7 +52,7 @@ def _rows(measured: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
         ("sharpness dream as played", sharpness["sampled"], 2),
         ("sharpness dream, expected codes", sharpness["model"], 2),
         ("sharpness tokenizer", sharpness["reconstruction"], 2),
-        *((f"Frechet {_BESIDE[variant]}", values, 2) for variant, values in measured["frechet"]["by_frame"].items()),
+        *((f"Frechet {_BESIDE[variant]}", values, 1) for variant, values in measured["frechet"]["by_frame"].items()),
         *((f"things F1 {name}", f1.get(variant), 2) for variant, name in _BESIDE.items()),
     ]
 
