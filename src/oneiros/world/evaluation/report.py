@@ -211,9 +211,9 @@ def _fidelity(measured: Mapping[str, Any]) -> str:
         "How close the dream stays to what really happened. Copying the last given frame costs nothing and must be "
         "beaten; the tokenizer's reconstruction of the real frame is the best the dream could do. As played, a dream "
         "draws one of several possible futures; the expected codes average them, which is nearer to what happened and "
-        "blurred; the likeliest codes one by one are not the likeliest frame. The Frechet distance asks less: do dreamed "
-        "frames, as a crowd, look and move like real ones? Lower is closer; a copied frame, which stands still, is off "
-        "the chart."
+        "blurred; the likeliest codes one by one are not the likeliest frame. The Frechet distance asks less: do "
+        "dreamed frames, as a crowd, look and move like real ones? Lower is closer; a copied frame, which stands "
+        "still, is off the chart."
     )
     charts = [
         horizon_chart(measured, measured[name], label) for name, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
