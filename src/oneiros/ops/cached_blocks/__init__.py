@@ -46,12 +46,13 @@ def stacked(tensors: Sequence[Tensor]) -> np.ndarray:
 
 def packed(weights: Sequence[Tensor]) -> np.ndarray:
     """One matrix (N, K) for each layer, its numbers in the order in which a product reads them: column by column of
-    four rows, then of the next four; rows beyond the last four stay rows."""
+    four rows, then of the next four, the last filled up with zeros. Returns (layers, N / 4, K, 4)."""
     matrices = stacked(weights)
     layers, rows, columns = matrices.shape
-    tiles = rows // ROWS
-    tiled = matrices[:, : tiles * ROWS].reshape(layers, tiles, ROWS, columns).swapaxes(2, 3)
-    return np.concatenate([tiled.reshape(layers, tiles * ROWS, columns), matrices[:, tiles * ROWS :]], 1)
+    tiles = -(-rows // ROWS)
+    padded = np.zeros((layers, tiles * ROWS, columns), np.float32)
+    padded[:, :rows] = matrices
+    return np.ascontiguousarray(padded.reshape(layers, tiles, ROWS, columns).swapaxes(2, 3))
 
 
 def to_lanes(x: np.ndarray) -> np.ndarray:

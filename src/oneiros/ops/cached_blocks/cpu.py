@@ -27,6 +27,7 @@ vectorised = partial(compiled, reorders_sums=True)
 
 LANES = 16
 ROWS = 4  # of a tile: with 16 lanes, as many sums as an AVX2 processor has registers for
+AHEAD = 512  # numbers that are fetched before their turn: weights come from far
 KEYS = 96  # attended at once: with their values and scores, they stay in the innermost cache
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
@@ -81,9 +82,15 @@ def _tile_of(rows: int):
                         builder.store(vector([0.0] * LANES), total)
             begins = [builder.gep(lefts, [builder.add(start, builder.mul(row, number(r)))]) for r in range(rows)]
             undefined, same = vector(ir.Undefined), ir.VectorType(ir.IntType(32), LANES)([0] * LANES)
+            byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            prefetch = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
+            )
             with cgutils.for_range(builder, count) as loop:
                 lanes = load(at(rights, times_lanes(builder.add(first, loop.index))))
                 along = builder.mul(loop.index, step)
+                soon = builder.gep(begins[0], [builder.add(along, number(AHEAD))])
+                builder.call(prefetch, [builder.bitcast(soon, byte), flag(0), flag(3), flag(1)])  # read, keep, data
                 for begin, total in zip(begins, sums, strict=True):
                     one = builder.load(builder.gep(begin, [along]))
                     one = builder.insert_element(undefined, one, ir.IntType(32)(0))
@@ -130,17 +137,28 @@ def _exp(x):
 
 
 @vectorised
-def _multiply(weight, panels, out, add):
-    """weight (N, K), packed, times panels (G, K, 16): out (G, N, 16), or added to it."""
-    num_panels, count = panels.shape[:2]
-    num_rows = len(weight)
+def _product(left, start, advance, row, step, num_rows, num_panels, right, count, out, to, add):
+    """Rows of numbers times panels: see `_tile`. Everything lies flat.
+
+    Rows begin every `advance` numbers from `start`; within a tile they lie `row`, and their numbers `step` apart. Panels
+    of right have `count` rows of 16, those of out `num_rows`, the first from row `to` on.
+    """
     whole = num_rows - num_rows % ROWS
-    for row in range(0, whole, ROWS):
+    for r in range(0, whole, ROWS):
         for g in range(num_panels):
-            _tile(weight, row * count, 1, ROWS, panels, g * count, count, out, g * num_rows + row, add)
-    for row in range(whole, num_rows):
+            _tile(left, start + r * advance, row, step, right, g * count, count, out, to + g * num_rows + r, add)
+    start += whole * (advance - row)
+    for r in range(whole, num_rows):
         for g in range(num_panels):
-            _row(weight, row * count, count, 1, panels, g * count, count, out, g * num_rows + row, add)
+            _row(left, start + r * row, row, step, right, g * count, count, out, to + g * num_rows + r, add)
+
+
+@vectorised
+def _multiply(weight, panels, out, add):
+    """A packed weight (N, K) times panels (G, K, 16): out (G, N, 16), or added to it."""
+    count, rows = panels.shape[1], out.shape[1]
+    flat = weight.reshape(-1)
+    _product(flat, 0, count, 1, ROWS, rows, len(panels), panels.reshape(-1), count, out.reshape(-1), 0, add)
 
 
 @vectorised
@@ -182,15 +200,18 @@ def _position(head, cosine, sine, scale):
 
 
 @vectorised
-def _mix_values(value, first, gate, bias):
-    """Values (D, 16) moved towards the first layer's by each head's gate (heads, 16), before its sigmoid."""
+def _mix_values(value, first, gate, bias, is_first):
+    """Values (D, 16) moved towards the first layer's by each head's gate (heads, 16), before its sigmoid; the first
+    layer's are kept in `first` instead."""
     head_dim = len(value) // len(gate)
     share = np.empty(LANES, np.float32)
     for head in range(len(gate)):
         for lane in range(LANES):
-            share[lane] = _ONE / (_ONE + _exp(-(gate[head, lane] + bias[head])))
+            share[lane] = _ZERO if is_first else _ONE / (_ONE + _exp(-(gate[head, lane] + bias[head])))
         for k in range(head * head_dim, (head + 1) * head_dim):
             for lane in range(LANES):
+                if is_first:
+                    first[k, lane] = value[k, lane]
                 value[k, lane] += share[lane] * (first[k, lane] - value[k, lane])
 
 
@@ -212,23 +233,21 @@ def _attend(query, keys, values, spans, read, scores, ones, sums):
     """
     head_dim = keys.shape[1]
     read[:], sums[:] = _ZERO, _ZERO
-    flat = scores.reshape(-1)
+    flat_keys, flat_values, flat_query, flat_read = (
+        keys.reshape(-1),
+        values.reshape(-1),
+        query.reshape(-1),
+        read.reshape(-1),
+    )
     for span in range(len(spans)):
         for first in range(spans[span, 0], spans[span, 1], KEYS):
             count = min(KEYS, spans[span, 1] - first)
-            whole = count - count % ROWS
-            for key in range(0, whole, ROWS):
-                _tile(keys, (first + key) * head_dim, head_dim, 1, query, 0, head_dim, scores, key, False)
-            for key in range(whole, count):
-                _row(keys, (first + key) * head_dim, head_dim, 1, query, 0, head_dim, scores, key, False)
+            start = first * head_dim
+            _product(flat_keys, start, head_dim, head_dim, 1, count, 1, flat_query, head_dim, scores, 0, False)
             for i in range(count * LANES):
-                flat[i] = _exp(flat[i])
-            _row(ones, 0, 0, 0, scores, 0, count, sums, 0, True)
-            whole = head_dim - head_dim % ROWS
-            for k in range(0, whole, ROWS):
-                _tile(values, first * head_dim + k, 1, head_dim, scores, 0, count, read, k, True)
-            for k in range(whole, head_dim):
-                _row(values, first * head_dim + k, 1, head_dim, scores, 0, count, read, k, True)
+                scores[i] = _exp(scores[i])
+            _product(ones, 0, 0, 0, 0, 1, 1, scores, count, sums, 0, True)
+            _product(flat_values, start, 1, 1, head_dim, head_dim, 1, scores, count, flat_read, 0, True)
     for k in range(head_dim):
         for lane in range(LANES):
             read[k, lane] /= sums[lane]
@@ -261,10 +280,10 @@ def blocks(
     normed = np.empty((num_panels, dim, LANES), np.float32)
     read = np.empty((num_panels, dim, LANES), np.float32)
     first_values = np.empty((num_panels, dim, LANES), np.float32)
-    entered = np.empty((num_panels, enter.shape[1], LANES), np.float32)
+    entered = np.empty((num_panels, 3 * dim + heads, LANES), np.float32)
     expanded = np.empty((num_panels, 2 * hidden, LANES), np.float32)
     gated = np.empty((num_panels, hidden, LANES), np.float32)
-    scores, sums, ones = np.empty((KEYS, LANES), np.float32), np.empty(LANES, np.float32), np.ones(1, np.float32)
+    scores, sums, ones = np.empty(KEYS * LANES, np.float32), np.empty(LANES, np.float32), np.ones(1, np.float32)
     for layer in range(len(norms)):
         _norm(x, norms[layer, 0], normed)
         _multiply(enter[layer], normed, entered, False)
@@ -277,10 +296,7 @@ def blocks(
                 new = entered[g, dim + head * head_dim : dim + (head + 1) * head_dim]
                 _position(new, cosines[table], sines[table], one)
             value = entered[g, 2 * dim : 3 * dim]
-            if layer == 0:
-                first_values[g] = value
-            else:
-                _mix_values(value, first_values[g], entered[g, 3 * dim :], gate_bias[layer])
+            _mix_values(value, first_values[g], entered[g, 3 * dim :], gate_bias[layer], layer == 0)
             start, filled = places[place] + part * LANES, min(LANES, count - part * LANES)
             _remember(entered[g, dim : 2 * dim], keys[layer, sample], start, filled)
             _remember(value, values[layer, sample], start, filled)
