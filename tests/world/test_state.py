@@ -34,7 +34,7 @@ def make(request):
     def make(*arguments, **options):
         world = make_world(*arguments, **options)
         if request.param == "compiled":
-            world.dynamics.compile_blocks()
+            world.dynamics.compile_for_cpu()
         return world
 
     return make

@@ -55,7 +55,7 @@ def check_equal(dynamics: Dynamics, batch: int) -> None:
     codes = torch.randint(10, (batch, 2, layout.num_codes), generator=generator)
     plain, _ = Ring.filled(dynamics, codes, torch.randn(batch, 2, dim, generator=generator))
     ring, last = plain.clone(), layout.num_steps - 1
-    dynamics.compile_blocks()
+    dynamics.compile_for_cpu()
     compiled, steps = dynamics.compiled, range(1, last, -(-last // 5))
     for time in range(2, dynamics.window + 5):
         for places in ([(time - 1, last), (time, 0)], *([(time, step)] for step in steps)):
@@ -115,7 +115,7 @@ def test_blocks_that_turn_to_bf16_dream_in_float32():
     """What is compiled was copied before; only contexts are read in bf16."""
     world = make_world()
     codes, actions = random_codes(world, 1, 3), torch.tensor([[0, 1]])
-    world.dynamics.compile_blocks()
+    world.dynamics.compile_for_cpu()
     world.dynamics.blocks.to(torch.bfloat16)
     state = state_after(world, codes, actions, 3)
     assert state.ring.keys.dtype == torch.float32
@@ -126,7 +126,7 @@ def test_blocks_that_turn_to_bf16_dream_in_float32():
 
 def test_training_leaves_compiled_copies_behind():
     world = make_world()
-    world.dynamics.compile_blocks()
+    world.dynamics.compile_for_cpu()
     assert world.eval().dynamics.compiled is not None
     assert world.train().dynamics.compiled is None
     assert world.eval().dynamics.compiled is None
@@ -134,9 +134,9 @@ def test_training_leaves_compiled_copies_behind():
 
 def test_nothing_is_compiled_where_it_would_not_fit(monkeypatch):
     world = make_world(residual_streams=2)
-    world.dynamics.compile_blocks()
+    world.dynamics.compile_for_cpu()
     assert world.dynamics.compiled is None
     monkeypatch.setenv(FORCED, "reference")
     world = make_world()
-    world.dynamics.compile_blocks()
+    world.dynamics.compile_for_cpu()
     assert world.dynamics.compiled is None

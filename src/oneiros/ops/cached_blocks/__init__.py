@@ -1,10 +1,11 @@
-"""Transformer blocks over the elements of a few steps, with the keys and values of all earlier ones in a ring.
+"""Transformer blocks over the elements of a few steps, with the keys and values of all earlier ones in a ring, and the
+logits of what they give.
 
-What a rollout asks of `oneiros.world.nn.blocks`, for one residual stream, in one call: on CPUs a step is so small that
-calling an operator costs as much as its work. The blocks themselves are the reference.
+What a rollout asks of `oneiros.world.nn.dynamics`, for one residual stream, in two calls: on CPUs a step is so small
+that calling an operator costs as much as its work. The dynamics itself is the reference.
 
 Legend: B batch, P places (steps of a frame, m elements each), D width, F width of the feed-forward, H heads, d channels
-of a head, R elements of the ring.
+of a head, E elements of the ring, C width of a codebook vector, K codebook size.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def cached_blocks(
 ) -> Tensor:
     """All blocks over x (B, P, m, D) -> (B, P, m, D); everything float32 on the CPU.
 
-    keys, values: (layers, B, H, R, d), of which the elements of each place are overwritten from `places` (P,) on.
+    keys, values: (layers, B, H, E, d), of which the elements of each place are overwritten from `places` (P,) on.
     spans: int64 (P, S, 2), first and last of the runs of ring elements that a place sees, its own among them; runs may
     be empty. rotary: cosines and sines (2, P, C, pairs, 16) in lanes.
     """
@@ -109,3 +110,25 @@ def cached_blocks(
         list(pairwise(bounds)),
     )
     return torch.from_numpy(from_lanes(panels, count))
+
+
+@dataclass(frozen=True)
+class HeadWeights:
+    """What turns outputs to logits, float32. gain: (D,) of their norm. leave: (C, D), `packed`, and bias (C,).
+    codebook: (K, C), `packed`, and squares (K,), its squared lengths. scale: of the logits."""
+
+    gain: np.ndarray
+    leave: np.ndarray
+    bias: np.ndarray
+    codebook: np.ndarray
+    squares: np.ndarray
+    scale: np.float32
+
+
+def code_logits(x: Tensor, weights: HeadWeights) -> Tensor:
+    """Outputs x (R, D), float32 on the CPU -> logits (R, K): negative distances to each code times the scale."""
+    from oneiros.ops.cached_blocks import cpu
+
+    out = torch.empty(len(x), len(weights.squares))
+    cpu.logits(to_lanes(x.detach().numpy()), *vars(weights).values(), out.numpy())
+    return out

@@ -140,8 +140,8 @@ def _exp(x):
 def _product(left, start, advance, row, step, num_rows, num_panels, right, count, out, to, add):
     """Rows of numbers times panels: see `_tile`. Everything lies flat.
 
-    Rows begin every `advance` numbers from `start`; within a tile they lie `row`, and their numbers `step` apart. Panels
-    of right have `count` rows of 16, those of out `num_rows`, the first from row `to` on.
+    Rows begin every `advance` numbers from `start`; within a tile they lie `row`, and their numbers `step` apart.
+    Panels of right have `count` rows of 16, those of out `num_rows`, the first from row `to` on.
     """
     whole = num_rows - num_rows % ROWS
     for r in range(0, whole, ROWS):
@@ -320,3 +320,24 @@ def blocks(
         _multiply(expand[layer], normed, expanded, False)
         _gated(expanded, gated)
         _multiply(contract[layer], gated, x, True)
+
+
+@vectorised
+def logits(x, gain, leave, bias, codebook, squares, scale, out):
+    """Panels x (G, D, 16) -> out (R, K), the first R lanes' logits: see `code_logits`."""
+    num_panels, width, num_codes = len(x), len(bias), len(squares)
+    normed, query = np.empty_like(x), np.empty((num_panels, width, LANES), np.float32)
+    products, norms = np.empty((num_panels, num_codes, LANES), np.float32), np.zeros((num_panels, LANES), np.float32)
+    _norm(x, gain, normed)
+    _multiply(leave, normed, query, False)
+    for g in range(num_panels):
+        for k in range(width):
+            for lane in range(LANES):
+                query[g, k, lane] += bias[k]
+                norms[g, lane] += query[g, k, lane] * query[g, k, lane]
+    _multiply(codebook, query, products, False)
+    for r in range(len(out)):
+        g, lane = r // LANES, r % LANES
+        for code in range(num_codes):
+            squared = squares[code] + norms[g, lane] - np.float32(2) * products[g, code, lane]
+            out[r, code] = -scale * np.sqrt(max(squared, np.float32(1e-6)))

@@ -1,4 +1,4 @@
-"""The blocks of a dynamics in one compiled call, for dreams on CPUs.
+"""A dynamics compiled for dreams on CPUs: one call for all blocks, one for the logits, and what is the same every step.
 
 Legend: B batch, P places (steps of a frame, m elements each), L = P * m elements, D width, d channels of a head.
 """
@@ -9,28 +9,35 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from oneiros.ops.cached_blocks import BlockWeights, cached_blocks, packed, stacked, to_lanes
+from oneiros.ops.cached_blocks import BlockWeights, HeadWeights, cached_blocks, code_logits, packed, stacked, to_lanes
 from oneiros.world.nn.blocks import DynamicsBlock
 from oneiros.world.nn.layout import TokenLayout, visible_spans
 from oneiros.world.nn.rope import frequencies
 
 
-class CompiledBlocks:
-    """Blocks with one residual stream as they are now, in float32, with what a run needs to know of their layout."""
+class CompiledDynamics:
+    """A dynamics with one residual stream as it is now, in float32, with what a run needs to know of its layout.
+
+    contents: what enters for each code (K, D). positions: of the elements of a frame (E, D).
+    """
 
     def __init__(
         self,
         blocks: Sequence[DynamicsBlock],
         layout: TokenLayout,
+        head: HeadWeights,
         *,
+        contents: Tensor,
+        positions: Tensor,
         periods: Sequence[float],
         window: int,
         num_meta_tokens: int,
     ) -> None:
         """periods: of the rotary positions in time, rows and columns."""
-        self._weights = _weights_of(blocks)
+        self._weights, self._head = _weights_of(blocks), head
+        self.contents, self.positions = contents.detach(), positions.detach()
         self._layout, self._window, self._num_meta = layout, window, num_meta_tokens
         in_time, *in_space = frequencies(blocks[0].attention.head_dim, periods)
         angles = [axis[:, None] * of for axis, of in zip((layout.row, layout.column), in_space, strict=True)]
@@ -61,6 +68,10 @@ class CompiledBlocks:
         )
         return out.flatten(1, 2)
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Outputs (..., D) -> logits (..., K)."""
+        return code_logits(outputs.flatten(0, -2), self._head).unflatten(0, outputs.shape[:-1])
+
     def _rotary(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
         """Cosines and sines (2, P, C, pairs, 16) of the places' elements."""
         times, steps = np.array(places).T
@@ -69,6 +80,18 @@ class CompiledBlocks:
         in_time = np.stack([np.cos(angle), np.sin(angle)])[:, :, None, :, None].astype(np.float32)
         shape = (*in_space.shape[:3], in_time.shape[3], in_space.shape[4])
         return np.concatenate([np.broadcast_to(in_time, shape), in_space], 3)
+
+
+def head_weights(gain: Tensor, leave: nn.Linear, codebook: Tensor, scale: Tensor) -> HeadWeights:
+    """Of a norm's gain (D,), the product that leaves, and the codebook (K, C) its results are compared with."""
+    return HeadWeights(
+        gain=stacked([gain])[0],
+        leave=packed([leave.weight])[0],
+        bias=stacked([leave.bias])[0],
+        codebook=packed([codebook])[0],
+        squares=stacked([codebook.square().sum(-1)])[0],
+        scale=np.float32(scale.item()),
+    )
 
 
 def _weights_of(blocks: Sequence[DynamicsBlock]) -> BlockWeights:

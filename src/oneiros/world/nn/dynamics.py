@@ -21,7 +21,7 @@ from oneiros.nn.attention import attend
 from oneiros.ops.choice import choose
 from oneiros.world.nn.blocks import DynamicsBlock, Memory
 from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
-from oneiros.world.nn.compiled import CompiledBlocks
+from oneiros.world.nn.compiled import CompiledDynamics, head_weights
 from oneiros.world.nn.layout import TokenLayout, visible
 from oneiros.world.nn.norm import RMSNorm
 from oneiros.world.nn.rope import rotary_table
@@ -70,7 +70,7 @@ class Dynamics(nn.Module):
         self.blocks = nn.ModuleList(
             DynamicsBlock(dim=dim, head_dim=head_dim, layer=layer, streams=residual_streams) for layer in range(depth)
         )
-        self.compiled: CompiledBlocks | None = None
+        self.compiled: CompiledDynamics | None = None
         self.output_norm = RMSNorm(dim)
         self.leave = nn.Linear(dim, codebook.shape[1])
         self.log_scale = nn.Parameter(_initial_log_scale(self.codebook))
@@ -91,20 +91,24 @@ class Dynamics(nn.Module):
         self.codebook.copy_((codebook - self.codebook_mean) / self.codebook_spread)
 
     def prepare_for_inference(self) -> None:
-        """Compile the blocks for a CPU, and turn them to bf16 where the machine multiplies it faster."""
-        self.compile_blocks()
+        """Compile what dreams on a CPU, and turn the blocks to bf16 where the machine multiplies it faster."""
+        self.compile_for_cpu()
         if bf16_is_faster(self.codebook.device.type):
             self.blocks.to(torch.bfloat16)
 
-    def compile_blocks(self) -> None:
-        """From now on rollouts on this CPU run compiled copies of the blocks as they are, until the next training.
-        Does nothing for several residual streams, on other devices, and where numba is not installed."""
+    @torch.no_grad()
+    def compile_for_cpu(self) -> None:
+        """From now on, until the next training, dreams on this CPU run a compiled copy of this dynamics as it is. Does
+        nothing for several residual streams, on other devices, and where ONEIROS_KERNELS says reference."""
         device = self.codebook.device
         if device.type != "cpu" or self.streams > 1 or choose("auto", device) == "reference":
             return
-        self.compiled = CompiledBlocks(
+        self.compiled = CompiledDynamics(
             [block for block in self.blocks if isinstance(block, DynamicsBlock)],
             self.layout,
+            head_weights(self.output_norm.weight, self.leave, self.codebook, self.log_scale.exp()),
+            contents=self._contents(),
+            positions=self._positions(),
             periods=self.periods,
             window=self.window,
             num_meta_tokens=self.num_meta_tokens,
@@ -119,11 +123,21 @@ class Dynamics(nn.Module):
 
     def elements(self, codes: Tensor, conditions: Tensor) -> Tensor:
         """Blocks of elements (..., E, D) from codes (..., N) in raster order and conditions (..., D)."""
-        content = F.embedding(codes[..., self.layout.order.to(codes.device)], self.enter(self.codebook))
+        content = F.embedding(codes[..., self.layout.order.to(codes.device)], self._contents())
         acts = conditions[..., None, :].expand(*conditions.shape[:-1], self.layout.tokens_per_step, -1)
         content = torch.cat([acts, content + conditions[..., None, :]], -2)
-        own, target = self.layout.own.to(codes.device), self.layout.target.to(codes.device)
-        return content + self.own_position(own) + self.target_position(target)
+        return content + self._positions()
+
+    def _contents(self) -> Tensor:
+        """What enters for each code (K, D)."""
+        return self.enter(self.codebook) if self.compiled is None else self.compiled.contents
+
+    def _positions(self) -> Tensor:
+        """Where each element of a frame is, and what it predicts (E, D)."""
+        if self.compiled is not None:
+            return self.compiled.positions
+        own, target = (index.to(self.codebook.device) for index in (self.layout.own, self.layout.target))
+        return self.own_position(own) + self.target_position(target)
 
     def step_elements(self, step: int, codes: Tensor | None, condition: Tensor) -> Tensor:
         """The m elements of one step (B, m, D): `codes` (B, m) in generation order, None for step 0."""
@@ -131,9 +145,8 @@ class Dynamics(nn.Module):
         span = slice(step * m, (step + 1) * m)
         content = condition[:, None].expand(-1, m, -1)
         if codes is not None:
-            content = content + F.embedding(codes, self.enter(self.codebook))
-        own, target = self.layout.own[span].to(condition.device), self.layout.target[span].to(condition.device)
-        return content + self.own_position(own) + self.target_position(target)
+            content = content + F.embedding(codes, self._contents())
+        return content + self._positions()[span]
 
     def last_step_elements(self, codes: Tensor, condition: Tensor) -> Tensor:
         """The m elements of a frame's last step (B, m, D), from all its codes (B, N) in raster order."""
@@ -196,6 +209,8 @@ class Dynamics(nn.Module):
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Outputs (..., D) -> float32 logits (..., K): negative distance to each code times a learned scale."""
+        if self.compiled is not None and outputs.device.type == "cpu":
+            return self.compiled.logits(outputs)
         return distance_logits(self.leave(self.output_norm(outputs)), self.codebook, self.log_scale.exp())
 
     def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ Legend: B batch, m codes drawn together, K codebook size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,8 +36,7 @@ def min_p_mask(logits: Tensor, min_p: float) -> Tensor:
 
     logits: (..., K). Returns bool (..., K), with at least one True a row.
     """
-    probabilities = logits.softmax(-1)
-    return probabilities >= min_p * probabilities.amax(-1, keepdim=True)
+    return logits >= logits.amax(-1, keepdim=True) + math.log(max(min_p, 1e-30))
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, codebook: Tensor) -> Tensor:
@@ -48,6 +49,6 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
     kept = min_p_mask(logits, sampling.min_p)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         kept &= logits >= logits.topk(sampling.top_k, dim=-1).values[..., -1:]
-    uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
-    gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-    return (logits / sampling.temperature + gumbel).masked_fill(~kept, -torch.inf).argmax(-1)
+    uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(1e-20, 1 - 1e-7)
+    negative_gumbel = uniform.log_().neg_().log_()
+    return (logits / sampling.temperature).sub_(negative_gumbel).masked_fill_(~kept, -torch.inf).argmax(-1)
