@@ -37,6 +37,22 @@ def test_codes_are_the_nearest_vectors():
     assert torch.equal(codes, distance.argmin(-1))
 
 
+@pytest.mark.parametrize("float32", [False, True])
+def test_a_decoder_in_bf16_changes_pixels_by_rounding_alone(float32, monkeypatch):
+    """Where it is faster, and not where float32 is asked for."""
+    monkeypatch.setattr("oneiros.world.tokenizer.bf16_is_faster", lambda device: True)
+    tokenizer, codes = small().eval(), torch.randint(16, (2, 4, 6))
+    exact = tokenizer.decode(codes)
+    seen = clip_of(tokenizer).frames
+    known = tokenizer.encode(seen)
+    tokenizer.prepare_for_inference(float32=float32)
+    rounded = tokenizer.decode(codes)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, exact) is float32
+    assert (rounded - exact).abs().max() < 0.02
+    assert torch.equal(tokenizer.encode(seen), known)  # what is seen is encoded as before
+
+
 def test_decode_stays_in_range_and_takes_frames_apart():
     tokenizer = small().eval()
     codes = torch.randint(16, (2, 4, 6))

@@ -91,9 +91,11 @@ class World(Trainable):
             self.tokenizer.after_step()
             self.dynamics.set_codebook(self.tokenizer.codebook)
 
-    def prepare_for_inference(self) -> World:
-        """Turn this world to what dreams fastest on its device, and return it. Dreams change by rounding alone."""
-        self.dynamics.prepare_for_inference()
+    def prepare_for_inference(self, *, float32: bool = False) -> World:
+        """Turn this world to what dreams fastest on its device, and return it. Dreams change by rounding alone.
+        float32: also where bf16 is faster, to measure what other machines do."""
+        self.dynamics.prepare_for_inference(float32=float32)
+        self.tokenizer.prepare_for_inference(float32=float32)
         return self
 
     # -- training ------------------------------------------------------------------------------------------------

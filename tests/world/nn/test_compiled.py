@@ -70,9 +70,8 @@ def check_equal(dynamics: Dynamics, batch: int) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_prepared_world_dreams_the_same_codes(temperature, monkeypatch):
+def test_a_prepared_world_dreams_the_same_codes(temperature):
     """Over 64 frames, in float32; drawn codes too, from the same random numbers."""
-    monkeypatch.setattr("oneiros.world.nn.dynamics.bf16_is_faster", lambda device: False)
     world, sampling = make_world(tokens_per_step=16), Sampling(temperature=temperature)
 
     def dream():
@@ -84,7 +83,7 @@ def test_a_prepared_world_dreams_the_same_codes(temperature, monkeypatch):
         return torch.stack(codes)
 
     plain = dream()
-    assert world.prepare_for_inference().dynamics.compiled is not None
+    assert world.prepare_for_inference(float32=True).dynamics.compiled is not None
     assert len(plain.unique()) > 3
     assert torch.equal(dream(), plain)
 

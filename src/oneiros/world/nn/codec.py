@@ -53,8 +53,9 @@ class ImageCodec(nn.Module):
         return self.encoder(flat).unflatten(0, frames.shape[:2])
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, T, C, h, w) -> (B, T, channels, 8h, 8w), nominally in [-1, 1]."""
-        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        """(B, T, C, h, w) -> (B, T, channels, 8h, 8w), nominally in [-1, 1], in the decoder's type of numbers."""
+        dtype = next(self.decoder.parameters()).dtype
+        flat = latents.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         return self.decoder(flat).unflatten(0, latents.shape[:2])
 
 

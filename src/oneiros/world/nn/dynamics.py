@@ -90,10 +90,10 @@ class Dynamics(nn.Module):
         """Follow a codebook (K, C) that goes on learning; shift and scale stay those of the first."""
         self.codebook.copy_((codebook - self.codebook_mean) / self.codebook_spread)
 
-    def prepare_for_inference(self) -> None:
+    def prepare_for_inference(self, *, float32: bool = False) -> None:
         """Compile what dreams on a CPU, and turn the blocks to bf16 where the machine multiplies it faster."""
         self.compile_for_cpu()
-        if bf16_is_faster(self.codebook.device.type):
+        if not float32 and bf16_is_faster(self.codebook.device.type):
             self.blocks.to(torch.bfloat16)
 
     @torch.no_grad()
