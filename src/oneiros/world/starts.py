@@ -27,9 +27,9 @@ _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not EPS, whi
 CONTEXT = 8  # frames a dream is given to begin with
 
 
-def load_world(path: Path | str, *, device: str = "cpu") -> World:
-    """The world of a run folder, prepared for inference. ValueError when it holds none."""
-    return World.load(path, device=device).prepare_for_inference()
+def load_world(path: Path | str, *, device: str = "cpu", float32: bool = False) -> World:
+    """The world of a run folder, prepared for inference: see there. ValueError when it holds none."""
+    return World.load(path, device=device).prepare_for_inference(float32=float32)
 
 
 def find_starts(

@@ -165,6 +165,13 @@ def test_speed_is_that_of_the_steps_after_the_warm_up(monkeypatch):
     assert speed["steps"] == 30
 
 
+@pytest.mark.parametrize("float32", [False, True])
+def test_speed_says_whether_bf16_was_used(float32, monkeypatch):
+    monkeypatch.setattr("oneiros.world.evaluation.speed.bf16_is_faster", lambda device: True)
+    config = EvalConfig(**{**vars(CONFIG), "speed_steps": 2, "float32": float32})
+    assert run(DotWorld(), config=config).metrics["speed"]["bf16"] is not float32
+
+
 def test_too_little_data_is_named():
     with pytest.raises(ValueError, match="1 clip of 8 frames; 2 are needed"):
         evaluate(DotWorld(), Clips(episodes("discrete", 1, 8), SPECS["discrete"], length=8), config=CONFIG)

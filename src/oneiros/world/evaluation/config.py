@@ -67,6 +67,8 @@ class EvalConfig:
     things: ThingsConfig = field(default_factory=ThingsConfig)
     speed_steps: int = 300
     """How many steps of a single dream are timed; 0 leaves it out."""
+    float32: bool = False
+    """Leave bf16 alone where this machine multiplies it faster, as most machines do not: their figures."""
 
     def __post_init__(self) -> None:
         for name, least in (("clips", 2), ("context", 1), ("horizon", 1), ("batch_size", 2), ("speed_steps", 0)):

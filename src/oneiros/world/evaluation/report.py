@@ -125,8 +125,8 @@ def _cards(measured: Mapping[str, Any]) -> list[str]:
 
 
 def _where(speed: Mapping[str, Any]) -> str:
-    threads = speed["threads"]
-    return _count(threads, "CPU thread") if speed["device"] == "cpu" else speed["device"]
+    where = _count(speed["threads"], "CPU thread") if speed["device"] == "cpu" else speed["device"]
+    return f"{where}, {'with' if speed['bf16'] else 'without'} bf16"
 
 
 def _count(number: int, thing: str) -> str:

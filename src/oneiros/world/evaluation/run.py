@@ -51,7 +51,7 @@ def evaluate_world(
     out. Returns what metrics.json holds. Raises ValueError for a dataset or env that does not fit the world.
     """
     config = config or EvalConfig()
-    world, dataset = load_world(run, device=device), Dataset.open(data)
+    world, dataset = load_world(run, device=device, float32=config.float32), Dataset.open(data)
     chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
     with nullcontext() if env is None else closing(_open_env(world, env, dataset)) as opened:  # or it says why not
         clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)

@@ -9,6 +9,7 @@ import torch
 
 from oneiros.console import Track, silent
 from oneiros.data.frames import to_uint8
+from oneiros.machine import bf16_is_faster
 from oneiros.world.rollout import begin, context_of, steps
 
 if TYPE_CHECKING:
@@ -54,4 +55,5 @@ def measure_speed(
         "steps": config.speed_steps,
         "threads": torch.get_num_threads(),
         "device": str(world.device),
+        "bf16": bf16_is_faster(world.device.type) and not config.float32,
     }

@@ -83,9 +83,9 @@ def result_lines(measured: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"drift            share of real sharpness: {shares} frames")
     if speed := measured["speed"]:
-        step = speed["step_ms"]
+        step, bf16 = speed["step_ms"], "with" if speed["bf16"] else "without"
         lines.append(
             f"speed            {speed['frames_per_second']:.1f} frames/s; a step takes "
-            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99)"
+            f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99), {bf16} bf16"
         )
     return lines
