@@ -2,9 +2,12 @@
 
     python benchmarks/play.py                 the demo's architecture, untrained (speed does not depend on weights)
     python benchmarks/play.py demo/world      a trained run
+    python benchmarks/play.py src/oneiros/world/bundled
 
-Prints frames/s over the whole run, the 50th, 95th and 99th percentile of a step, memory before and after, and how much
-slower it would be to recompute the window's history for every group of codes, as a world without a cache must.
+Prints, for one thread and for all, without bf16 and where the machine multiplies it faster also with it: frames/s over
+the whole run, percentiles of a step, and the processor time of a step over that of its matrix products alone, which are
+done bare, in float32 and by one thread. Then memory before and after, and how much slower it would be to recompute the
+window's history for every group of codes, as a world without a cache must.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import time
 
 import torch
 
+from oneiros.machine import bf16_is_faster, cores, processor
 from oneiros.records import ActionSpec, Clip
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 
 WARM_UP = 50
+ROUNDS = 30
 
 
 def resident_megabytes() -> float:
@@ -59,6 +64,26 @@ def play(world: World, frames: int) -> list[float]:
     return seconds[WARM_UP:]
 
 
+def bare_products(world: World) -> float:
+    """Seconds of processor time for the products of the blocks that a step needs, by one thread: the least of a few
+    rounds, for other processes only ever add."""
+    layout, before = world.dynamics.layout, torch.get_num_threads()
+    m, calls = layout.tokens_per_step, layout.num_steps - 1
+    linear = [layer for layer in world.dynamics.blocks.modules() if isinstance(layer, torch.nn.Linear)]
+    weights = [layer.weight.float() for layer in linear]
+    work = [(torch.randn(rows, w.shape[1]), w) for rows in [2 * m] + [m] * (calls - 1) for w in weights]
+    torch.set_num_threads(1)
+    rounds = []
+    with torch.no_grad():
+        for _ in range(ROUNDS):
+            began = time.process_time()
+            for x, weight in work:
+                torch.nn.functional.linear(x, weight)
+            rounds.append(time.process_time() - began)
+    torch.set_num_threads(before)
+    return min(rounds)
+
+
 def recompute(world: World, frames: int) -> list[float]:
     """The same codes drawn without a cache: every group of a frame costs a pass over the whole window."""
     dynamics, window = world.dynamics, world.config.window
@@ -75,34 +100,50 @@ def recompute(world: World, frames: int) -> list[float]:
     return seconds
 
 
+def load(run: str | None, *, float32: bool) -> World:
+    torch.manual_seed(0)
+    if run:
+        world = World.load(run)
+    else:
+        keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
+        world = World(WorldConfig(action_spec=keys, dim=192, window=8), Tokenizer(TokenizerConfig())).eval()
+    return world.prepare_for_inference(float32=float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="a world's run folder")
     parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
+    parser.add_argument("--float32", action="store_true", help="leave out bf16")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    kinds = ["float32"] + ["bf16"] * (bf16_is_faster("cpu") and not options.float32)
 
-    if options.run:
-        world = World.load(options.run)
-    else:
-        keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
-        world = World(WorldConfig(action_spec=keys, dim=192, window=8), Tokenizer(TokenizerConfig())).eval()
-    world.prepare_for_inference()
+    world = load(options.run, float32=True)
     parameters = sum(p.numel() for p in world.parameters()) / 1e6
-    print(f"{parameters:.1f} M parameters, {options.threads} threads, torch {torch.__version__}")
-
-    play(world, WARM_UP)
-    before = resident_megabytes()
-    seconds = torch.tensor(play(world, options.frames), dtype=torch.float64)
-    p50, p95, p99 = (seconds.quantile(q).item() * 1e3 for q in (0.5, 0.95, 0.99))
-    print(f"cached      {1 / seconds.mean():7.1f} frames/s over {len(seconds)} frames")
-    print(f"            step p50 {p50:.1f} ms   p95 {p95:.1f} ms   p99 {p99:.1f} ms")
-    print(f"            memory {before:.0f} MiB before, {resident_megabytes():.0f} MiB after")
+    products = bare_products(world)
+    print(f"{parameters:.1f} M parameters, torch {torch.__version__}, {processor()}, {cores()} cores")
+    print(f"the products of a step alone: {products * 1e3:.1f} ms of processor time, float32")
+    print(f"{'':18}frames/s   p50 ms   p95 ms   p99 ms   p99/p50   processor ms   over products")
+    for kind in kinds:
+        world = load(options.run, float32=kind == "float32")
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            play(world, WARM_UP)
+            before, began = resident_megabytes(), time.process_time()
+            seconds = torch.tensor(play(world, options.frames), dtype=torch.float64)
+            work = (time.process_time() - began) / (len(seconds) + WARM_UP)
+            p50, p95, p99 = (seconds.quantile(q).item() * 1e3 for q in (0.5, 0.95, 0.99))
+            name = f"{kind}, {threads} thread{'s' * (threads > 1)}"
+            print(
+                f"{name:18}{1 / seconds.mean():8.1f} {p50:8.1f} {p95:8.1f} {p99:8.1f} {p99 / p50:9.2f} "
+                f"{work * 1e3:14.1f} {work / products:15.1f}"
+            )
+    print(f"memory {before:.0f} MiB before, {resident_megabytes():.0f} MiB after the last {options.frames} frames")
     slow = torch.tensor(recompute(world, 20), dtype=torch.float64)
-    ratio = slow.mean() / seconds.mean()
-    print(f"recomputed  {1 / slow.mean():7.1f} frames/s: the cache makes a frame {ratio:.1f}x faster")
+    print(
+        f"recomputed {1 / slow.mean():.1f} frames/s: the cache makes a frame {slow.mean() / seconds.mean():.1f}x faster"
+    )
 
 
 if __name__ == "__main__":
