@@ -1,4 +1,4 @@
-"""`oneiros train tokenizer|world|policy|cloning|segmenter`: from data to a model, in a run folder."""
+"""`oneiros train tokenizer|decoder|world|policy|cloning|segmenter`: from data to a model, in a run folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import tyro
 from oneiros import machine
 from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.settings import CloningSettings, PolicySettings
-from oneiros.world.settings import TokenizerSettings, WorldSettings
+from oneiros.world.settings import DecoderSettings, TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; cloning, which acts without a
-world; or a segmenter of clouds.
+_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; a decoder that draws sharper;
+cloning, which acts without a world; or a segmenter of clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
   oneiros train world data --tokenizer runs/tokenizer --out runs/world --resume
+  oneiros train decoder runs/world data --out runs/sharp
   oneiros train policy demonstrations --world runs/world --out runs/policy
   oneiros train cloning demonstrations --out runs/cloning
   oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
@@ -28,6 +29,7 @@ Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros train world ...
 
 Command = (
     Annotated[TokenizerSettings, tyro.conf.subcommand("tokenizer")]
+    | Annotated[DecoderSettings, tyro.conf.subcommand("decoder")]
     | Annotated[WorldSettings, tyro.conf.subcommand("world")]
     | Annotated[PolicySettings, tyro.conf.subcommand("policy")]
     | Annotated[CloningSettings, tyro.conf.subcommand("cloning")]
@@ -42,6 +44,10 @@ def main(arguments: list[str]) -> None:
         from oneiros.world.training.tokenizer import run as train
 
         follow = f"oneiros train world {settings.data} --tokenizer {settings.out} --out WORLD"
+    elif isinstance(settings, DecoderSettings):
+        from oneiros.world.training.decoder import run as train
+
+        follow = f"oneiros eval {settings.out} {settings.data}"
     elif isinstance(settings, SegmenterSettings):
         from oneiros.points.training import run as train
 

@@ -89,7 +89,7 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
         raise ValueError(f"the codes in {folder} were made by another tokenizer; use the one in {folder / TOKENIZER}")
     if (
         codes.shape[1] != tokenizer.num_codes
-        or not 0 <= codes.min(initial=0) <= codes.max(initial=0) < tokenizer.config.codebook_size
+        or not 0 <= codes.min(initial=0) <= codes.max(initial=0) < tokenizer.config.num_entries
     ):
         raise ValueError(
             f"{folder} is damaged: {_CODES} holds codes that the tokenizer lacks; delete it and encode again"
@@ -118,7 +118,7 @@ def _read_actions(path: Path, spec: ActionSpec, rows: int) -> np.ndarray:
 
 
 def _kind(tokenizer: Tokenizer) -> type[np.integer]:
-    return np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.int32
+    return np.uint16 if tokenizer.config.num_entries <= 2**16 else np.int32
 
 
 def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:

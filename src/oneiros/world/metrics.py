@@ -122,8 +122,7 @@ def code_entropy(codes: Tensor) -> float:
 
     It grows with the number of codes looked at: compare only equal numbers.
     """
-    share = torch.bincount(codes.flatten()).double() / codes.numel()
-    share = share[share > 0]
+    share = codes.unique(return_counts=True)[1].double() / codes.numel()
     return -(share * share.log2()).sum().item()
 
 

@@ -27,7 +27,7 @@ from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
 from oneiros.world.nn.noise import corrupted_codes, noisy_actions
-from oneiros.world.nn.sampling import draw, guide
+from oneiros.world.nn.sampling import chooser
 from oneiros.world.rollout import generate
 from oneiros.world.state import WorldState
 from oneiros.world.tokenizer import Tokenizer
@@ -50,6 +50,7 @@ class World(Trainable):
         self.dynamics = Dynamics(
             grid=tokenizer.grid,
             codebook=tokenizer.codebook,
+            codebook_levels=tokenizer.config.codebook_levels,
             dim=config.dim,
             depth=config.depth,
             head_dim=config.head_dim,
@@ -146,7 +147,8 @@ class World(Trainable):
             actions = noisy_actions(actions, spec, config.action_noise, random)
         dropped = random.less_than(config.action_dropout)
         conditions = self.action_embedding(actions, codes.shape[1], len(codes), dropped)
-        return self.dynamics(corrupted_codes(codes, config.corruption, len(self.dynamics.codebook), random), conditions)
+        levels, size, _ = self.dynamics.levels.shape
+        return self.dynamics(corrupted_codes(codes, config.corruption, size, levels, random), conditions)
 
     def loss_weight(self, batch: Clip | CodeClip) -> Tensor:
         """Over how many frames the loss is a mean, by which the parts of a batch are weighed."""
@@ -260,8 +262,7 @@ class World(Trainable):
             state = state.with_guidance(self.action_embedding) if guided else state.without_guidance()
         layout, batch = self.dynamics.layout, state.batch_size
         m, time = layout.tokens_per_step, state.time + 1
-        conditions = self._conditions(action, batch, guided)
-
+        conditions, choose = self._conditions(action, batch, guided), chooser(sampling, generator, batch)
         groups, outputs = [], []
         x = self.dynamics.step_elements(0, None, conditions)
         places = [(time, 0)]
@@ -271,15 +272,7 @@ class World(Trainable):
             output = state.ring.run(x, places)[:, -m:]
             if step > 1:
                 outputs.append(output)
-            logits = self.dynamics.logits(output)
-            if guided:
-                logits = guide(
-                    logits[:batch],
-                    logits[batch:],
-                    scale=sampling.guidance_scale,
-                    parallel_keep_fraction=sampling.parallel_keep_fraction,
-                )
-            codes = draw(logits, sampling, generator, self.dynamics.codebook)
+            codes = self.dynamics.draw(output, choose)
             groups.append(codes)
             x = self.dynamics.step_elements(step, codes.repeat(1 + guided, 1), conditions)
             places = [(time, step)]

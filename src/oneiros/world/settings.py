@@ -12,11 +12,26 @@ from oneiros.train.settings import EpisodeSettings, Preset
 
 TOKENIZER_PRESETS = {
     "tiny": Preset(
-        model={"codebook_size": 64, "code_dim": 8, "codec_width": 16, "codec_depth": 1},
+        model={
+            "codebook_size": 64,
+            "code_dim": 8,
+            "codec_width": 16,
+            "codec_depth": 1,
+            "linear_path": True,
+            "rotation_trick": False,
+        },
         fit={"steps": 120, "batch_size": 16, "learning_rate": 2e-3, "save_every": 60, "picture_every": 60},
     ),
     "small": Preset(
-        model={"codebook_size": 512, "code_dim": 32, "codec_width": 64, "codec_depth": 2},
+        model={
+            "codebook_size": 1024,
+            "codebook_levels": 2,
+            "code_dim": 32,
+            "codec_width": 64,
+            "codec_depth": 2,
+            "linear_path": True,
+            "rotation_trick": False,
+        },
         fit={
             "steps": 2600,
             "batch_size": 24,
@@ -28,9 +43,37 @@ TOKENIZER_PRESETS = {
         },
     ),
     "base": Preset(
-        model={"codebook_size": 4096, "code_dim": 64, "codec_width": 128, "codec_depth": 3},
+        model={
+            "codebook_size": 1024,
+            "codebook_levels": 3,
+            "code_dim": 64,
+            "codec_width": 128,
+            "codec_depth": 3,
+            "linear_path": True,
+            "rotation_trick": False,
+        },
         fit={"steps": 50_000, "batch_size": 128, "learning_rate": 5e-4, "save_every": 1000, "picture_every": 1000},
     ),
+}
+
+# The last part of a tokenizer's training, after its codes are settled.
+DECODER_PRESETS = {
+    size: Preset(
+        model={},
+        fit={
+            "steps": steps,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "final_lr_fraction": 0.1,
+            "weight_decay": 0.0,
+            "betas": (0.5, 0.95),
+            "clip_norm": 0.0,
+            "ema_decay": 0.98,
+            "save_every": save_every,
+            "picture_every": save_every,
+        },
+    )
+    for size, steps, save_every in (("tiny", 20, 20), ("small", 600, 200), ("base", 20_000, 1000))
 }
 
 # Clips are longer than the window, so that frames learn what it is to have lost sight of the beginning.
@@ -97,6 +140,29 @@ class TokenizerSettings(EpisodeSettings):
 
     augment: bool = False
     """Learn from frames shifted and recoloured by chance as well: for a few dozen episodes or fewer."""
+
+    sharpen_steps: int | None = None
+    """Steps of the last part, in which the decoder learns to draw sharp (see train decoder); 0 leaves it out. Default:
+    the preset's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSettings(EpisodeSettings):
+    """Make the decoder of a finished tokenizer or world draw sharp. Its codes stay, and what it dreams."""
+
+    presets: ClassVar = DECODER_PRESETS
+
+    run: tyro.conf.Positional[Path]
+    """The run folder of the tokenizer or world. It stays as it is: --out becomes the same run with another decoder."""
+
+    data: tyro.conf.Positional[Path]
+    """The dataset to learn from, best the one that the run learned from."""
+
+    camera: str | None = None
+    """The dataset's camera to learn from. Default: the run's."""
+
+    cache: Path | None = None
+    """Where decoded frames are kept for the next run. Default: cache/ in the run folder of the tokenizer or world."""
 
 
 @dataclass(frozen=True, kw_only=True)

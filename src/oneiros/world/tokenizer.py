@@ -1,8 +1,10 @@
 """Frames <-> codes: a codec around a vector quantiser, with optional causal convolutions over time.
 
-Sources: VQ-VAE (arXiv 1711.00937), the rotation trick (arXiv 2410.06424), Genie's tokenizer (arXiv 2402.15391).
+Sources: VQ-VAE (arXiv 1711.00937), residual quantisation (arXiv 2203.01941), the rotation trick (arXiv 2410.06424),
+Genie's tokenizer (arXiv 2402.15391).
 
-Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, h x w latent grid, N = h * w codes.
+Legend: B batch, T frames, T' latents in time, C latent channels, H x W pixels, h x w latent grid, N = h * w codes, L
+levels of the codebook, K entries of each.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.attention import check_counts
 from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
+from oneiros.world.nn.codebooks import LearningQuantiser, nearest, vectors_of
 from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
 
 
@@ -28,7 +30,11 @@ class TokenizerConfig:
     """A tokenizer's shape, and how it learns.
 
     height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
+    codebook_levels: codebooks of codebook_size entries stacked on one another; a code is one number all the same.
+    linear_path: the default codec adds what its networks make to a linear map of each patch and back.
     external_codec: the codec is the caller's own module, given to the constructor and to `load`.
+    rotation_trick: gradients pass the quantiser turned and scaled as its latents are, else straight through, which is
+    better where latents lie around 0, as principal components do (the quotient of lengths then knows no bound).
     temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
     """
 
@@ -36,25 +42,38 @@ class TokenizerConfig:
     width: int = 64
     channels: int = 3
     codebook_size: int = 512
+    codebook_levels: int = 1
     code_dim: int = 32
     codec_width: int = 64
     codec_depth: int = 2
+    linear_path: bool = False
     external_codec: bool = False
     temporal_convs: bool = False
     temporal_kernel_size: int = 5
     commitment_weight: float = 1.0
     latent_reconstruction_weight: float = 0.2
     codebook_decay: float = 0.99
+    rotation_trick: bool = True
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in ("codebook_size", "code_dim", "codec_width")})
         check_counts({name: getattr(self, name) for name in ("height", "width", "channels")}, most=2**13)
         check_counts({name: getattr(self, name) for name in ("codec_depth", "temporal_kernel_size")}, most=1024)
+        check_counts({"codebook_levels": self.codebook_levels}, most=8)
+        if self.num_entries > 2**31:
+            raise ValueError(
+                f"{self.codebook_levels} levels of {self.codebook_size} entries make more codes than 32 bits can count"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.height, self.width
+
+    @property
+    def num_entries(self) -> int:
+        """How many codes there are: K ** L."""
+        return self.codebook_size**self.codebook_levels
 
     @property
     def depth(self) -> bool:
@@ -86,6 +105,7 @@ class Tokenizer(Trainable):
             latent_dim=config.code_dim,
             width=config.codec_width,
             depth=config.codec_depth,
+            linear_path=config.linear_path,
         )
         self.temporal_stride: int = getattr(self.codec, "temporal_stride", 1)
         if self.temporal_stride > 1 and config.temporal_convs:
@@ -96,9 +116,17 @@ class Tokenizer(Trainable):
             self.before, self.after = (
                 CausalTemporalConv(dim=config.code_dim, kernel_size=config.temporal_kernel_size) for _ in range(2)
             )
-        self.register_buffer("codebook", torch.randn(config.codebook_size, config.code_dim))
-        self.codebook: Tensor
-        self.quantiser = _learning_quantiser(config) if trainable else None
+        self.register_buffer("codebook", torch.randn(config.codebook_levels * config.codebook_size, config.code_dim))
+        self.codebook: Tensor  # (L * K, C), level after level
+        self.quantiser = None
+        if trainable:
+            self.quantiser = LearningQuantiser(
+                levels=config.codebook_levels,
+                size=config.codebook_size,
+                dim=config.code_dim,
+                decay=config.codebook_decay,
+                rotation_trick=config.rotation_trick,
+            )
         self._seen: list[tuple[Tensor, Tensor]] = []  # latents and their codes since the last optimiser step
 
     def _probe_grid(self) -> tuple[int, int]:
@@ -154,9 +182,14 @@ class Tokenizer(Trainable):
         # At the least one for a video codec, which takes the first latent it is given for a single frame.
         return getattr(self.codec, "temporal_lookback", int(self.temporal_stride > 1))
 
+    @property
+    def levels(self) -> Tensor:
+        """The codebook by level (L, K, C)."""
+        return self.codebook.unflatten(0, (self.config.codebook_levels, -1))
+
     def vectors(self, codes: Tensor) -> Tensor:
         """Codes (B, T', N) -> codebook vectors (B, T', C, h, w)."""
-        return F.embedding(codes, self.codebook).movedim(-1, 2).unflatten(-1, self.grid)
+        return vectors_of(codes, self.levels).movedim(-1, 2).unflatten(-1, self.grid)
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -179,8 +212,20 @@ class Tokenizer(Trainable):
             latent = (restored - latents).float().square().flatten(2).mean(-1)[real].mean()
             total = total + self.config.latent_reconstruction_weight * latent
             parts["tokenizer/latent_reconstruction"] = latent
-        parts["tokenizer/codebook_use"] = self._codebook_use()
+        parts["tokenizer/codebook_use"] = self.quantiser.use()
         return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    @torch.no_grad()
+    def begin(self, frames: Tensor) -> None:
+        """Begin with what frames (B, T, C, H, W) look like, before the first step: the codec's linear path with their
+        patches' principal components, the codebook with their latents' clusters. Without it, the first step does the
+        latter alone."""
+        assert self.quantiser is not None
+        if isinstance(self.codec, ImageCodec):
+            self.codec.begin(frames)
+        latents = self.before(self._latents(frames)).float().flatten(3).movedim(2, -1).flatten(0, 2)
+        self.quantiser.learn(latents, torch.zeros(len(latents), dtype=torch.long, device=latents.device))
+        self.codebook.copy_(self.quantiser.codebook.flatten(0, 1))
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -190,23 +235,15 @@ class Tokenizer(Trainable):
             return
         latents, codes = (_of_all_processes(torch.cat(tensors)) for tensors in zip(*self._seen, strict=True))
         self._seen.clear()
-        if self.quantiser._codebook.initted:
-            self.quantiser.update_indices(latents[None], codes[None])
-        else:
-            self.quantiser._codebook.init_embed_(latents[None])
-        self.codebook.copy_(self.quantiser.codebook)
+        self.quantiser.learn(latents, codes)
+        self.codebook.copy_(self.quantiser.codebook.flatten(0, 1))
 
     @torch.no_grad()
     def start_codebook(self, codebook: Tensor) -> None:
-        """Go on learning from an earlier run's codebook (K, C) instead of the first batch's clusters."""
+        """Go on learning from an earlier run's codebook (L * K, C) instead of the first batch's clusters."""
         assert self.quantiser is not None
         self.codebook.copy_(codebook)
-        inner = self.quantiser._codebook
-        inner.embed.copy_(codebook[None])
-        # Counted as if often used, or the codes that a first batch happens not to use would be dead at once.
-        inner.cluster_size.fill_(10.0)
-        inner.embed_avg.copy_(10.0 * codebook[None])
-        inner.initted.fill_(True)
+        self.quantiser.start(self.levels)
 
     def _quantise(self, latents: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Quantised latents and the commitment loss, which like the codebook learns from real frames (B, T') alone.
@@ -214,21 +251,13 @@ class Tokenizer(Trainable):
         The first optimiser step has no codebook yet: its latents stay as they are.
         """
         assert self.quantiser is not None
-        mask = real[:, :, None].expand(-1, -1, self.num_codes).flatten()
+        real = real[:, :, None].expand(-1, -1, self.num_codes).flatten()
         flat = latents.float().flatten(3).movedim(2, -1).flatten(0, 2)  # (B * T' * N, C)
-        vectors, codes, commitment = flat[None], mask.new_zeros(1, len(mask), dtype=torch.long), flat.new_zeros(())
-        if self.quantiser._codebook.initted:
-            # Frozen here: `after_step` learns from all micro-batches of an optimiser step at once.
-            vectors, codes, commitment = self.quantiser(flat[None], mask=mask[None], freeze_codebook=True)
+        vectors, codes, commitment = self.quantiser(flat, real)
         if self.training and torch.is_grad_enabled():
-            self._seen.append((flat.detach()[mask], codes[0][mask]))
+            self._seen.append((flat.detach()[real], codes[real]))  # `after_step` learns from them all at once
         batch, time = latents.shape[:2]
-        return vectors[0].view(batch, time, *self.grid, -1).movedim(-1, 2), commitment.sum()
-
-    def _codebook_use(self) -> Tensor:
-        """Fraction of codes that the running average of use counts as alive."""
-        assert self.quantiser is not None
-        return (self.quantiser._codebook.cluster_size > 0.5).float().mean()
+        return vectors.view(batch, time, *self.grid, -1).movedim(-1, 2), commitment
 
     # -- run folders ----------------------------------------------------------------------------------------------
 
@@ -281,7 +310,7 @@ class Tokenizer(Trainable):
     def _nearest(self, latents: Tensor) -> Tensor:
         """Latents (B, T', C, h, w) -> the nearest code of each (B, T', N)."""
         flat = latents.float().flatten(3).movedim(2, -1)
-        return torch.cdist(flat.flatten(0, 2)[None], self.codebook[None])[0].argmin(-1).view(flat.shape[:3])
+        return nearest(flat.flatten(0, 2), self.levels).view(flat.shape[:3])
 
 
 def _of_all_processes(rows: Tensor) -> Tensor:
@@ -291,19 +320,3 @@ def _of_all_processes(rows: Tensor) -> Tensor:
     parts: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, rows.cpu())
     return torch.cat(parts).to(rows.device)
-
-
-def _learning_quantiser(config: TokenizerConfig) -> Any:
-    from vector_quantize_pytorch import VectorQuantize  # takes seconds: only training pays
-
-    return VectorQuantize(
-        dim=config.code_dim,
-        codebook_size=config.codebook_size,
-        decay=config.codebook_decay,
-        commitment_weight=1.0,  # weighted in `forward`, where every weight is visible
-        rotation_trick=True,
-        sync_codebook=False,  # `after_step` gathers what all processes saw
-        threshold_ema_dead_code=1,
-        kmeans_init=True,
-        kmeans_iters=10,
-    )

@@ -16,13 +16,25 @@ from torch import Tensor, nn
 
 
 class ImageCodec(nn.Module):
-    """Convolutional encoder and decoder, 8 pixels to a latent: to a quarter at once, then to an eighth."""
+    """Convolutional encoder and decoder, 8 pixels to a latent: to a quarter at once, then to an eighth.
+
+    linear_path: the networks add to a linear map of each patch of 8 x 8 pixels and back. Once it is set to the patches'
+    principal components (`begin`), a codec starts where one without has come after minutes of training.
+    """
 
     temporal_stride = 1
     latent_channel_first = True
     SPATIAL_STRIDE = 8
 
-    def __init__(self, *, channels: int = 3, latent_dim: int = 32, width: int = 64, depth: int = 2) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int = 3,
+        latent_dim: int = 32,
+        width: int = 64,
+        depth: int = 2,
+        linear_path: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=4),
@@ -45,18 +57,49 @@ class ImageCodec(nn.Module):
             nn.Conv2d(width // 2, 4 * channels, 3, padding=1),
             nn.PixelShuffle(2),
         )
+        self.patch_to_latent = self.latent_to_patch = None
+        if linear_path:
+            self.patch_to_latent = nn.Conv2d(channels, latent_dim, self.SPATIAL_STRIDE, stride=self.SPATIAL_STRIDE)
+            self.latent_to_patch = nn.Conv2d(latent_dim, channels * self.SPATIAL_STRIDE**2, 1)
+            for last in (self.encoder[-1], self.decoder[-2]):
+                nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+                nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, frames: Tensor) -> Tensor:
         """(B, T, channels, H, W) in [-1, 1] -> (B, T, C, H/8, W/8)."""
         flat = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.encoder(flat).unflatten(0, frames.shape[:2])
+        latents = self.encoder(flat)
+        if self.patch_to_latent is not None:
+            latents = latents + self.patch_to_latent(flat)
+        return latents.unflatten(0, frames.shape[:2])
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, T, C, h, w) -> (B, T, channels, 8h, 8w), nominally in [-1, 1], in the decoder's type of numbers."""
-        dtype = next(self.decoder.parameters()).dtype
-        flat = latents.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
-        return self.decoder(flat).unflatten(0, latents.shape[:2])
+        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = self.decoder(flat.to(next(self.decoder.parameters()).dtype))
+        if self.latent_to_patch is not None:
+            frames = frames + F.pixel_shuffle(self.latent_to_patch(flat), self.SPATIAL_STRIDE)
+        return frames.unflatten(0, latents.shape[:2])
+
+    @torch.no_grad()
+    def begin(self, frames: Tensor) -> None:
+        """Set the linear path, if there is one, to the principal components of the patches of frames (B, T, channels,
+        H, W): the best that can be done linearly. The components keep their lengths, so that distances between latents
+        are distances between patches."""
+        if self.patch_to_latent is None or self.latent_to_patch is None:
+            return
+        patches = F.pixel_unshuffle(frames.flatten(0, 1), self.SPATIAL_STRIDE).movedim(1, -1).flatten(0, 2).double()
+        mean = patches.mean(0)
+        components = torch.linalg.eigh((patches - mean).T @ (patches - mean)).eigenvectors.flip(1)
+        components = components[:, : self.patch_to_latent.out_channels]  # (channels * 64, at most C)
+        for parameter in (*self.patch_to_latent.parameters(), *self.latent_to_patch.parameters()):
+            parameter.zero_()
+        kept = components.shape[1]
+        self.patch_to_latent.weight[:kept] = components.T.view(kept, *self.patch_to_latent.weight.shape[1:]).float()
+        self.patch_to_latent.bias[:kept] = -(components.T @ mean).float()  # type: ignore[index]
+        self.latent_to_patch.weight[:, :kept, 0, 0] = components.float()
+        self.latent_to_patch.bias.copy_(mean)  # type: ignore[union-attr]
 
 
 class ResidualBlock(nn.Module):

@@ -5,11 +5,13 @@ After Genie (arXiv 2402.15391) and the description of Genie 2, with the frame as
 (`Ring`); both obey one mask rule, `layout.visible`.
 
 Legend: B batch, T frames, N codes per frame, m codes per step, S steps and E = S * m elements per frame, M meta
-tokens, D width, C width of a codebook vector, K codebook size, W window in frames, d channels of a head.
+tokens, D width, C width of a codebook vector, L levels of the codebook, K entries of each, W window in frames, d
+channels of a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 import torch
@@ -21,6 +23,7 @@ from oneiros.nn.attention import attend
 from oneiros.ops.choice import choose
 from oneiros.world.nn.blocks import DynamicsBlock, Memory
 from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
+from oneiros.world.nn.codebooks import code_of, digits_of
 from oneiros.world.nn.compiled import CompiledDynamics, head_weights
 from oneiros.world.nn.layout import TokenLayout, visible
 from oneiros.world.nn.norm import RMSNorm
@@ -37,6 +40,7 @@ class Dynamics(nn.Module):
         *,
         grid: tuple[int, int],
         codebook: Tensor,
+        codebook_levels: int = 1,
         dim: int = 256,
         depth: int = 6,
         head_dim: int = 64,
@@ -46,8 +50,9 @@ class Dynamics(nn.Module):
         residual_streams: int = 1,
         target_spread: float = 0.0,
     ) -> None:
-        """codebook: (K, C); kept shifted and scaled to unit spread, so that one learning rate fits every tokenizer. Its
-        spacing sets the initial scale of the logits. target_spread: see `neighbourly_targets`, in codebook spreads."""
+        """codebook: (L * K, C), level after level; kept shifted and scaled so that the first has unit spread, which
+        lets one learning rate fit every tokenizer. Its spacing sets the initial scale of the logits. target_spread: see
+        `neighbourly_targets`, in the spread of each level."""
         super().__init__()
         if dim % head_dim:
             raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
@@ -55,8 +60,10 @@ class Dynamics(nn.Module):
         self.window, self.num_meta_tokens, self.streams = window, num_meta_tokens, residual_streams
         self.head_dim, self.heads = head_dim, dim // head_dim
         self.periods = (8.0 * window, 4.0 * max(grid[0], 2), 4.0 * max(grid[1], 2))
-        self.register_buffer("codebook_mean", codebook.detach().float().mean(0))
-        self.register_buffer("codebook_spread", codebook.detach().float().std().clamp_min(1e-6))
+        self.codebook_levels = codebook_levels
+        first = codebook.detach().float()[: len(codebook) // codebook_levels]
+        self.register_buffer("codebook_mean", first.mean(0))
+        self.register_buffer("codebook_spread", first.std().clamp_min(1e-6))
         self.register_buffer("codebook", torch.empty_like(codebook, dtype=torch.float32))
         self.codebook_mean: Tensor
         self.codebook_spread: Tensor
@@ -73,7 +80,8 @@ class Dynamics(nn.Module):
         self.compiled: CompiledDynamics | None = None
         self.output_norm = RMSNorm(dim)
         self.leave = nn.Linear(dim, codebook.shape[1])
-        self.log_scale = nn.Parameter(_initial_log_scale(self.codebook))
+        self.log_scale = nn.Parameter(_initial_log_scale(self.levels[0]))
+        self.finer = nn.ModuleList(FinerLevel(dim, level) for level in self.levels[1:])
         self._initialise()
 
     def _initialise(self) -> None:
@@ -87,8 +95,15 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def set_codebook(self, codebook: Tensor) -> None:
-        """Follow a codebook (K, C) that goes on learning; shift and scale stay those of the first."""
-        self.codebook.copy_((codebook - self.codebook_mean) / self.codebook_spread)
+        """Follow a codebook (L * K, C) that goes on learning; shift and scale stay those of the first."""
+        first = len(codebook) // self.codebook_levels
+        self.codebook.copy_(codebook / self.codebook_spread)
+        self.codebook[:first] = (codebook[:first] - self.codebook_mean) / self.codebook_spread
+
+    @property
+    def levels(self) -> Tensor:
+        """The codebook by level (L, K, C): a code's vector is the sum of its entries."""
+        return self.codebook.unflatten(0, (self.codebook_levels, -1))
 
     def prepare_for_inference(self, *, float32: bool = False) -> None:
         """Compile what dreams on a CPU, and turn the blocks to bf16 where the machine multiplies it faster."""
@@ -106,7 +121,7 @@ class Dynamics(nn.Module):
         self.compiled = CompiledDynamics(
             [block for block in self.blocks if isinstance(block, DynamicsBlock)],
             self.layout,
-            head_weights(self.output_norm.weight, self.leave, self.codebook, self.log_scale.exp()),
+            head_weights(self.output_norm.weight, self.leave, self.levels[0], self.log_scale.exp()),
             contents=self._contents(),
             positions=self._positions(),
             periods=self.periods,
@@ -123,14 +138,17 @@ class Dynamics(nn.Module):
 
     def elements(self, codes: Tensor, conditions: Tensor) -> Tensor:
         """Blocks of elements (..., E, D) from codes (..., N) in raster order and conditions (..., D)."""
-        content = F.embedding(codes[..., self.layout.order.to(codes.device)], self._contents())
+        content = self._entered(codes[..., self.layout.order.to(codes.device)])
         acts = conditions[..., None, :].expand(*conditions.shape[:-1], self.layout.tokens_per_step, -1)
         content = torch.cat([acts, content + conditions[..., None, :]], -2)
         return content + self._positions()
 
     def _contents(self) -> Tensor:
-        """What enters for each code (K, D)."""
-        return self.enter(self.codebook) if self.compiled is None else self.compiled.contents
+        """What enters for each entry of the codebook, level after level (L * K, D)."""
+        if self.compiled is not None:
+            return self.compiled.contents
+        first, *finer = self.levels
+        return torch.cat([self.enter(first), *(F.linear(level, self.enter.weight) for level in finer)])
 
     def _positions(self) -> Tensor:
         """Where each element of a frame is, and what it predicts (E, D)."""
@@ -145,8 +163,15 @@ class Dynamics(nn.Module):
         span = slice(step * m, (step + 1) * m)
         content = condition[:, None].expand(-1, m, -1)
         if codes is not None:
-            content = content + F.embedding(codes, self._contents())
+            content = content + self._entered(codes)
         return content + self._positions()[span]
+
+    def _entered(self, codes: Tensor) -> Tensor:
+        """What enters for codes (...), summed over their levels (..., D)."""
+        levels, contents = self.codebook_levels, self._contents()
+        size = len(contents) // levels
+        rows = torch.stack([digit + level * size for level, digit in enumerate(digits_of(codes, size, levels))], -1)
+        return F.embedding(rows, contents).sum(-2) if levels > 1 else F.embedding(codes, contents)
 
     def last_step_elements(self, codes: Tensor, condition: Tensor) -> Tensor:
         """The m elements of a frame's last step (B, m, D), from all its codes (B, N) in raster order."""
@@ -208,21 +233,68 @@ class Dynamics(nn.Module):
         return outputs[..., : self.layout.num_codes, :]
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., D) -> float32 logits (..., K): negative distance to each code times a learned scale."""
+        """Outputs (..., D) -> float32 logits (..., K) of the first level: negative distance to each entry times a
+        learned scale."""
         if self.compiled is not None and outputs.device.type == "cpu":
             return self.compiled.logits(outputs)
-        return distance_logits(self.leave(self.output_norm(outputs)), self.codebook, self.log_scale.exp())
+        return distance_logits(self.leave(self.output_norm(outputs)), self.levels[0], self.log_scale.exp())
+
+    def draw(self, outputs: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Codes int64 (B, m) from outputs (B', m, D), level by level, each seeing those before it.
+
+        choose: (logits (B', m, K), entries (K, C)) -> which of them (B, m); B' is B, or 2B where it guides.
+        """
+        logits, levels = self.logits(outputs), self.levels
+        digits = [choose(logits, levels[0])]
+        normed, vectors = self.output_norm(outputs), 0.0
+        for finer, entries, above in zip(self.finer, levels[1:], levels, strict=False):
+            vectors = vectors + F.embedding(digits[-1], above).repeat(len(outputs) // len(digits[-1]), 1, 1)
+            assert isinstance(finer, FinerLevel)
+            digits.append(choose(distance_logits(finer(normed, vectors), entries, finer.log_scale.exp()), entries))
+        return code_of(digits, levels.shape[1])
 
     def code_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (..., D), codes (...) -> cross-entropy and whether the code was the likeliest, each (...)."""
-        query = self.leave(self.output_norm(outputs)).flatten(0, -2)
-        distributions = neighbourly_targets(self.codebook, self.target_spread)
-        losses, hits = distance_cross_entropy(query, self.codebook, self.log_scale, targets.flatten(), distributions)
+        """Outputs (..., D), codes (...) -> cross-entropy, summed over levels, and whether the first level's entry was
+        the likeliest, each (...)."""
+        levels, normed = self.levels, self.output_norm(outputs).flatten(0, -2)
+        digits = digits_of(targets.flatten(), levels.shape[1], len(levels))
+
+        def of_level(query: Tensor, level: int, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+            distributions = neighbourly_targets(levels[level], self.target_spread * self._spread_of(level))
+            return distance_cross_entropy(query, levels[level], log_scale, digits[level], distributions)
+
+        losses, hits = of_level(self.leave(normed), 0, self.log_scale)
+        vectors = torch.zeros((), device=outputs.device)
+        for level, finer in enumerate(self.finer, 1):
+            assert isinstance(finer, FinerLevel)
+            vectors = vectors + F.embedding(digits[level - 1], levels[level - 1])
+            losses = losses + of_level(finer(normed, vectors), level, finer.log_scale)[0]
         return losses.view_as(targets), hits.view_as(targets)
+
+    def _spread_of(self, level: int) -> float:
+        """The standard deviation of a level's entries; the first's was 1 when the dynamics were made."""
+        return 1.0 if level == 0 else float(self.levels[level].std())
 
     def frame_features(self, outputs: Tensor) -> Tensor:
         """What the action head reads: the mean of outputs (..., E, D) over steps 1 .. N/m -> (..., D)."""
         return outputs[..., self.layout.tokens_per_step :, :].mean(-2)
+
+
+class FinerLevel(nn.Module):
+    """Where the next entry lies, from an output and the vectors of the levels before: a small network, so that all
+    levels are drawn in one pass of the blocks (as the RQ-Transformer's depth transformer, arXiv 2203.01941)."""
+
+    def __init__(self, dim: int, entries: Tensor) -> None:
+        """dim: D of outputs. entries: (K, C) of this level, normalised."""
+        super().__init__()
+        width = entries.shape[1]
+        self.read, self.above = nn.Linear(dim, 2 * dim), nn.Linear(width, 2 * dim, bias=False)
+        self.leave = nn.Linear(2 * dim, width)
+        self.log_scale = nn.Parameter(_initial_log_scale(entries))
+
+    def forward(self, outputs: Tensor, vectors: Tensor) -> Tensor:
+        """Normalised outputs (..., D), vectors so far (..., C) -> queries (..., C)."""
+        return self.leave(F.silu(self.read(outputs) + self.above(vectors)))
 
 
 def _initial_log_scale(codebook: Tensor) -> Tensor:

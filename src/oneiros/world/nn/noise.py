@@ -10,6 +10,7 @@ from torch import Tensor
 
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import ActionSpec
+from oneiros.world.nn.codebooks import code_of
 
 
 def noisy_actions(actions: Tensor, spec: ActionSpec, scale: float, random: PerSample) -> Tensor:
@@ -20,11 +21,12 @@ def noisy_actions(actions: Tensor, spec: ActionSpec, scale: float, random: PerSa
     return spec.unstandardise(spec.standardise(actions) + noise.to(actions.dtype))
 
 
-def corrupted_codes(codes: Tensor, fraction: float, codebook_size: int, random: PerSample) -> Tensor:
-    """Codes int64 (B, T, N), a share of them, drawn for each clip and up to `fraction`, replaced by random ones."""
+def corrupted_codes(codes: Tensor, fraction: float, size: int, levels: int, random: PerSample) -> Tensor:
+    """Codes int64 (B, T, N) of `levels` digits below `size`; a share of them, drawn for each clip and up to `fraction`,
+    replaced by random ones."""
     if fraction == 0:
         return codes
     rate = fraction * random.uniform(1)
     hit = random.uniform(codes[0].numel()) < rate
-    other = (random.uniform(codes[0].numel()) * codebook_size).long()
+    other = code_of([(random.uniform(codes[0].numel()) * size).long() for _ in range(levels)], size)
     return torch.where(hit.view_as(codes), other.view_as(codes), codes)

@@ -6,6 +6,7 @@ Legend: B batch, m codes drawn together, K codebook size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -52,3 +53,22 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
     uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(1e-20, 1 - 1e-7)
     negative_gumbel = uniform.log_().neg_().log_()
     return (logits / sampling.temperature).sub_(negative_gumbel).masked_fill_(~kept, -torch.inf).argmax(-1)
+
+
+def chooser(
+    sampling: Sampling, generator: torch.Generator | None, batch_size: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What draws codes as `sampling` says: (logits (B', ..., K), codebook (K, C)) -> int64 (B, ...). Where B' is 2B, the
+    second half are those of unknown actions, from which the first is guided away."""
+
+    def choose(logits: Tensor, codebook: Tensor) -> Tensor:
+        if len(logits) > batch_size:
+            logits = guide(
+                logits[:batch_size],
+                logits[batch_size:],
+                scale=sampling.guidance_scale,
+                parallel_keep_fraction=sampling.parallel_keep_fraction,
+            )
+        return draw(logits, sampling, generator, codebook)
+
+    return choose

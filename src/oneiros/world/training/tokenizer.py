@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,26 +19,67 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource, check_resumed
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
+from oneiros.disk import contained
 from oneiros.records import Clip
+from oneiros.run_folder import read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import shared
+from oneiros.train.state import STATE
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.metrics import psnr
-from oneiros.world.settings import TokenizerSettings
+from oneiros.world.settings import DECODER_PRESETS, DecoderSettings, TokenizerSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
+from oneiros.world.training import decoder
 
 __all__ = ["TokenizerSettings", "prepare", "run"]
 
 _SHOWN, _MEASURED = 8, 64  # held-out frames in a picture, and those whose PSNR is measured
+_SHARP = "sharp"  # the folder of the last part
+_BEGUN_WITH = 512  # frames whose patches and latents a tokenizer begins with
 
 
 def run(settings: TokenizerSettings) -> FitResult:
     """Train a tokenizer on a dataset's episodes, the held-out ones left out, into the run folder `settings.out`.
 
+    Once its codes are settled, the decoder learns to draw sharp, in a run folder of its own within.
     Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or the run folder.
     """
-    return train(settings, prepare)
+    result = train(settings, prepare)
+    settings = settings.completed()
+    steps = DECODER_PRESETS[settings.preset].fit["steps"] if settings.sharpen_steps is None else settings.sharpen_steps
+    if steps:
+        _sharpen(settings, steps)
+    return result
+
+
+def _sharpen(settings: TokenizerSettings, steps: int) -> None:
+    """Let the decoder learn to draw sharp, or go on with that, and take it over."""
+    out = contained(settings.out, _SHARP)
+    begun = (out / STATE).is_file() and read_config(out).recipe.get("steps") == steps and _same_codes(settings.out, out)
+    if not begun:
+        shutil.rmtree(out, ignore_errors=True)
+    decoder.run(
+        DecoderSettings(
+            run=settings.out,
+            data=settings.data,
+            out=out,
+            preset=settings.preset,
+            steps=steps,
+            precision=settings.precision,
+            seed=settings.seed,
+            camera=settings.camera,
+            cache=settings.cache,
+            resume=begun,
+            data_changed=settings.data_changed,
+        )
+    )
+    if os.environ.get("RANK", "0") == "0":
+        Tokenizer.load(out).save(settings.out, recipe=settings.to_json(), data=read_origin(settings.out))
+
+
+def _same_codes(one: Path, other: Path) -> bool:
+    return torch.equal(Tokenizer.load(one).codebook, Tokenizer.load(other).codebook)
 
 
 def prepare(settings: TokenizerSettings) -> Recipe:
@@ -48,6 +91,8 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
     measured = _frames(held_out, spread(_MEASURED, len(held_out)))
+    if not settings.resume and settings.warm_start is None:
+        model.begin(_frames(clips, spread(_BEGUN_WITH, len(clips))))
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
         batch = clips.batch(indices, seeds)

@@ -1,0 +1,98 @@
+"""From a finished tokenizer or world and a dataset to the same run with a decoder that draws sharp."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneiros.data.episodes.clips import Clips, spread
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.source import FrameSource, check_resumed
+from oneiros.data.frames import to_uint8
+from oneiros.data.pictures import frame_rows, save_strips
+from oneiros.disk import contained, inside, replacing
+from oneiros.records import Clip
+from oneiros.run_folder import Origin, read_config, read_origin
+from oneiros.train.fit import FitResult
+from oneiros.train.recipe import Recipe, train
+from oneiros.world.metrics import psnr, sharpness
+from oneiros.world.model import World
+from oneiros.world.settings import DecoderSettings
+from oneiros.world.sharpening import Sharpening
+from oneiros.world.starts import STARTS
+from oneiros.world.tokenizer import Tokenizer
+
+__all__ = ["DecoderSettings", "prepare", "run"]
+
+_SHOWN, _MEASURED = 8, 64  # held-out frames in a picture, and those that are measured
+
+
+def run(settings: DecoderSettings) -> FitResult:
+    """Make the decoder of the run `settings.run` draw sharp, into the run folder `settings.out`.
+
+    Raises ValueError or OSError, in one line, for what is wrong with the dataset, the settings or a run folder.
+    """
+    return train(settings, prepare)
+
+
+def prepare(settings: DecoderSettings) -> Recipe:
+    """The decoder of the settings' run with a critic, and the frames that both learn from."""
+    torch.manual_seed(settings.seed)
+    source = settings.out if settings.resume else settings.run
+    model = _load(source)
+    tokenizer = model.tokenizer if isinstance(model, World) else model
+    sharpening = Sharpening(tokenizer)
+    before, dataset = read_origin(source), Dataset.open(settings.data)
+    hold_out = before.held_out if before.fingerprint == dataset.fingerprint() else ()
+    if settings.resume:
+        hold_out = check_resumed(settings.out, dataset, data_changed=settings.data_changed)
+    cache = settings.cache or contained(settings.run, "cache")
+    camera = settings.camera or before.camera_name
+    episodes = FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, camera, cache, hold_out).episodes()
+    clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
+    measured = _frames(held_out, spread(_MEASURED, len(held_out)))
+    return Recipe(
+        title="decoder",
+        model=sharpening,
+        num_samples=len(clips),
+        make_batch=clips.batch,
+        save=partial(_save, model, source=settings.run, data=episodes.origin),
+        measure=lambda step, picture: _draw(tokenizer, measured, step, picture),
+    )
+
+
+def _load(run: Path) -> World | Tokenizer:
+    kind = read_config(run).kind
+    if kind not in (World.kind, Tokenizer.kind):
+        raise ValueError(f"{run} holds a {kind}; only a tokenizer's or a world's decoder draws frames")
+    return World.load(run) if kind == World.kind else Tokenizer.load(run)
+
+
+def _save(model: World | Tokenizer, folder: Path, *, recipe: Mapping[str, Any], source: Path, data: Origin) -> None:
+    model.save(folder, recipe=recipe, data=data)
+    if isinstance(model, World) and inside(source, STARTS).is_file():
+        with replacing(folder / STARTS) as temporary:
+            shutil.copyfile(inside(source, STARTS), temporary)
+
+
+def _frames(clips: Clips, indices: Sequence[int]) -> Tensor:
+    batch = clips.batch(indices)
+    assert isinstance(batch, Clip)
+    return batch.frames
+
+
+def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:
+    """Held-out frames (B, 1, C, H, W) above what the decoder draws of their codes; measures all, draws a few."""
+    drawn = tokenizer.decode(tokenizer.encode(frames.to(tokenizer.codebook.device))).cpu()
+    ours, real = to_uint8(drawn), to_uint8(frames)
+    error, sharp = float(psnr(ours, real).mean()), float(sharpness(ours).mean() / sharpness(real).mean())
+    shown = spread(_SHOWN, len(frames))
+    rows = [*frame_rows("real", frames[shown, 0]), *frame_rows("drawn", drawn[shown, 0])]
+    save_strips(path, f"step {step:,}, held-out frames: {sharp:.2f} as sharp as real, PSNR {error:.1f} dB", [rows])
+    return {"held_out/psnr": error, "held_out/sharpness": sharp}
