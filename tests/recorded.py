@@ -70,7 +70,14 @@ def encode(move: int, spec: ActionSpec) -> int | np.ndarray:
 
 
 def tokenizer_settings(data: Path, out: Path, **options) -> TokenizerSettings:
-    defaults = {"preset": "tiny", "height": SIZE, "width": SIZE, "steps": 30, "precision": "float32", "sharpen_steps": 0}
+    defaults = {
+        "preset": "tiny",
+        "height": SIZE,
+        "width": SIZE,
+        "steps": 30,
+        "precision": "float32",
+        "sharpen_steps": 0,
+    }
     return TokenizerSettings(data=data, out=out, **{**defaults, **options})
 
 

@@ -58,8 +58,8 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
 def chooser(
     sampling: Sampling, generator: torch.Generator | None, batch_size: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """What draws codes as `sampling` says: (logits (B', ..., K), codebook (K, C)) -> int64 (B, ...). Where B' is 2B, the
-    second half are those of unknown actions, from which the first is guided away."""
+    """What draws codes as `sampling` says: (logits (B', ..., K), codebook (K, C)) -> int64 (B, ...). Where B' is 2B,
+    the second half are those of unknown actions, from which the first is guided away."""
 
     def choose(logits: Tensor, codebook: Tensor) -> Tensor:
         if len(logits) > batch_size:

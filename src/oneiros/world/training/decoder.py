@@ -24,9 +24,9 @@ from oneiros.train.recipe import Recipe, train
 from oneiros.world.metrics import psnr, sharpness
 from oneiros.world.model import World
 from oneiros.world.settings import DecoderSettings
-from oneiros.world.sharpening import Sharpening
 from oneiros.world.starts import STARTS
 from oneiros.world.tokenizer import Tokenizer
+from oneiros.world.training.sharpening import Sharpening
 
 __all__ = ["DecoderSettings", "prepare", "run"]
 
