@@ -131,6 +131,13 @@ def test_training_leaves_compiled_copies_behind():
     assert world.eval().dynamics.compiled is None
 
 
+def test_a_world_that_moves_leaves_its_compiled_copy_behind():
+    """As on its way to a GPU."""
+    world = make_world()
+    world.dynamics.compile_for_cpu()
+    assert world.double().dynamics.compiled is None
+
+
 def test_nothing_is_compiled_where_it_would_not_fit(monkeypatch):
     world = make_world(residual_streams=2)
     world.dynamics.compile_for_cpu()

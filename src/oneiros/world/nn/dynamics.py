@@ -134,6 +134,11 @@ class Dynamics(nn.Module):
             self.compiled = None
         return super().train(mode)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dynamics:
+        """On another device, or as other numbers, the copy would no longer be one."""
+        self.compiled = None
+        return super()._apply(fn, recurse)
+
     # -- elements ------------------------------------------------------------------------------------------------
 
     def elements(self, codes: Tensor, conditions: Tensor) -> Tensor:
