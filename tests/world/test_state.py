@@ -28,8 +28,6 @@ TOLERANCE = 1e-4
 @pytest.fixture(params=["plain", "compiled"])
 def make(request):
     """Makes worlds whose dreams run their blocks as they are trained, or compiled for the CPU."""
-    if request.param == "compiled":
-        pytest.importorskip("numba")
 
     def make(*arguments, **options):
         world = make_world(*arguments, **options)

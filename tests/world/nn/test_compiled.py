@@ -11,8 +11,6 @@ from oneiros.world.nn.layout import TokenLayout, visible, visible_spans
 from oneiros.world.nn.ring import Ring
 from tests.world.worlds import code_clip, make_world, random_codes, scramble, state_after
 
-pytest.importorskip("numba")
-
 
 def make_dynamics(**options) -> Dynamics:
     torch.manual_seed(0)
