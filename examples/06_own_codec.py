@@ -14,6 +14,7 @@ from torch import nn
 from oneiros import Dataset, Tokenizer, load
 from oneiros.data.episodes.clips import Clips, load_frames, split_episodes
 from oneiros.train.fit import FitConfig, fit
+from oneiros.train.order import Order
 from oneiros.world.tokenizer import TokenizerConfig
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -41,9 +42,10 @@ clips = Clips(load_frames(dataset, training, height=64, width=64), None, length=
 
 tokenizer = Tokenizer(TokenizerConfig(codebook_size=64, code_dim=16, external_codec=True), Patches(), trainable=True)
 config = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=10, precision="float32")
+order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
 fitted = fit(
     tokenizer,
-    lambda step, samples: clips.batch([(step * 16 + sample) % len(clips) for sample in samples]),
+    lambda step, samples: clips.batch(order.indices(step, samples), order.seeds(step, samples)),
     out=out,
     config=config,
     save_model=Tokenizer.save,

@@ -194,7 +194,8 @@ class Clip(_Record):
     actions: `actions[:, t]` was done between frames t and t + 1 (see `ActionSpec`); None = not recorded.
     valid: bool (B, T), True for real frames; padding is never learned from.
     task: one instruction per sample, or None.
-    seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = nothing random is drawn.
+    seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = drawn from torch's
+        generator, too.
     """
 
     frames: Tensor
@@ -260,7 +261,8 @@ class PolicyBatch(_Record):
     state: float (B, S) in own units, or None. depth: float (B, h, w) in metres, of the newest observed frame, or None.
     teacher, teacher_mask: float (B, T, N, G) and bool (B, T, N), what the geometry of each feature's place is aligned
         with, and where that is known; or None.
-    seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = 0 to B - 1.
+    seeds: int64 (B,), keys of the random numbers drawn for each sample; None = drawn from torch's generator, but
+        in evaluation 0 to B - 1, so that noise is the same each time.
     """
 
     goal: Tensor

@@ -37,8 +37,11 @@ def test_everything_random_follows_from_the_samples_seeds(former):
     torch.manual_seed(1)
     assert float(policy(batch).total) == loss
     assert float(policy(replace(batch, seeds=batch.seeds + 1)).total) != loss
+    unseeded = replace(batch, seeds=None)
+    assert float(policy(unseeded).total) != float(policy(unseeded).total)  # drawn afresh
     numbered = replace(batch, seeds=torch.arange(3))
-    assert float(policy(replace(batch, seeds=None)).total) == float(policy(numbered).total)
+    policy.eval()
+    assert float(policy(unseeded).total) == float(policy(numbered).total)
 
 
 def test_a_split_batch_has_the_loss_of_the_whole():

@@ -37,34 +37,49 @@ def test_cutting_a_batch_changes_no_random_number(kind):
     assert other.total.item() != whole.total.item()
 
 
-@pytest.mark.parametrize("seeds", [True, False])
-def test_training_never_touches_the_global_random_numbers(seeds):
+def test_seeded_training_never_touches_the_global_random_numbers():
     world = make_world(corruption=0.5).train()
     clip = seeded(world, "discrete")
     before = torch.random.get_rng_state()
-    world(clip if seeds else replace(clip, seeds=None))
+    world(clip)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_without_seeds_nothing_random_is_drawn():
-    world = make_world(corruption=0.9, action_dropout=0.9)
-    clip = seeded(world, "discrete")
+def test_without_seeds_all_the_same_is_drawn_from_torchs_generator():
+    world = make_world(corruption=0.9, action_dropout=0.5)
+    clip = replace(seeded(world, "discrete"), seeds=None)
     evaluated = world(clip)
-    close(world(replace(clip, seeds=None)), evaluated)
+    close(world(clip), evaluated)
     world.train()
-    close(world(replace(clip, seeds=None)), evaluated)
-    assert world(clip).total.item() != evaluated.total.item()
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(world(clip).total.item())
+    assert drawn[0] == drawn[1]
+    assert len({*drawn, evaluated.total.item()}) == 3
+
+
+def test_a_clip_without_seeds_teaches_the_null_embedding_that_guidance_needs():
+    world = make_world(action_dropout=1.0).train()
+    world(replace(seeded(world, "discrete"), seeds=None)).total.backward()
+    assert world.action_embedding.null.grad.abs().sum() > 0
+
+
+def test_action_noise_is_drawn_without_seeds_too():
+    world = make_world("continuous", action_dropout=0.0, action_weight=0.0, action_noise=0.5).train()
+    clip = replace(seeded(world, "continuous"), seeds=None)
+    assert world(clip).total.item() != world(clip).total.item()
 
 
 @pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
 def test_action_dropout_forgets_a_whole_clips_actions(kind):
-    world = make_world(kind, action_dropout=0.5, action_weight=0.0).train()
+    world = make_world(kind, action_dropout=0.5, action_weight=0.0)
     clip = seeded(world, kind, batch=40)
     forgotten = 0
     for row in range(40):
         one = rows(clip, slice(row, row + 1))
-        total = world(one).total
-        known, unknown = world(replace(one, seeds=None)).total, world(replace(one, seeds=None, actions=None)).total
+        total = world.train()(one).total
+        known, unknown = world.eval()(one).total, world(replace(one, actions=None)).total
         assert (known - unknown).abs().item() > 1e-6
         nearest = min((known, unknown), key=lambda t: (total - t).abs().item())
         torch.testing.assert_close(total, nearest)
@@ -77,7 +92,7 @@ def test_action_dropout_never_and_always(probability):
     world = make_world(action_dropout=probability, action_weight=0.0).train()
     clip = seeded(world, "discrete")
     actions = clip.actions if probability == 0 else None
-    close(world(clip), world(replace(clip, seeds=None, actions=actions)))
+    close(world(clip), world.eval()(replace(clip, actions=actions)))
 
 
 def test_the_head_goes_on_learning_from_forgotten_clips():

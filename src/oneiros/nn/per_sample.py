@@ -16,6 +16,11 @@ class PerSample:
         self.device = seeds.device
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
+    @classmethod
+    def of(cls, seeds: Tensor | None, batch_size: int, device: torch.device) -> PerSample:
+        """By the samples' keys (B,) or, where a loop of one's own gave none, by keys from torch's generator."""
+        return cls(torch.randint(2**63 - 1, (batch_size,)).to(device) if seeds is None else seeds)
+
     def uniform(self, count: int) -> Tensor:
         """(B, count) in [0, 1)."""
         return torch.stack([torch.rand(count, generator=g) for g in self.generators]).to(self.device)

@@ -124,8 +124,7 @@ class Cloning(Trainable):
         self.config.action_spec.check(batch.actions, "B", "L")
         forgotten, noise = None, None
         if self.training:
-            seeds = torch.arange(len(batch.goal), device=self.device) if batch.seeds is None else batch.seeds
-            random = PerSample(seeds)
+            random = PerSample.of(batch.seeds, len(batch.goal), self.device)
             forgotten = random.less_than(self.config.goal_dropout)
             if self.config.state_noise and self.config.state_mean:
                 noise = self.config.state_noise * random.normal(len(self.config.state_mean))

@@ -122,8 +122,8 @@ class Policy(Trainable):
         if batch.features is None:
             raise ValueError("a policy learns from features of its world; the batch has none")
         config.action_spec.check(batch.actions, "B", "L")
-        seeds = torch.arange(batch_size, device=self.device) if batch.seeds is None else batch.seeds
-        random = PerSample(seeds)
+        evenly = None if self.training else torch.arange(batch_size, device=self.device)
+        random = PerSample.of(evenly if batch.seeds is None else batch.seeds, batch_size, self.device)
         forgotten = random.less_than(config.goal_dropout) if self.training else None
         context, geometry = self._context(batch.features, batch.goal, batch.state, batch.depth, forgotten, random)
         denoising, guess, error = self._action_losses(context, batch.actions, batch.valid, random)

@@ -138,11 +138,11 @@ class World(Trainable):
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
     def _outputs(self, codes: Tensor, actions: Tensor | None, seeds: Tensor | None) -> Tensor:
-        """Outputs (B, T, E, D) of the dynamics; in training, with seeds (B,), actions are noisy or forgotten and codes
-        corrupted at random."""
-        if not self.training or seeds is None:
+        """Outputs (B, T, E, D) of the dynamics; in training, actions are noisy or forgotten and codes corrupted at
+        random, by seeds (B,)."""
+        if not self.training:
             return self.dynamics(codes, self.action_embedding(actions, codes.shape[1], len(codes)))
-        config, spec, random = self.config, self.config.action_spec, PerSample(seeds)
+        config, spec, random = self.config, self.config.action_spec, PerSample.of(seeds, len(codes), codes.device)
         if actions is not None and spec is not None:
             actions = noisy_actions(actions, spec, config.action_noise, random)
         dropped = random.less_than(config.action_dropout)
