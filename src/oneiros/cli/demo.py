@@ -100,7 +100,7 @@ def _record(settings: DemoSettings, data: Path) -> None:
     done = len(Dataset.open(data).episodes) if data.exists() else 0
     if done >= settings.episodes:
         return
-    env = make_env(settings.env)
+    env = make_env(settings.env, labels=settings.env.startswith("doom:"))  # to measure which things stay
     try:
         with DatasetWriter.of(env, data, robot_type=settings.env) as writer, bars() as track:
             advance = track("recording", settings.episodes - done)

@@ -33,7 +33,7 @@ TOKENIZER_PRESETS = {
             "rotation_trick": False,
         },
         fit={
-            "steps": 2600,
+            "steps": 1300,
             "batch_size": 24,
             "learning_rate": 1.5e-3,
             "final_lr_fraction": 0.05,
