@@ -121,6 +121,16 @@ def test_blocks_that_turn_to_bf16_dream_in_float32():
     assert bool(state.outputs.isfinite().all())
 
 
+def test_compiled_copies_stay_in_float32_under_autocast():
+    world = make_world("keys")
+    world.dynamics.compile_for_cpu()
+    state = state_after(world, random_codes(world, 1, 3), None, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        state, _ = world.step_codes(state, torch.tensor([[True, False, True, False]]))
+    assert state.outputs.dtype == torch.float32
+    assert world.dynamics.compiled.logits(state.outputs.bfloat16()).dtype == torch.float32
+
+
 def test_training_leaves_compiled_copies_behind():
     world = make_world()
     world.dynamics.compile_for_cpu()

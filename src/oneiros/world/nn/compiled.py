@@ -58,7 +58,7 @@ class CompiledDynamics:
             seen = visible_spans(slots, layout, time, step, self._window)
             spans[place, 1 : 1 + len(seen)] = self._num_meta + np.array(seen)
         out = cached_blocks(
-            x.unflatten(1, (len(places), m)),
+            x.float().unflatten(1, (len(places), m)),
             self._weights,
             keys,
             values,
@@ -70,7 +70,7 @@ class CompiledDynamics:
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Outputs (..., D) -> logits (..., K)."""
-        return code_logits(outputs.flatten(0, -2), self._head).unflatten(0, outputs.shape[:-1])
+        return code_logits(outputs.float().flatten(0, -2), self._head).unflatten(0, outputs.shape[:-1])
 
     def _rotary(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
         """Cosines and sines (2, P, C, pairs, 16) of the places' elements."""
