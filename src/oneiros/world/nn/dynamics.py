@@ -251,7 +251,7 @@ class Dynamics(nn.Module):
         """
         logits, levels = self.logits(outputs), self.levels
         digits = [choose(logits, levels[0])]
-        normed, vectors = self.output_norm(outputs), 0.0
+        normed, vectors = self.output_norm(outputs) if self.finer else outputs, 0.0
         for finer, entries, above in zip(self.finer, levels[1:], levels, strict=False):
             vectors = vectors + F.embedding(digits[-1], above).repeat(len(outputs) // len(digits[-1]), 1, 1)
             assert isinstance(finer, FinerLevel)

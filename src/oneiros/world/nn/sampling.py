@@ -52,7 +52,8 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
         kept &= logits >= logits.topk(sampling.top_k, dim=-1).values[..., -1:]
     uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(1e-20, 1 - 1e-7)
     negative_gumbel = uniform.log_().neg_().log_()
-    return (logits / sampling.temperature).sub_(negative_gumbel).masked_fill_(~kept, -torch.inf).argmax(-1)
+    scores = (logits / sampling.temperature).sub_(negative_gumbel)
+    return torch.where(kept, scores, -torch.inf).argmax(-1)
 
 
 def chooser(
