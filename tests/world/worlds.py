@@ -137,8 +137,8 @@ class Teacher:
         self.drawn: list[Tensor] = []
         self.unconditional: list[Tensor] = []
         self._answers: list[Tensor] = []
-        monkeypatch.setattr("oneiros.world.model.draw", self._draw)
-        monkeypatch.setattr("oneiros.world.model.guide", self._guide)
+        monkeypatch.setattr("oneiros.world.nn.sampling.draw", self._draw)
+        monkeypatch.setattr("oneiros.world.nn.sampling.guide", self._guide)
 
     def _draw(self, logits: Tensor, sampling: Sampling, generator: object, codebook: Tensor) -> Tensor:
         self.drawn.append(logits)
