@@ -1,8 +1,11 @@
 """A tokenizer trained along with its world, and one that is not."""
 
+import pytest
 import torch
 
 from oneiros.records import Clip
+from oneiros.world.nn.codec import IdentityCodec
+from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from tests.world.worlds import (
     code_clip,
     make_tokenizer,
@@ -55,3 +58,36 @@ def test_joint_training_moves_the_codebook_that_the_world_scores():
     fresh.tokenizer.load_state_dict(world.tokenizer.state_dict())
     fresh.dynamics.set_codebook(fresh.tokenizer.codebook)
     torch.testing.assert_close(fresh.dynamics.codebook, world.dynamics.codebook)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("codec", ["learns", "has nothing to learn"])
+def test_after_step_cannot_be_forgotten(codec, fused):
+    tokenizer = make_tokenizer(trainable=True)
+    if codec == "has nothing to learn":  # as for latents that are made beforehand
+        config = TokenizerConfig(height=4, width=8, channels=4, code_dim=4, codebook_size=8, external_codec=True)
+        tokenizer = Tokenizer(config, IdentityCodec(), trainable=True)
+    world = make_world(tokenizer=tokenizer, joint=True).train()
+    clip = Clip(torch.rand(2, 4, 4, 4, 8) - 0.5, random_actions("discrete", 2, 3), torch.ones(2, 4, dtype=torch.bool))
+    optimiser = torch.optim.AdamW(world.parameters(), fused=fused)
+    for _ in range(2):
+        for _ in range(2):  # micro-batches
+            world(clip).total.backward()
+        optimiser.step()
+        world.after_step()
+    world(clip).total.backward()
+    optimiser.step()
+    with pytest.raises(ValueError, match=r"after_step\(\) of the model was not called"):
+        world(clip)
+    assert len(tokenizer._seen) == 1
+    world.eval()(clip)  # evaluation asks for nothing
+
+
+def test_a_tokenizer_by_itself_does_not_forget_after_step_either():
+    tokenizer = make_tokenizer(trainable=True, temporal_convs=True)
+    clip = Clip(torch.rand(2, 4, 4, 4, 8) - 0.5, None, torch.ones(2, 4, dtype=torch.bool))
+    optimiser = torch.optim.SGD(tokenizer.parameters(), 0.1)
+    tokenizer(clip).total.backward()
+    optimiser.step()
+    with pytest.raises(ValueError, match="call it after every"):
+        tokenizer(clip)

@@ -24,6 +24,7 @@ from oneiros.run_folder import Origin, RunConfig, load_model, read_config, save_
 from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead
+from oneiros.world.nn.codebooks import StepWatch
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
 from oneiros.world.nn.noise import corrupted_codes, noisy_actions
@@ -60,6 +61,7 @@ class World(Trainable):
             residual_streams=config.residual_streams,
             target_spread=config.target_spread,
         )
+        self._steps = StepWatch()  # a codec with nothing to learn does not show the tokenizer any
         spec, dim = config.action_spec, config.dim
         self.actions_per_step = config.frame_stride * tokenizer.temporal_stride
         self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.actions_per_step)
@@ -89,6 +91,7 @@ class World(Trainable):
 
     def after_step(self) -> None:
         if self.config.joint:
+            self._steps.followed()
             self.tokenizer.after_step()
             self.dynamics.set_codebook(self.tokenizer.codebook)
 
@@ -104,11 +107,14 @@ class World(Trainable):
     def forward(self, batch: Clip | CodeClip) -> Loss:
         """Cross-entropy of the codes of valid frames, the action head's loss, and in joint training the tokenizer's.
 
-        Raises ValueError for a batch without codes to learn from or with actions that do not fit the spec.
+        Raises ValueError for a batch without codes to learn from or with actions that do not fit the spec, and in joint
+        training where `after_step` did not follow the optimiser's last step.
         """
         tokenizer_loss = None
         if isinstance(batch, Clip):
             if self.config.joint:
+                if self.training and torch.is_grad_enabled():
+                    self._steps.batch(self.parameters())
                 tokenizer_loss = self.tokenizer(batch)
             batch = self._to_codes(batch)
         actions = self._checked(batch.actions, batch.codes.shape[1] - 1)

@@ -21,7 +21,7 @@ from oneiros.machine import bf16_is_faster
 from oneiros.nn.attention import check_counts
 from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
-from oneiros.world.nn.codebooks import LearningQuantiser, nearest, vectors_of
+from oneiros.world.nn.codebooks import LearningQuantiser, StepWatch, nearest, vectors_of
 from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
 
 
@@ -128,6 +128,7 @@ class Tokenizer(Trainable):
                 rotation_trick=config.rotation_trick,
             )
         self._seen: list[tuple[Tensor, Tensor]] = []  # latents and their codes since the last optimiser step
+        self._steps = StepWatch()
 
     def _probe_grid(self) -> tuple[int, int]:
         config, stride = self.config, getattr(self.codec, "SPATIAL_STRIDE", 1)
@@ -230,7 +231,9 @@ class Tokenizer(Trainable):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the codebook towards the latents seen since the last optimiser step, and revive dead codes; after the
-        first step, begin it with their clusters. All micro-batches of all processes count, in the samples' order."""
+        first step, begin it with their clusters. All micro-batches of all processes count, in the samples' order.
+        Whoever forgets it is told by the next batch."""
+        self._steps.followed()
         if self.quantiser is None or not self._seen:
             return
         latents, codes = (_of_all_processes(torch.cat(tensors)) for tensors in zip(*self._seen, strict=True))
@@ -255,6 +258,7 @@ class Tokenizer(Trainable):
         flat = latents.float().flatten(3).movedim(2, -1).flatten(0, 2)  # (B * T' * N, C)
         vectors, codes, commitment = self.quantiser(flat, real)
         if self.training and torch.is_grad_enabled():
+            self._steps.batch(self.parameters())
             self._seen.append((flat.detach()[real], codes[real]))  # `after_step` learns from them all at once
         batch, time = latents.shape[:2]
         return vectors.view(batch, time, *self.grid, -1).movedim(-1, 2), commitment

@@ -10,11 +10,15 @@ Legend: L levels, K entries of each, C channels of a vector, R rows.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 _ROUNDING = 1e-4  # of distances, relative
 _DEAD = 0.05  # entries used less than this share of an even use are revived
@@ -140,6 +144,46 @@ class LearningQuantiser(nn.Module):
     def use(self) -> Tensor:
         """The fraction of entries that the running average of use counts as alive."""
         return torch.stack([level._codebook.cluster_size > 0.5 for level in self.levels]).float().mean()  # type: ignore
+
+
+class StepWatch:
+    """Notices an optimiser step that `after_step` did not follow, with which codebooks would stay as they began and the
+    latents of every step be kept."""
+
+    _waiting: ClassVar[WeakSet[StepWatch]] = WeakSet()
+
+    def __init__(self) -> None:
+        self._parameters: set[int] = set()
+        self._stepped = False
+
+    def batch(self, parameters: Iterable[Tensor]) -> None:
+        """A batch begins. Raises ValueError where an optimiser of the parameters stepped and `after_step` did not
+        follow."""
+        if self._stepped:
+            raise ValueError(
+                "the optimiser stepped, but after_step() of the model was not called: call it after every "
+                "optimizer.step(), or the codebook never moves"
+            )
+        _notice_steps()
+        self._parameters = {id(parameter) for parameter in parameters}
+        self._waiting.add(self)
+
+    def followed(self) -> None:
+        """`after_step` was called."""
+        self._stepped = False
+        self._waiting.discard(self)
+
+    @classmethod
+    def notice(cls, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """An optimiser stepped."""
+        stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for watch in cls._waiting:
+            watch._stepped |= not stepped.isdisjoint(watch._parameters)
+
+
+@cache
+def _notice_steps() -> None:
+    register_optimizer_step_post_hook(StepWatch.notice)
 
 
 def _first_level_of_old(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
