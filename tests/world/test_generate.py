@@ -54,7 +54,8 @@ def test_each_frame_follows_its_own_action_and_no_later_one(monkeypatch):
     """Greedy draws may hide it, so compare the logits that frames are drawn from."""
     world, drawn = make_world(), []
     monkeypatch.setattr(
-        "oneiros.world.nn.sampling.draw", lambda logits, *_: (drawn.append(logits), torch.zeros(logits.shape[:2]).long())[1]
+        "oneiros.world.nn.sampling.draw",
+        lambda logits, *_: (drawn.append(logits), torch.zeros(logits.shape[:2]).long())[1],
     )
 
     def logits(actions):

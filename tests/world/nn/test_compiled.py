@@ -9,7 +9,7 @@ from oneiros.sampling import Sampling
 from oneiros.world.nn.dynamics import Dynamics
 from oneiros.world.nn.layout import TokenLayout, visible, visible_spans
 from oneiros.world.nn.ring import Ring
-from tests.world.worlds import code_clip, make_world, random_codes, scramble, state_after
+from tests.world.worlds import code_clip, make_tokenizer, make_world, random_codes, scramble, state_after
 
 
 def make_dynamics(**options) -> Dynamics:
@@ -68,13 +68,16 @@ def check_equal(dynamics: Dynamics, batch: int) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_prepared_world_dreams_the_same_codes(temperature):
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_prepared_world_dreams_the_same_codes(levels, temperature):
     """Over 64 frames, in float32; drawn codes too, from the same random numbers."""
-    world, sampling = make_world(tokens_per_step=16), Sampling(temperature=temperature)
+    world = make_world(tokens_per_step=16, tokenizer=make_tokenizer(codebook_levels=levels))
+    sampling = Sampling(temperature=temperature)
 
+    @torch.no_grad()
     def dream():
         clip, generator = code_clip(world, "discrete", frames=3), torch.Generator().manual_seed(0)
-        state, codes = state_after(world, clip.codes, clip.actions, 3), []
+        state, codes = world._init_codes(clip), []
         for frame in range(64):
             state, drawn = world.step_codes(state, torch.tensor([frame % 3, 1]), generator=generator, sampling=sampling)
             codes.append(drawn)
