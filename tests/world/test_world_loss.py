@@ -78,6 +78,20 @@ def test_no_weight_of_a_config_is_idle(config):
     assert idle == []
 
 
+def test_more_keys_than_the_head_can_say_are_refused_by_frame():
+    world = make_world("keys", max_keys=2)
+    clip = code_clip(world, "keys")
+    clip.actions[:] = False
+    world(clip)
+    clip.actions[1, 2] = torch.tensor([True, False, True, True])
+    with pytest.raises(ValueError, match="3 keys are held after frame 2 of clip 1, more than the world's max_keys, 2"):
+        world(clip)
+    clip.valid[1, 3:] = False  # padding holds what it likes
+    world(clip)
+    clip.valid[1, 3:] = True
+    make_world("keys", max_keys=2, action_weight=0.0)(clip)
+
+
 def test_action_weight_zero_builds_no_head():
     world = make_world(action_weight=0.0)
     assert world.action_head is None

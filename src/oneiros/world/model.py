@@ -134,6 +134,7 @@ class World(Trainable):
 
         if self.action_head is not None and actions is not None:
             learned = valid[:, 1:]
+            self.action_head.check(actions, learned)
             features = self.dynamics.frame_features(outputs[:, :-1])[learned]
             action = _mean(self.action_head.loss(features.float(), actions[learned]))
             total = total + self.config.action_weight * action

@@ -110,9 +110,9 @@ def test_key_sequences_are_sorted_closed_and_padded():
 
 def test_no_more_than_max_keys_are_held_together():
     decoder = KeyDecoder(num_keys=12, dim=16, max_keys=10)
-    everything = decoder.sequences(torch.ones(1, 12, dtype=torch.bool))
-    assert everything.tolist() == [[*range(10), 12]]
-    assert decoder.loss(torch.randn(1, 16), torch.ones(1, 12, dtype=torch.bool)).isfinite().all()
+    assert decoder.sequences(torch.arange(12)[None] < 10).tolist() == [[*range(10), 12]]
+    with pytest.raises(ValueError, match="row 1 holds 11 keys, more than max_keys, 10"):
+        decoder.loss(torch.randn(2, 16), torch.arange(12) < torch.tensor([[10], [11]]))
     with torch.no_grad():
         decoder.output[1].bias[12] = -1e4  # never wants to end
     assert decoder.generate(torch.randn(1, 16), None, 0.0).sum() <= 10

@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from oneiros.world.training import tokenizer, world
 from tests.places import ROOT
 from tests.recorded import LENGTH, NUM_STEPS, SIZE, SPEC, XY, record, tokenizer_settings, world_settings
 from tests.world.training.test_tokenizer import run_until_ctrl_c
+from tests.world.worlds import make_world
 
 
 def codes_folder(tokenizer_run: Path) -> Path:
@@ -301,6 +304,16 @@ def test_other_kinds_of_actions(tokenizer_run, tmp_path, kind):
     found = load(run).config.action_spec
     assert found is None if kind is None else found.names == specs[kind].names
     assert ("actions" in load_file(run / "starts.safetensors")) == (kind is not None)
+
+
+def test_more_keys_than_the_head_can_say_are_refused_before_the_training():
+    held = np.zeros((6, 4), bool)
+    held[3, 0] = held[4, 1] = True  # one key a row, but two in a step of two rows
+    recorded: Any = SimpleNamespace(train=[SimpleNamespace(index=7, actions=held)])
+    world._check_keys(make_world("keys", max_keys=2, frame_stride=2), recorded)
+    world._check_keys(make_world("keys", max_keys=1), recorded)
+    with pytest.raises(ValueError, match="2 keys are held after frame 3 of episode 7"):
+        world._check_keys(make_world("keys", max_keys=1, frame_stride=2), recorded)
 
 
 def test_depth_goes_through_to_pictures_and_starts(tmp_path):

@@ -72,6 +72,18 @@ class ActionHead(nn.Module):
         else:
             self.head = nn.Linear(dim, spec.size * (actions_per_step if spec.kind == "continuous" else 1))
 
+    def check(self, actions: Tensor, learned: Tensor, whole: str = "clip {}") -> None:
+        """Raises ValueError, naming the frame, where learned actions (B, n, A) hold more keys than the head can say.
+        learned: bool (B, n). whole: what the frames are numbered within."""
+        if isinstance(self.head, KeyDecoder):
+            held = actions.sum(-1) * learned
+            if bool((held > self.head.max_keys).any()):
+                row, frame = (held > self.head.max_keys).nonzero()[0].tolist()
+                raise ValueError(
+                    f"{int(held[row, frame])} keys are held after frame {frame} of {whole.format(row)}, more than the "
+                    f"world's max_keys, {self.head.max_keys}: raise max_keys, or set action_weight to 0"
+                )
+
     def loss(self, features: Tensor, actions: Tensor) -> Tensor:
         """features (M, D), actions (M, ...) -> loss of each row (M,)."""
         if self.spec.kind == "continuous":
@@ -136,7 +148,11 @@ class KeyDecoder(nn.Module):
         return self.output(x).float()
 
     def sequences(self, held: Tensor) -> Tensor:
-        """Multi-hot (M, A) -> sorted ids (M, max_keys + 1), each closed by A, then padded with -1."""
+        """Multi-hot (M, A) -> sorted ids (M, max_keys + 1), each closed by A, then padded with -1. Raises ValueError for
+        a row that holds more than `max_keys`."""
+        if held.shape[1] > self.max_keys and bool((many := held.sum(-1) > self.max_keys).any()):
+            row = int(many.nonzero()[0])
+            raise ValueError(f"row {row} holds {int(held[row].sum())} keys, more than max_keys, {self.max_keys}")
         ids = torch.arange(self.num_keys, device=held.device).expand_as(held).masked_fill(~held, self.num_keys)
         ids = ids.sort(-1).values[:, : self.max_keys]
         ids = torch.cat([ids, ids.new_full((len(ids), 1), self.num_keys)], 1)

@@ -49,6 +49,7 @@ def prepare(settings: WorldSettings) -> Recipe:
     source = _frame_source(settings, tokenizer)
     episodes = _read_episodes(settings, tokenizer, source)
     world = _make_world(settings, tokenizer, episodes)
+    _check_keys(world, episodes)
     preset = settings.presets[settings.preset]
     beyond = preset.clip_frames - preset.model["window"]
     clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
@@ -70,6 +71,19 @@ def prepare(settings: WorldSettings) -> Recipe:
         save=save,
         measure=lambda step, picture: draw(world, held_out, step, picture),
     )
+
+
+def _check_keys(world: World, episodes: Episodes) -> None:
+    """Before the training, not in it, where an episode holds more keys at once than the action head can say."""
+    spec = world.config.action_spec
+    if world.action_head is None or spec is None or spec.kind != "keys":
+        return
+    for episode in episodes.train:
+        assert episode.actions is not None
+        rows = torch.from_numpy(episode.actions)
+        if len(rows) >= world.actions_per_step:
+            held = rows.unfold(0, world.actions_per_step, 1).any(-1)[None]  # in any row of a step
+            world.action_head.check(held, torch.ones(held.shape[:2], dtype=torch.bool), f"episode {episode.index}")
 
 
 def _load_tokenizer(settings: WorldSettings) -> Tokenizer:
