@@ -24,8 +24,8 @@ class WorldConfig:
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
     target_spread: codes this near one another, in units of the codebook's standard deviation, share their target, which
     makes the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first
-    frame from nothing. max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits' scale, relative to the rest. joint: train the tokenizer
-    along with the dynamics, by the weights of its own config.
+    frame from nothing. max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits'
+    scale, relative to the rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
     """
 
     action_spec: ActionSpec | None = None

@@ -148,8 +148,8 @@ class KeyDecoder(nn.Module):
         return self.output(x).float()
 
     def sequences(self, held: Tensor) -> Tensor:
-        """Multi-hot (M, A) -> sorted ids (M, max_keys + 1), each closed by A, then padded with -1. Raises ValueError for
-        a row that holds more than `max_keys`."""
+        """Multi-hot (M, A) -> sorted ids (M, max_keys + 1), each closed by A, then padded with -1. Raises ValueError
+        for a row that holds more than `max_keys`."""
         if held.shape[1] > self.max_keys and bool((many := held.sum(-1) > self.max_keys).any()):
             row = int(many.nonzero()[0])
             raise ValueError(f"row {row} holds {int(held[row].sum())} keys, more than max_keys, {self.max_keys}")
