@@ -64,6 +64,14 @@ def test_what_is_no_action_is_asked_again_and_costs_nothing(play, tmp_path):
     assert saved(tmp_path / "played")[0]["script"] == "left"
 
 
+def test_numbers_with_commas_are_asked_about_where_keys_can_be_held_together(play, tmp_path):
+    out = play("0,1\n0+1\n0*1,1*1\nleft,right\nquit\n")
+    assert "held together, 0,1 is 0+1; frame after frame it is 0*1,1*1" in out
+    assert "a comma goes on to the next frame" in out
+    record, _ = saved(tmp_path / "played")
+    assert [sum(held) for held in record["actions"]] == [2, 1, 1, 1, 1]
+
+
 def test_discrete_and_continuous_worlds(play, tmp_path):
     said = play("\nup\n4\n", kind="discrete")
     assert "nothing to repeat yet; choose from 0 stay" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,12 @@ class _TerminalGame:
                 )
             return [0] * frames
         if text:
+            if self.spec.kind == "keys" and re.fullmatch(r"\d+(\s*,\s*\d+)+", text):
+                numbers = re.split(r"\s*,\s*", text)
+                raise ValueError(
+                    f"held together, {text[:60]} is {'+'.join(numbers)[:60]}; frame after frame it is "
+                    f"{','.join(f'{number}*1' for number in numbers)[:60]}; write one of the two"
+                )
             return list(parse_script(text, self.spec))
         return self.actions[-1:] or [self._resting()]
 
@@ -145,7 +152,8 @@ class _TerminalGame:
             text = "This world knows no actions: Enter dreams one frame, a number that many."
         else:
             together = "; several at once with +, none = hold nothing" if self.spec.kind == "keys" else ""
-            text = f"Actions: {choices_text(self.spec)}{together}; *8 repeats, Enter repeats the last."
+            rest = "a comma goes on to the next frame, *8 repeats, Enter repeats the last."
+            text = f"Actions: {choices_text(self.spec)}{together}; {rest}"
         self._say(f"{text} quit ends, ? says this again.")
 
     def save(self, out: Path, about: dict[str, Any]) -> None:
