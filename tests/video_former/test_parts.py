@@ -40,7 +40,7 @@ def test_golden(name, kind):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     attention = kind(**config)
     attention.load_reference_weights(
-        {key: value for key, value in tensors.items() if key.startswith("weights.")}, prefix="weights."
+        {key: value for key, value in tensors.items() if key.startswith("weights.")}, prefix="weights.", config=config
     )
     context = {"context": tensors["input.y"]} if kind is SelfAttention else {}
     got = attention(tensors["input.x"], **context)
@@ -115,9 +115,12 @@ def test_the_context_starts_behind_a_closed_gate():
     attention = SelfAttention(dim=12, heads=3, cross_dim=5).double()
     x, context = randn(2, 6, 12), randn(2, 4, 5)
     assert attention.gate.shape == (3,)
-    assert torch.equal(attention(x, context=context), attention(x))
+    plain = SelfAttention(dim=12, heads=3).double()
+    plain.load_state_dict(attention.state_dict(), strict=False)
+    without = plain(x)
+    assert torch.equal(attention(x, context=context), without)
     attention.gate.fill_(1)
-    assert not torch.allclose(attention(x, context=context), attention(x))
+    assert not torch.allclose(attention(x, context=context), without)
 
 
 def test_dropout_is_drawn_in_training_only():
@@ -191,6 +194,10 @@ X = randn(2, 6, 12)
         (lambda: SelfAttention(dim=8)(X), r"x has shape \(2, 6, 12\); \(batch, tokens, 8\) is needed"),
         (lambda: SelfAttention(dim=12, heads=3)(X[0]), r"x has shape \(6, 12\)"),
         (lambda: SelfAttention(dim=12, heads=3).double()(X, context=X), "cross_dim is not"),
+        (
+            lambda: SelfAttention(dim=12, heads=3, cross_dim=5).double()(X),
+            r"no context is given; .*\(batch, tokens, 5\)",
+        ),
         (lambda: SelfAttention(dim=12, heads=3, cross_dim=5).double()(X, context=X), r"context has shape \(2, 6, 12\)"),
         (
             lambda: SelfAttention(dim=12, heads=3, cross_dim=12).double()(X, context=X[:1]),

@@ -75,7 +75,8 @@ def golden(name):
     ],
 )
 def test_golden(name):
-    config, groups = golden(f"video_former_{name}")
+    given, groups = golden(f"video_former_{name}")
+    config = dict(given)
     kind = FORMERS[config.pop("class")]
     config = config | {"head_dim": config.pop("dim_head"), "num_frames": config.pop("num_frame")}
     if kind is VideoFormer2D:
@@ -83,7 +84,7 @@ def test_golden(name):
     if kind is GeometryVideoFormer:
         config["geometry_dim"] = groups["output"]["geometry"].shape[-1]
     former = kind(**config).eval()
-    former.load_reference_weights(groups["weights"])
+    former.load_reference_weights(groups["weights"], config=given)
     out = former(groups["input"].pop("features"), **groups["input"])
     expected = groups["output"]
     got = dict(zip(("tokens", "geometry"), out, strict=True)) if kind is GeometryVideoFormer else {"tokens": out}
@@ -349,10 +350,10 @@ def test_embeddings_are_added_to_the_features_of_their_camera_and_place():
 def test_weights_of_the_reference_mean_the_same_with_embeddings_at_rest():
     plain = make_former(VideoFormer3D)
     placed = VideoFormer3D(**SMALL, num_views=2, features_per_view=3).double()
-    placed.load_reference_weights(reference_weights(plain))
+    placed.load_reference_weights(reference_weights(plain), config=SMALL)
     torch.testing.assert_close(placed(make_features()), plain(make_features()))
     trained = make_former(VideoFormer3D, num_views=2, features_per_view=3)
-    placed.load_reference_weights(reference_weights(trained))
+    placed.load_reference_weights(reference_weights(trained), config=SMALL)
     torch.testing.assert_close(placed(make_features()), trained(make_features()))
 
 
@@ -364,7 +365,8 @@ def test_weights_of_the_reference_mean_the_same_with_embeddings_at_rest():
 def test_weights_load_from_a_whole_policy(kind):
     former, other = make_former(kind), make_former(kind, seed=1)
     policy = {f"model.Video_Former.{name}": value for name, value in reference_weights(former).items()}
-    other.load_reference_weights(policy | {"optimizer.step": torch.ones(1)}, prefix="model.Video_Former.")
+    prefix = "model.Video_Former."
+    other.load_reference_weights(policy | {"optimizer.step": torch.ones(1)}, prefix=prefix, config=SMALL)
     assert torch.equal(tokens(other, make_features()), tokens(former, make_features()))
 
 
@@ -386,9 +388,30 @@ def test_weights_that_do_not_fit_change_nothing(change, prefix, words):
     former, other = make_former(VideoFormer3D), make_former(VideoFormer3D, seed=1)
     before = {name: tensor.clone() for name, tensor in former.state_dict().items()}
     with pytest.raises(ValueError, match=words) as error:
-        former.load_reference_weights(change(reference_weights(other)), prefix=prefix)
+        former.load_reference_weights(change(reference_weights(other)), prefix=prefix, config=SMALL)
     assert "\n" not in str(error.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in former.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"heads": 5, "dim_head": 3}, "made with heads 5, this module with 3; construct it alike"),
+        ({}, "made with heads 8, this module with 3"),
+        ({"heads": 3, "activation": "sqrelu"}, "made with activation sqrelu, this module with gelu"),
+        ({"heads": 3, "input_mask_mode": "gaussian"}, "input_mask_mode gaussian, this module with zero"),
+    ],
+)
+def test_settings_that_weights_do_not_tell_are_refused_where_they_differ(config, words):
+    """Another split into heads, of equal product, has the same shapes and computes something else."""
+    former, other = make_former(VideoFormer3D), make_former(VideoFormer3D, seed=1)
+    before = former.latents.clone()
+    with pytest.raises(ValueError, match=words):
+        former.load_reference_weights(reference_weights(other), config=config)
+    assert torch.equal(former.latents, before)
+    former.load_reference_weights(reference_weights(other), config={"heads": 3, "dim_head": 5, "anything": 1})
+    with pytest.warns(UserWarning, match="taken to be heads 3, activation gelu, input_mask_mode zero"):
+        former.load_reference_weights(reference_weights(other))
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

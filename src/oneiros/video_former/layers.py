@@ -61,10 +61,13 @@ class SelfAttention(nn.Module):
         """x (B, N, D) -> (B, N, D).
 
         mask: broadcastable to (B, H, N, N); boolean, True where a query (rows) may attend, or added to the scores. It
-        does not apply to the context. A query that may attend to nothing reads zeros. context: (B, M, cross_dim).
+        does not apply to the context. A query that may attend to nothing reads zeros. context: (B, M, cross_dim), where
+        the attention has a cross_dim and only there.
         Raises ValueError for shapes that do not match.
         """
         check_tokens("x", x, self.dim)
+        if context is None and self.cross_dim is not None:
+            raise ValueError(f"no context is given; cross_dim wants one, (batch, tokens, {self.cross_dim})")
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         query, dropout = self.q_norm(query), self.attention_dropout if self.training else 0.0
         key, mask = self.k_norm(key), _full(mask, query)
@@ -89,9 +92,11 @@ class SelfAttention(nn.Module):
         key, value = self.y_kv(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         return self.y_k_norm(key), value
 
-    def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
+    def load_reference_weights(
+        self, tensors: Mapping[str, Any], *, prefix: str = "", config: Mapping[str, Any] | None = None
+    ) -> None:
         """Take over qkv, q_norm, k_norm, proj, y_kv, y_k_norm and gate; see `take_over`."""
-        take_over(self, tensors, prefix=prefix)
+        take_over(self, tensors, settings={"heads": self.heads}, config=config, prefix=prefix)
 
 
 class TemporalAttention(nn.Module):
@@ -115,9 +120,11 @@ class TemporalAttention(nn.Module):
         query, key, value = (_by_head(make(x), self.heads) for make in (self.to_q, self.to_k, self.to_v))
         return self.to_out(attend(query, key, value).transpose(1, 2).flatten(2))
 
-    def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
+    def load_reference_weights(
+        self, tensors: Mapping[str, Any], *, prefix: str = "", config: Mapping[str, Any] | None = None
+    ) -> None:
         """Take over norm_media, to_q, to_k, to_v and to_out; see `take_over`."""
-        take_over(self, tensors, prefix=prefix)
+        take_over(self, tensors, settings={"heads": self.heads}, config=config, prefix=prefix)
 
 
 class PerceiverAttention(nn.Module):
@@ -167,9 +174,11 @@ class PerceiverAttention(nn.Module):
         own, among = latents.shape[1], sources.shape[1]
         return sources.device.type == "cpu" and own * (among + self.head_dim) < among * self.head_dim
 
-    def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
+    def load_reference_weights(
+        self, tensors: Mapping[str, Any], *, prefix: str = "", config: Mapping[str, Any] | None = None
+    ) -> None:
         """Take over norm_media, norm_latents, to_q, to_k, to_v and to_out; see `take_over`."""
-        take_over(self, tensors, prefix=prefix)
+        take_over(self, tensors, settings={"heads": self.heads}, config=config, prefix=prefix)
 
 
 class SquaredReLU(nn.Module):

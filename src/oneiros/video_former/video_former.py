@@ -76,6 +76,7 @@ class _Former(nn.Module):
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("input_mask_mode", input_mask_mode, MODES)
         self.dim, self.condition_dim, self.num_frames = dim, condition_dim, num_frames
+        self._settings = {"heads": heads, "activation": activation, "input_mask_mode": input_mask_mode}
         self.num_views, self.features_per_view, self.input_mask_mode = num_views, features_per_view, input_mask_mode
         self.project = nn.Sequential(nn.Linear(condition_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.time_embedding = nn.Parameter(torch.randn(num_time_embeds, 1, dim))
@@ -163,15 +164,25 @@ class _Former(nn.Module):
         if count % self.num_views:
             raise ValueError(f"a frame has {count} features, which {self.num_views} views cannot share evenly")
 
-    def load_reference_weights(self, tensors: Mapping[str, Any], *, prefix: str = "") -> None:
+    def load_reference_weights(
+        self, tensors: Mapping[str, Any], *, prefix: str = "", config: Mapping[str, Any] | None = None
+    ) -> None:
         """Take over trained weights under the names of the reference's state, nothing changed where any does not fit.
 
         prefix: what stands before the names in a checkpoint of a whole policy, `Video_Former.` in the reference's;
         everything else in it is ignored. The reference has no view and spatial embeddings: they stay as they are.
-        Raises ValueError that names what is missing, unknown, or of another shape.
+        config: what the weights were made with, the reference's arguments, which checkpoints hold beside them. The
+        tensors tell neither the heads nor the activation: without a config a warning says what they are taken for.
+        Raises ValueError that names what is missing, unknown, of another shape, or made with another setting.
         """
         take_over(
-            self, tensors, prefix=prefix, name_of=self._reference_name, optional=("view_embedding", "spatial_embedding")
+            self,
+            tensors,
+            settings=self._settings,
+            config=config,
+            prefix=prefix,
+            name_of=self._reference_name,
+            optional=("view_embedding", "spatial_embedding"),
         )
 
     def _reference_name(self, name: str) -> str:
@@ -228,6 +239,7 @@ class VideoFormer2D(_Former):
             num_views=num_views,
             features_per_view=features_per_view,
         )
+        del self._settings["input_mask_mode"]  # it masks nothing
 
     def forward(self, features: Tensor, *, padding_mask: Tensor | None = None) -> Tensor:
         """features (B, T, N, C), T at most num_frames -> tokens (B, T L, D).
