@@ -11,6 +11,7 @@ from oneiros.data.episodes.clips import spread
 from oneiros.data.frames import to_uint8
 from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.records import Clip
+from oneiros.sampling import Sampling
 from oneiros.world.metrics import psnr
 from oneiros.world.model import World
 from oneiros.world.rollout import begin, context_of, steps
@@ -22,7 +23,7 @@ _HORIZONS = (1, 4, 8)
 
 
 def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
-    """Dream on from the clip's first frames with its true actions, as the world expects it (nothing is drawn).
+    """Dream on from the clip's first frames with its true actions, codes drawn as in play.
 
     Writes real and dreamed frames to `path`. Returns the loss on the clip and the PSNR by horizon, beside that of
     repeating the last frame given.
@@ -32,8 +33,9 @@ def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
     context = min(CONTEXT, clip.frames.shape[1] - 1)
     actions = None if clip.actions is None else clip.actions[:, context - 1 :]
     start = begin(world, context_of(clip, context))
-    dream = [step.frames for step in steps(world, start, actions, num_frames=clip.frames.shape[1] - context)]
-    dream = torch.cat(dream, 1)
+    options = {"sampling": Sampling(), "generator": torch.Generator(world.device).manual_seed(0)}
+    dreamed = steps(world, start, actions, num_frames=clip.frames.shape[1] - context, **options)
+    dream = torch.cat([step.frames for step in dreamed], 1)
     real, dreamed = to_uint8(clip.frames[:, context:]), to_uint8(dream)
     copied = to_uint8(clip.frames[:, context - 1 : context])
     by_horizon, by_copying = psnr(dreamed, real).mean(0).tolist(), psnr(copied, real).mean(0).tolist()

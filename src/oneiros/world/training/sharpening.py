@@ -17,6 +17,7 @@ from oneiros.world.nn.codec import ImageCodec
 from oneiros.world.nn.critic import PatchCritic
 from oneiros.world.tokenizer import Tokenizer
 
+_COLOURS = 3  # the first channels: a critic of depth would find its steps, and roughen what is smooth
 _RECONSTRUCTION, _MATCHING, _ADVERSARIAL = 10.0, 1.0, 0.1  # weights of what the decoder learns from
 
 
@@ -36,7 +37,7 @@ class Sharpening(Trainable):
             if part is not None:
                 part.requires_grad_(True)
         self.plain = copy.deepcopy(codec).requires_grad_(False)
-        self.critic = PatchCritic(tokenizer.config.channels)
+        self.critic = PatchCritic(_COLOURS)
 
     def forward(self, batch: Clip) -> Loss:
         """Squared error, matching of the critic's features, and the critic's opinion of drawn frames; and the critic's
@@ -44,8 +45,10 @@ class Sharpening(Trainable):
         tokenizer, real = self.tokenizer, batch.frames[batch.valid][:, None]
         with torch.no_grad():
             vectors = tokenizer.vectors(tokenizer.encode(real))
-            plain = self.plain.decode(vectors)[:, 0].float()
+            plain = self.plain.decode(vectors)[:, 0, :_COLOURS].float()
         real, drawn = real[:, 0], tokenizer.codec.decode(vectors)[:, 0].float()
+        reconstruction = (drawn - real).square().mean()
+        real, drawn = real[:, :_COLOURS], drawn[:, :_COLOURS]
         real_scores, real_seen = self.critic(real, plain)
         drawn_scores, _ = self.critic(drawn.detach(), plain)
         critic = (1 - real_scores).relu().mean() + (1 + drawn_scores).relu().mean()
@@ -54,7 +57,7 @@ class Sharpening(Trainable):
         scores, seen = functional_call(self.critic, frozen, (drawn, plain))
         pairs = zip(seen, real_seen, strict=True)
         matching = torch.stack([(ours - theirs.detach()).abs().float().mean() for ours, theirs in pairs]).mean()
-        reconstruction, adversarial = (drawn - real).square().mean(), -scores.float().mean()
+        adversarial = -scores.float().mean()
         total = _RECONSTRUCTION * reconstruction + _MATCHING * matching + _ADVERSARIAL * adversarial + critic.float()
         parts = {
             "decoder/reconstruction": reconstruction,
