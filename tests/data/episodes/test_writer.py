@@ -330,6 +330,16 @@ def test_a_dataset_of_another_tool_is_not_appended(tmp_path, counting):
         )
 
 
+def test_statistics_that_lack_a_number_are_not_appended_to(tmp_path, counting):
+    counting.record(tmp_path, [3])
+    path = tmp_path / "meta/stats.json"
+    statistics = json.loads(path.read_text())
+    del statistics["action"]["min"]
+    path.write_text(json.dumps(statistics))
+    with pytest.raises(ValueError, match="stats.json: the statistics of action lack min; nothing is appended"):
+        counting.record(tmp_path, [3])
+
+
 def test_a_dataset_of_an_older_version_is_not_appended(tmp_path, counting):
     counting.record(tmp_path, [3])
     path = tmp_path / "meta/info.json"

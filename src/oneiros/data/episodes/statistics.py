@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
 Statistics = dict[str, np.ndarray]
+_COMBINED = ("min", "max", "mean", "std", "count")  # without these, nothing can be added
+
+
+def check_combinable(statistics: Mapping[str, Statistics], where: str) -> None:
+    """Raises ValueError for statistics by feature that lack what `combine` needs. where: they were read from."""
+    for name, found in statistics.items():
+        if lacking := [each for each in _COMBINED if each not in found]:
+            raise ValueError(f"{where}: the statistics of {name} lack {', '.join(lacking)}; nothing is appended")
 
 
 def of_column(values: np.ndarray) -> Statistics:

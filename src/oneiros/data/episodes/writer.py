@@ -47,7 +47,7 @@ from oneiros.data.episodes.metadata import (
     uncounted,
 )
 from oneiros.data.episodes.parquet import row_groups
-from oneiros.data.episodes.statistics import Statistics, combine, of_column
+from oneiros.data.episodes.statistics import Statistics, check_combinable, combine, of_column
 from oneiros.data.episodes.tables import (
     data_schema,
     data_table,
@@ -217,6 +217,7 @@ class DatasetWriter:
         rows = read_episode_rows(self.path)
         num_frames = rows[-1]["dataset_to_index"] if rows else 0
         self._tasks, self._statistics = read_tasks(self.path), dict(read_metadata(self.path).statistics)
+        check_combinable(self._statistics, str(self.path / STATS))
         self._info = {**info, **totals(len(rows), num_frames, len(self._tasks))}
         self._part = _Part(1 + max((_last_number(row, info["chunks_size"]) for row in rows), default=-1))
         if rows:
