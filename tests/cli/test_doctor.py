@@ -25,10 +25,10 @@ def test_what_is_missing_is_named_with_its_remedy(capsys, monkeypatch):
     monkeypatch.setattr(metadata, "version", without_vizdoom)
     assert doctor.missing("doom") == ["vizdoom"]
     assert doctor.missing("train") == []
-    assert doctor.state("record") == "needs vizdoom: pip install 'oneiros[doom]' for doom:SCENARIO"
+    assert doctor.state("record") == "needs vizdoom for doom:SCENARIO: pip install -e '.[doom]' in the repository"
     assert doctor.state("play") == "ready"
     main(["doctor"])
-    assert "oneiros[doom]" in "".join(capsys.readouterr().out.split())
+    assert "-e'.[doom]'" in "".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

