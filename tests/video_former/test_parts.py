@@ -10,7 +10,7 @@ from safetensors import safe_open
 from oneiros.video_former import alignment_loss
 from oneiros.video_former.frame_masks import draw_frame_mask
 from oneiros.video_former.layers import PerceiverAttention, SelfAttention, TemporalAttention
-from tests.places import SHARED
+from tests.places import GOLDEN
 from tests.video_former import oracle as oracle
 
 
@@ -32,9 +32,7 @@ def randn(*shape, seed=1):
 @pytest.mark.parametrize(("name", "kind"), [("cross", SelfAttention), ("temporal", TemporalAttention)])
 @torch.no_grad()
 def test_golden(name, kind):
-    path = SHARED / "golden" / f"attention_{name}.safetensors"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
+    path = GOLDEN / f"attention_{name}.safetensors"
     with safe_open(path, "pt") as file:
         config = json.loads(file.metadata()["config"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -18,7 +18,7 @@ import oneiros.points
 from oneiros.points import KPConvX
 from oneiros.points.nn.kpconvx import TENSORS
 from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS
-from tests.places import SHARED
+from tests.places import GOLDEN
 
 SMALL = {"channels": 8, "hidden_channels": 12, "groups": 4, "shell_points": (1, 4, 6), "sigma": 0.7}
 
@@ -53,9 +53,7 @@ def make_inputs(fields=2, points=11, k=5, channels=8, point_dim=3, seed=0, dtype
 @pytest.mark.parametrize("kernels", ["reference", "auto"])
 def test_golden(monkeypatch, kernels, name, dtype, tolerance):
     monkeypatch.setenv("ONEIROS_KERNELS", kernels)
-    path = SHARED / "golden" / f"kpconvx_{name}.safetensors"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
+    path = GOLDEN / f"kpconvx_{name}.safetensors"
     with safe_open(path, "pt") as file:
         config = json.loads(file.metadata()["config"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -6,14 +6,12 @@ from safetensors.torch import load_file
 
 from oneiros.sampling import Sampling
 from oneiros.world.nn.sampling import draw, guide, min_p_mask
-from tests.places import SHARED
+from tests import places
 
-GOLDEN = SHARED / "golden" / "genie2_sampling.safetensors"
+GOLDEN = places.GOLDEN / "genie2_sampling.safetensors"
 CODEBOOK = torch.zeros(9, 2)  # which only the mean looks at
-needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="golden vectors are not beside this checkout")
 
 
-@needs_golden
 @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0])
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_guidance_equals_golden(scale, keep):
@@ -23,7 +21,6 @@ def test_guidance_equals_golden(scale, keep):
     torch.testing.assert_close(guided, golden[f"guidance.output.scale{scale}.keep{keep}"], atol=1e-5, rtol=1e-5)
 
 
-@needs_golden
 @pytest.mark.parametrize("min_p", [0.05, 0.1, 0.3])
 def test_min_p_equals_golden(min_p):
     golden = load_file(GOLDEN)
