@@ -80,7 +80,7 @@ def _check_keys(world: World, episodes: Episodes) -> None:
         return
     for episode in episodes.train:
         assert episode.actions is not None
-        rows = torch.from_numpy(episode.actions)
+        rows = torch.tensor(episode.actions)
         if len(rows) >= world.actions_per_step:
             held = rows.unfold(0, world.actions_per_step, 1).any(-1)[None]  # in any row of a step
             world.action_head.check(held, torch.ones(held.shape[:2], dtype=torch.bool), f"episode {episode.index}")
