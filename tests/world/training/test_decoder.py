@@ -128,6 +128,20 @@ def test_the_critics_loss_reaches_the_critic_alone():
         torch.testing.assert_close(parameter.grad, before[name])
 
 
+def test_depth_learns_from_squared_error_alone(monkeypatch):
+    """A critic of depth finds the steps of its recording, and roughens what should be smooth."""
+    config = TokenizerConfig(
+        height=16, width=16, channels=4, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1, linear_path=True
+    )
+    model = Sharpening(Tokenizer(config))
+    monkeypatch.setattr("oneiros.world.training.sharpening._RECONSTRUCTION", 0.0)
+    frames = torch.rand(4, 1, 4, 16, 16) * 2 - 1
+    model(Clip(frames, None, torch.ones(4, 1, dtype=torch.bool))).total.backward()
+    of_patches = model.tokenizer.codec.latent_to_patch.bias.grad.view(4, 64)
+    assert of_patches[:3].abs().amin() > 0
+    assert of_patches[3].abs().amax() == 0
+
+
 def test_decoders_that_are_not_ours_are_refused():
     with pytest.raises(ValueError, match="only the default codec's decoder"):
         Sharpening(make_tokenizer())
