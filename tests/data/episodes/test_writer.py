@@ -336,7 +336,7 @@ def test_statistics_that_lack_a_number_are_not_appended_to(tmp_path, counting):
     statistics = json.loads(path.read_text())
     del statistics["action"]["min"]
     path.write_text(json.dumps(statistics))
-    with pytest.raises(ValueError, match="stats.json: the statistics of action lack min; nothing is appended"):
+    with pytest.raises(ValueError, match=r"stats\.json: the statistics of action lack min; nothing is appended"):
         counting.record(tmp_path, [3])
 
 
