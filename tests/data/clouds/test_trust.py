@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
+from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud, write_labels
 from oneiros.data.clouds.las import laz
 from tests.data.clouds.cases import LAS_FILES, small_cloud
 
@@ -39,6 +39,17 @@ def patched(tile, kind: str, place: int, value) -> str:
     struct.pack_into(f"<{kind}", content, place, value)
     path.write_bytes(content)
     return refused(path)
+
+
+def test_a_laz_without_points_and_without_the_compressors_record(tile):
+    path, content, points, _ = tile
+    struct.pack_into("<Q", content, 247, 0)
+    start = content.index(b"laszip encoded", 0, points)
+    content[start : start + 16] = bytes(16)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"tile\.laz: is compressed, but lacks the compressor's record"):
+        write_labels(path, path.with_name("out.laz"), np.zeros(0, np.uint8))
+    assert not path.with_name("out.laz").exists()
 
 
 def test_ordinary_laz_are_decoded_in_this_process(tile, monkeypatch):

@@ -46,7 +46,7 @@ def write_las_labels(source: Path, out: Path, parts: Iterable[LabelPart], names:
                 file.write(records.data)
         else:
             tail = head.tail_start
-            laszip = _fit_laszip(head, points)
+            laszip = _fit_laszip(head, points, source)
             file.write(head.to_bytes())
             with compressing():
                 compressor = lazrs.LasZipCompressor(file, laszip)
@@ -70,10 +70,11 @@ def _add_floats(head: Head, points: laspy.PointFormat, names: Sequence[str]) -> 
     return {name: places[name] for name in names}
 
 
-def _fit_laszip(head: Head, points: laspy.PointFormat) -> Any:
+def _fit_laszip(head: Head, points: laspy.PointFormat, source: Path) -> Any:
     """The compressor's own record: the file's where it fits the points still, else a new one."""
     record = head.find(LASZIP)
-    assert record is not None  # laspy has read the file with it
+    if record is None:  # laspy reads such a file where it has no points
+        raise ValueError(f"{source}: is compressed, but lacks the compressor's record; no copy can be written")
     laszip = lazrs.LazVlr(record.data)
     if laszip.item_size() != head.record_length or laszip.uses_variable_size_chunks():
         num_extra = points.num_extra_bytes + head.record_length - points.size
