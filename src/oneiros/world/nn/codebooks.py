@@ -143,7 +143,8 @@ class LearningQuantiser(nn.Module):
 
     def use(self) -> Tensor:
         """The fraction of entries that the running average of use counts as alive."""
-        return torch.stack([level._codebook.cluster_size > 0.5 for level in self.levels]).float().mean()  # type: ignore
+        counts = torch.stack([level._codebook.cluster_size for level in self.levels])  # type: ignore[misc, union-attr]
+        return (counts > _DEAD * counts.mean(-1, keepdim=True)).float().mean()
 
 
 class StepWatch:
