@@ -1,6 +1,8 @@
 """Small datasets and runs that several systems test on, made once a session, by imports that wait for their use."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,11 @@ def policy_run(demonstrations, acting_world, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "policy"
     policy.run(policy_settings(demonstrations, acting_world, out))
     return out
+
+
+@pytest.fixture(autouse=True)
+def _terminal_that_may_close() -> Iterator[None]:
+    """A hangup ends what tests start, also where nohup started the tests, which children would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
