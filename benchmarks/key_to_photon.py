@@ -45,7 +45,7 @@ def player(run: str | None, *flags: str) -> Iterator[tuple[str, float]]:
     command = [
         sys.executable,
         "-m",
-        "oneiros.cli",
+        "oneiros",
         "play",
         *([run] if run else []),
         "--port",

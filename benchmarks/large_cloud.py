@@ -35,7 +35,7 @@ def main() -> None:
             command = [
                 sys.executable,
                 "-m",
-                "oneiros.cli",
+                "oneiros",
                 "segment",
                 cloud,
                 "--model",
