@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from oneiros.recipes.pictures import frame_rows, save_strips
 
 from oneiros import Dataset, Sampling
+from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.records import Clip
 from oneiros.world.recorded import held_out_episodes, load_clips
 from oneiros.world.rollout import context_of
@@ -29,7 +29,7 @@ assert batch.actions is not None
 dream = world.generate(
     context_of(batch, GIVEN),
     batch.actions[:, GIVEN - 1 :],
-    sampling=Sampling(temperature=0.5),
+    sampling=Sampling(),  # as in play
     generator=torch.Generator().manual_seed(0),
 )
 first = GIVEN - SHOWN
