@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from oneiros import machine
-from oneiros.data.episodes.clips import Clips, spread
+from oneiros.data.episodes.clips import Clips
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource
 from oneiros.data.frames import to_uint8
@@ -28,6 +28,7 @@ from oneiros.records import Clip
 from oneiros.world.metrics import psnr, sharpness
 from oneiros.world.settings import TOKENIZER_PRESETS
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
+from oneiros.world.training.drawn_frames import drawn_again, some_frames
 
 _PRESET = TOKENIZER_PRESETS["small"]
 _ONE_LEVEL = {"codebook_size": 512, "codebook_levels": 1, "linear_path": False, "rotation_trick": True}
@@ -51,17 +52,11 @@ def batches(clips: Clips, size: int) -> Iterator[Clip]:
         yield batch
 
 
-def frames_of(clips: Clips, count: int) -> torch.Tensor:
-    batch = clips.batch(spread(count, len(clips)))
-    assert isinstance(batch, Clip)
-    return batch.frames
-
-
 def trained(changes: dict[str, Any], clips: Clips, seconds: float) -> tuple[Tokenizer, int]:
     """The small preset with `changes` after so many seconds of processor time, and the steps that they held."""
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(**{**_PRESET.model, **changes}), trainable=True).train()
-    tokenizer.begin(frames_of(clips, 512))
+    tokenizer.begin(some_frames(clips, 512))
     rate, steps, began = _PRESET.fit["learning_rate"], 0, time.process_time()
     optimizer = torch.optim.AdamW(tokenizer.codec.parameters(), lr=rate, betas=(0.9, 0.99))
     for batch in batches(clips, _PRESET.fit["batch_size"]):
@@ -90,13 +85,13 @@ def main() -> None:
     machine.prepare()
     torch.set_num_threads(1)
     episodes = FrameSource(Dataset.open(options.data), (64, 64), False, None, options.cache).episodes()
-    clips, held_out = episodes.clips(length=1), frames_of(episodes.held_out_clips(length=1), 256)
+    clips, held_out = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), 256)
     real = to_uint8(held_out)
     print(f"{machine.processor()}, one thread, bf16: {bf16_is_faster('cpu')}; {options.seconds:g} s each")
     print(f"{'':55} {'bits':>6} {'steps':>6} {'PSNR':>8} {'sharpness':>10}")
     for name, changes in VARIANTS.items():
         tokenizer, steps = trained(changes, clips, options.seconds)
-        drawn = torch.cat([to_uint8(tokenizer.decode(tokenizer.encode(part))) for part in held_out.split(64)])
+        drawn = torch.cat([to_uint8(drawn_again(tokenizer, part)) for part in held_out.split(64)])
         error, sharp = float(psnr(drawn, real).mean()), float(sharpness(drawn).mean() / sharpness(real).mean())
         bits = tokenizer.num_codes * math.log2(tokenizer.config.num_entries)
         print(f"{name:55} {bits:6.0f} {steps:6} {error:5.2f} dB {sharp:10.2f}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oneiros.data.episodes.clips import Clips, spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource, check_resumed
 from oneiros.data.frames import to_uint8
-from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.disk import contained, inside, replacing
-from oneiros.records import Clip
 from oneiros.run_folder import Origin, read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
@@ -26,11 +23,10 @@ from oneiros.world.model import World
 from oneiros.world.settings import DecoderSettings
 from oneiros.world.starts import STARTS
 from oneiros.world.tokenizer import Tokenizer
+from oneiros.world.training.drawn_frames import drawn_again, save_picture, some_frames
 from oneiros.world.training.sharpening import Sharpening
 
 __all__ = ["DecoderSettings", "prepare", "run"]
-
-_SHOWN, _MEASURED = 8, 64  # held-out frames in a picture, and those that are measured
 
 
 def run(settings: DecoderSettings) -> FitResult:
@@ -56,7 +52,7 @@ def prepare(settings: DecoderSettings) -> Recipe:
     camera = settings.camera or before.camera_name
     episodes = FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, camera, cache, hold_out).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
-    measured = _frames(held_out, spread(_MEASURED, len(held_out)))
+    measured = some_frames(held_out)
     return Recipe(
         title="decoder",
         model=sharpening,
@@ -81,18 +77,11 @@ def _save(model: World | Tokenizer, folder: Path, *, recipe: Mapping[str, Any], 
             shutil.copyfile(inside(source, STARTS), temporary)
 
 
-def _frames(clips: Clips, indices: Sequence[int]) -> Tensor:
-    batch = clips.batch(indices)
-    assert isinstance(batch, Clip)
-    return batch.frames
-
-
 def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:
     """Held-out frames (B, 1, C, H, W) above what the decoder draws of their codes; measures all, draws a few."""
-    drawn = tokenizer.decode(tokenizer.encode(frames.to(tokenizer.codebook.device))).cpu()
+    drawn = drawn_again(tokenizer, frames)
     ours, real = to_uint8(drawn), to_uint8(frames)
     error, sharp = float(psnr(ours, real).mean()), float(sharpness(ours).mean() / sharpness(real).mean())
-    shown = spread(_SHOWN, len(frames))
-    rows = [*frame_rows("real", frames[shown, 0]), *frame_rows("drawn", drawn[shown, 0])]
-    save_strips(path, f"step {step:,}, held-out frames: {sharp:.2f} as sharp as real, PSNR {error:.1f} dB", [rows])
+    title = f"step {step:,}, held-out frames: {sharp:.2f} as sharp as real, PSNR {error:.1f} dB"
+    save_picture(path, title, frames, "drawn", drawn)
     return {"held_out/psnr": error, "held_out/sharpness": sharp}

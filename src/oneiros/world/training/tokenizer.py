@@ -14,13 +14,10 @@ import torch
 from torch import Tensor
 
 from oneiros.data.augment import augmented
-from oneiros.data.episodes.clips import Clips, spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource, check_resumed
 from oneiros.data.frames import to_uint8
-from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.disk import contained
-from oneiros.records import Clip
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
@@ -31,10 +28,10 @@ from oneiros.world.metrics import psnr
 from oneiros.world.settings import DECODER_PRESETS, DecoderSettings, TokenizerSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder
+from oneiros.world.training.drawn_frames import drawn_again, save_picture, some_frames
 
 __all__ = ["TokenizerSettings", "prepare", "run"]
 
-_SHOWN, _MEASURED = 8, 64  # held-out frames in a picture, and those whose PSNR is measured
 _SHARP = "sharp"  # the folder of the last part
 _BEGUN_WITH = 512  # frames whose patches and latents a tokenizer begins with
 
@@ -90,9 +87,9 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
     episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
     clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
-    measured = _frames(held_out, spread(_MEASURED, len(held_out)))
+    measured = some_frames(held_out)
     if not settings.resume and settings.warm_start is None:
-        model.begin(_frames(clips, spread(_BEGUN_WITH, len(clips))))
+        model.begin(some_frames(clips, _BEGUN_WITH))
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
         batch = clips.batch(indices, seeds)
@@ -122,17 +119,9 @@ def _make_model(settings: TokenizerSettings) -> Tokenizer:
     return tokenizer
 
 
-def _frames(clips: Clips, indices: Sequence[int]) -> Tensor:
-    batch = clips.batch(indices)
-    assert isinstance(batch, Clip)
-    return batch.frames
-
-
 def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:
     """Held-out frames (B, 1, C, H, W) above their reconstructions; measures the PSNR of all, draws a few."""
-    restored = tokenizer.decode(tokenizer.encode(frames.to(tokenizer.codebook.device))).cpu()
-    value = float(psnr(to_uint8(restored), to_uint8(frames)).mean())
-    shown = spread(_SHOWN, len(frames))
-    rows = [*frame_rows("real", frames[shown, 0]), *frame_rows("reconstructed", restored[shown, 0])]
-    save_strips(path, f"step {step:,}, held-out frames: PSNR {value:.1f} dB", [rows])
+    drawn = drawn_again(tokenizer, frames)
+    value = float(psnr(to_uint8(drawn), to_uint8(frames)).mean())
+    save_picture(path, f"step {step:,}, held-out frames: PSNR {value:.1f} dB", frames, "reconstructed", drawn)
     return {"held_out/psnr": value}
