@@ -20,7 +20,7 @@ from oneiros.world.nn.rope import frequencies
 class CompiledDynamics:
     """A dynamics with one residual stream as it is now, in float32, with what a run needs to know of its layout.
 
-    contents: what enters for each entry of the codebook (L * K, D). positions: of the elements of a frame (E, D).
+    contents: what enters for each entry of the codebook (L, K, D). positions: of the elements of a frame (E, D).
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from oneiros.nn.attention import attend
 from oneiros.ops.choice import choose
 from oneiros.world.nn.blocks import DynamicsBlock, Memory
 from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
-from oneiros.world.nn.codebooks import code_of, digits_of
+from oneiros.world.nn.codebooks import code_of, digits_of, vectors_of
 from oneiros.world.nn.compiled import CompiledDynamics, head_weights
 from oneiros.world.nn.layout import TokenLayout, visible
 from oneiros.world.nn.norm import RMSNorm
@@ -149,11 +149,11 @@ class Dynamics(nn.Module):
         return content + self._positions()
 
     def _contents(self) -> Tensor:
-        """What enters for each entry of the codebook, level after level (L * K, D)."""
+        """What enters for each entry of the codebook, by level (L, K, D)."""
         if self.compiled is not None:
             return self.compiled.contents
         first, *finer = self.levels
-        return torch.cat([self.enter(first), *(F.linear(level, self.enter.weight) for level in finer)])
+        return torch.stack([self.enter(first), *(F.linear(level, self.enter.weight) for level in finer)])
 
     def _positions(self) -> Tensor:
         """Where each element of a frame is, and what it predicts (E, D)."""
@@ -173,10 +173,7 @@ class Dynamics(nn.Module):
 
     def _entered(self, codes: Tensor) -> Tensor:
         """What enters for codes (...), summed over their levels (..., D)."""
-        levels, contents = self.codebook_levels, self._contents()
-        size = len(contents) // levels
-        rows = torch.stack([digit + level * size for level, digit in enumerate(digits_of(codes, size, levels))], -1)
-        return F.embedding(rows, contents).sum(-2) if levels > 1 else F.embedding(codes, contents)
+        return vectors_of(codes, self._contents())
 
     def last_step_elements(self, codes: Tensor, condition: Tensor) -> Tensor:
         """The m elements of a frame's last step (B, m, D), from all its codes (B, N) in raster order."""
