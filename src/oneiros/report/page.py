@@ -13,6 +13,8 @@ from PIL import Image
 
 from oneiros.data.pictures import data_uri, png
 
+_SIDE = 192  # pixels at least that an enlarged frame is wide
+
 
 def page(*, title: str, lead: str, cards: Sequence[str], sections: Sequence[str]) -> str:
     """A page of HTML. title, lead: text. cards, sections: HTML."""
@@ -65,6 +67,12 @@ def small(lines: Sequence[str]) -> str:
 def picture(frame: np.ndarray) -> str:
     """uint8 (H, W, 3) as a cell."""
     return f'<img src="{data_uri(png(Image.fromarray(frame)), "image/png")}" alt="">'
+
+
+def enlarged(frame: np.ndarray) -> np.ndarray:
+    """uint8 (h, w, 3) -> (n * h, n * w, 3), every pixel a square, at least 192 wide: what is blurred must show."""
+    times = max(1, _SIDE // frame.shape[1])
+    return np.kron(frame, np.ones((times, times, 1), np.uint8))
 
 
 def number_table(title: str, heads: Sequence[object], rows: Sequence[tuple[str, Sequence[float], int]]) -> str:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-
-from oneiros.report.page import figure, frame_grid, head, picture, section, side_by_side
+from oneiros.report.page import enlarged, figure, frame_grid, head, picture, section, side_by_side
 from oneiros.world.evaluation.fidelity import Example
-from oneiros.world.evaluation.horizon_chart import VARIANTS, horizon_chart
+from oneiros.world.evaluation.horizon_chart import SHOWN, VARIANTS, horizon_chart
 from oneiros.world.metrics import MOVES, moves
-
-_SHOWN = (1, 4, 8, 16)
-_SIDE = 192  # pixels at least that a picture is wide: what is blurred must show
 
 
 def crispness(measured: Mapping[str, Any], example: Example) -> str:
@@ -42,17 +36,12 @@ def crispness(measured: Mapping[str, Any], example: Example) -> str:
 
 def _faces(example: Example) -> str:
     horizon = len(example.dreams["sampled"])
-    shown = [h for h in _SHOWN if h <= horizon]
+    shown = [h for h in SHOWN if h <= horizon]
     real = example.real[-horizon:]
     seen = moves(real, example.dreams["copy_last_frame"][:1])
-    rows = [("", [head(h, dreamed=True) for h in shown]), ("real", [_large(real[h - 1]) for h in shown])]
-    for variant in ("reconstruction", "sampled", "model", "copy_last_frame"):
-        rows.append((VARIANTS[variant][0], [_large(example.dreams[variant][h - 1]) for h in shown]))
-    rows.append(("real, where it moves", [_large(real[h - 1] * seen[h - 1, ..., None]) for h in shown]))
+    beside = ("reconstruction", "sampled", "model", "copy_last_frame")
+    frames = {"real": real, **{VARIANTS[variant][0]: example.dreams[variant] for variant in beside}}
+    frames["real, where it moves"] = real * seen[..., None]
+    rows = [("", [head(h, dreamed=True) for h in shown])]
+    rows += [(name, [picture(enlarged(each[h - 1].numpy())) for h in shown]) for name, each in frames.items()]
     return frame_grid(rows, widest="13rem")
-
-
-def _large(frame: torch.Tensor) -> str:
-    """uint8 (h, w, 3), every pixel a square."""
-    times = max(1, _SIDE // frame.shape[1])
-    return picture(np.kron(frame.numpy(), np.ones((times, times, 1), np.uint8)))

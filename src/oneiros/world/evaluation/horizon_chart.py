@@ -16,6 +16,7 @@ VARIANTS = {
     "shuffled_actions": ("dream, another clip's actions", "shuffled"),
     "copy_last_frame": ("copy the last frame", "copy"),
 }
+SHOWN = (1, 4, 8, 16)  # of which pictures show frames
 _DASHED = ("model", "likeliest", "copy_last_frame")
 
 

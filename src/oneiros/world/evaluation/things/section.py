@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneiros.report.page import figure, frame_grid, head, number_table, picture, section, side_by_side
+from oneiros.report.page import enlarged, figure, frame_grid, head, number_table, picture, section, side_by_side
 from oneiros.world.evaluation.fidelity import Example
-from oneiros.world.evaluation.horizon_chart import VARIANTS, horizon_chart
+from oneiros.world.evaluation.horizon_chart import SHOWN, VARIANTS, horizon_chart
 from oneiros.world.evaluation.things.instances import Instances, instances, matches
 from oneiros.world.evaluation.things.judge import Judge
 from oneiros.world.evaluation.things.network import see
 from oneiros.world.evaluation.things.scores import REAL, SIZES, smallest
 
-_SHOWN = (1, 4, 8, 16)
-_SIDE = 192  # pixels at least that a picture is wide
 _FOUND, _MISSED, _INVENTED = (60, 220, 90), (240, 60, 60), (250, 170, 30)
 _ROWS = (REAL, "reconstruction", "sampled", "model", "copy_last_frame")
 
@@ -53,7 +51,7 @@ def things_that_stay(measured: Mapping[str, Any], examples: Sequence[Example], j
 def _faces(examples: Sequence[Example], judge: Judge, stride: int) -> str:
     """The clip with most things in the frames shown, with a box around each."""
     horizon = len(examples[0].dreams["sampled"])
-    shown = [h for h in _SHOWN if h <= horizon]
+    shown = [h for h in SHOWN if h <= horizon]
     counts = smallest(*examples[0].real.shape[1:3])
     least = max(1, counts // 2)
 
@@ -75,8 +73,8 @@ def _faces(examples: Sequence[Example], judge: Judge, stride: int) -> str:
 
 def _boxed(frames: Tensor, true: Instances, seen: Instances, counts: int) -> list[np.ndarray]:
     """uint8 frames (M, h, w, 3), enlarged, with boxes as large as the things, of those of `counts` pixels or more."""
-    times = max(1, _SIDE // frames.shape[2])
-    pictures = [np.kron(frame.numpy(), np.ones((times, times, 1), np.uint8)) for frame in frames]
+    pictures = [enlarged(frame.numpy()) for frame in frames]
+    times = pictures[0].shape[1] // frames.shape[2]
     pairs = matches(true, seen, width=frames.shape[2])
     found, taken = {place for place, _ in pairs}, {other for _, other in pairs}
     boxes = [(true, place, _FOUND if place in found else _MISSED) for place in range(len(true.area))]
