@@ -235,6 +235,13 @@ def test_gradients_are_turned_and_scaled_as_latents_are_to_their_vectors():
     assert not torch.allclose(latents.grad, upstream * scale[:, None])
 
 
+def test_without_the_rotation_trick_gradients_go_straight_through():
+    quantiser = make_tokenizer(trainable=True, rotation_trick=False).quantiser
+    latents, upstream = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4)
+    quantiser(latents, torch.ones(5, dtype=torch.bool))[0].backward(upstream)
+    torch.testing.assert_close(latents.grad, upstream)
+
+
 # -- several levels ------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +258,15 @@ def test_each_level_adds_what_the_levels_before_left_out():
     codes = nearest(vectors, codebook)
     assert codes.tolist() == [3, 0]
     assert vectors_of(codes, codebook).tolist() == [[8.0, -1.0], [0.0, 1.0]]
+    along = torch.tensor([[[0.0, 0.0], [8.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]]])
+    assert nearest(torch.tensor([[7.0, 0.0]]), along).tolist() == [3]  # of what is left; of the vector itself, 2
+
+
+def test_of_equal_entries_the_first_is_taken_whatever_rounding_says():
+    entries = torch.tensor([[[1.0, 2.0], [1.0, 2.0], [5.0, 5.0]]])
+    entries[0, 1] += 1e-6
+    vectors = entries[0, 1] + torch.tensor([[0.5, 0.5], [0.3, 0.1]])
+    assert nearest(vectors, entries).tolist() == [0, 0]
 
 
 def test_more_levels_lose_less_of_the_latents():

@@ -79,7 +79,9 @@ def test_a_tokenizers_training_ends_with_it(recording, tokenizer_run, tmp_path):
 def test_longer_training_begins_the_last_part_anew(recording, tokenizer_run, tmp_path):
     options = {"cache": tokenizer_run / "cache", "sharpen_steps": 3}
     tokenizer.run(tokenizer_settings(recording, tmp_path, steps=6, **options))
+    before = Tokenizer.load(tmp_path).codebook
     tokenizer.run(tokenizer_settings(recording, tmp_path, steps=8, resume=True, **options))
+    assert not torch.equal(Tokenizer.load(tmp_path).codebook, before)
     whole, within = Tokenizer.load(tmp_path), Tokenizer.load(tmp_path / "sharp")
     torch.testing.assert_close(whole.state_dict(), within.state_dict(), rtol=0, atol=0)
     assert read_metrics(tmp_path / "sharp" / "metrics.jsonl")[-1]["step"] == 3

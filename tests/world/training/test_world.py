@@ -20,14 +20,19 @@ from safetensors.torch import load_file
 
 from oneiros.data.episodes.clips import Clips, load_frames
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.frames import to_model
+from oneiros.data.frames import to_model, to_uint8
 from oneiros.loading import load
 from oneiros.records import ActionSpec
 from oneiros.run_folder import read_config, read_origin
+from oneiros.sampling import Sampling
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
 from oneiros.world import codes
+from oneiros.world.metrics import psnr
+from oneiros.world.recorded import load_clips
+from oneiros.world.rollout import begin, context_of, roll
 from oneiros.world.training import tokenizer, world
+from oneiros.world.training.held_out import draw
 from tests.places import ROOT
 from tests.recorded import LENGTH, NUM_STEPS, SIZE, SPEC, XY, record, tokenizer_settings, world_settings
 from tests.world.training.test_tokenizer import run_until_ctrl_c
@@ -72,6 +77,16 @@ def test_held_out_clips_are_measured_and_drawn(world_run):
     picture = Image.open(world_run / "pictures" / "step_000024.png")
     assert picture.width >= (3 + 8) * 96
     assert picture.height >= 3 * 2 * 96
+
+
+def test_dreams_pictured_in_training_are_drawn_as_in_play(world_run, recording, tmp_path):
+    world = load(world_run)
+    clip = load_clips(world, world_run, Dataset.open(recording), (5,), length=16).batch([0, 3])
+    numbers = draw(world, clip, 1, tmp_path / "picture.png")
+    dream = roll(world, begin(world, context_of(clip, 8)), clip.actions[:, 7:], num_frames=8, sampling=Sampling())[0]
+    for horizon in (1, 4, 8):
+        real = to_uint8(clip.frames[:, 7 + horizon])
+        assert numbers[f"held_out/psnr_{horizon}"] == pytest.approx(float(psnr(dream[:, horizon - 1], real).mean()))
 
 
 def test_starts_are_the_first_frames_of_held_out_clips(world_run, recording):
