@@ -62,11 +62,11 @@ def test_the_sum_of_normalised_entries_is_the_normalised_sum():
 
 def test_what_enters_is_the_sum_of_a_codes_entries():
     dynamics, codes = make_dynamics(), some_codes(2, 3, 8)
-    conditions = torch.zeros(2, 3, DIM)
-    content = dynamics.elements(codes, conditions) - dynamics.elements(torch.zeros_like(codes), conditions)
-    ordered = codes[..., dynamics.layout.order]
-    expected = dynamics.enter(vectors_of(ordered, dynamics.levels)) - dynamics.enter(dynamics.levels[:, 0].sum(0))
-    torch.testing.assert_close(content[..., 2:, :], expected, atol=1e-4, rtol=1e-4)
+    layout = dynamics.layout
+    positions = dynamics.own_position(layout.own) + dynamics.target_position(layout.target)
+    content = dynamics.elements(codes, torch.zeros(2, 3, DIM)) - positions
+    expected = dynamics.enter(vectors_of(codes[..., layout.order], dynamics.levels))
+    torch.testing.assert_close(content[..., layout.tokens_per_step :, :], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.7])
