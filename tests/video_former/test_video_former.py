@@ -36,10 +36,6 @@ def make_features(batch=2, frames=4, count=6, width=7, seed=1, dtype=torch.float
     return torch.randn(batch, frames, count, width, generator=generator, dtype=dtype)
 
 
-def reference_weights(former):
-    return {former._reference_name(name): tensor for name, tensor in former.state_dict().items()}
-
-
 def tokens(former, *inputs, **options):
     out = former(*inputs, **options)
     return out[0] if isinstance(former, GeometryVideoFormer) else out
@@ -133,7 +129,7 @@ def test_former_equals_the_oracle(kind, options, given):
     for b in range(2):
         expected = condense(
             features[b],
-            reference_weights(former),
+            former.reference_weights(),
             heads=3,
             depth=options.get("depth", 2),
             activation=options.get("activation", "gelu"),
@@ -348,10 +344,10 @@ def test_embeddings_are_added_to_the_features_of_their_camera_and_place():
 def test_weights_of_the_reference_mean_the_same_with_embeddings_at_rest():
     plain = make_former(VideoFormer3D)
     placed = VideoFormer3D(**SMALL, num_views=2, features_per_view=3).double()
-    placed.load_reference_weights(reference_weights(plain), config=SMALL)
+    placed.load_reference_weights(plain.reference_weights(), config=SMALL)
     torch.testing.assert_close(placed(make_features()), plain(make_features()))
     trained = make_former(VideoFormer3D, num_views=2, features_per_view=3)
-    placed.load_reference_weights(reference_weights(trained), config=SMALL)
+    placed.load_reference_weights(trained.reference_weights(), config=SMALL)
     torch.testing.assert_close(placed(make_features()), trained(make_features()))
 
 
@@ -362,7 +358,7 @@ def test_weights_of_the_reference_mean_the_same_with_embeddings_at_rest():
 @torch.no_grad()
 def test_weights_load_from_a_whole_policy(kind):
     former, other = make_former(kind), make_former(kind, seed=1)
-    policy = {f"model.Video_Former.{name}": value for name, value in reference_weights(former).items()}
+    policy = {f"model.Video_Former.{name}": value for name, value in former.reference_weights().items()}
     prefix = "model.Video_Former."
     other.load_reference_weights(policy | {"optimizer.step": torch.ones(1)}, prefix=prefix, config=SMALL)
     assert torch.equal(tokens(other, make_features()), tokens(former, make_features()))
@@ -386,7 +382,7 @@ def test_weights_that_do_not_fit_change_nothing(change, prefix, words):
     former, other = make_former(VideoFormer3D), make_former(VideoFormer3D, seed=1)
     before = {name: tensor.clone() for name, tensor in former.state_dict().items()}
     with pytest.raises(ValueError, match=words) as error:
-        former.load_reference_weights(change(reference_weights(other)), prefix=prefix, config=SMALL)
+        former.load_reference_weights(change(other.reference_weights()), prefix=prefix, config=SMALL)
     assert "\n" not in str(error.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in former.state_dict().items())
 
@@ -405,11 +401,11 @@ def test_settings_that_weights_do_not_tell_are_refused_where_they_differ(config,
     former, other = make_former(VideoFormer3D), make_former(VideoFormer3D, seed=1)
     before = former.latents.clone()
     with pytest.raises(ValueError, match=words):
-        former.load_reference_weights(reference_weights(other), config=config)
+        former.load_reference_weights(other.reference_weights(), config=config)
     assert torch.equal(former.latents, before)
-    former.load_reference_weights(reference_weights(other), config={"heads": 3, "dim_head": 5, "anything": 1})
+    former.load_reference_weights(other.reference_weights(), config={"heads": 3, "dim_head": 5, "anything": 1})
     with pytest.warns(UserWarning, match="taken to be heads 3, activation gelu, input_mask_mode zero"):
-        former.load_reference_weights(reference_weights(other))
+        former.load_reference_weights(other.reference_weights())
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ _HOMES = {
     "VideoFormer2D": "oneiros.video_former.video_former",
     "VideoFormer3D": "oneiros.video_former.video_former",
     "alignment_loss": "oneiros.video_former.alignment",
+    "load_reference": "oneiros.video_former.reference_checkpoint",
 }
 
 

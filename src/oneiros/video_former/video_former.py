@@ -75,9 +75,12 @@ class _Former(nn.Module):
             )
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("input_mask_mode", input_mask_mode, MODES)
-        self.dim, self.condition_dim, self.num_frames = dim, condition_dim, num_frames
-        self._settings = {"heads": heads, "activation": activation, "input_mask_mode": input_mask_mode}
+        self.dim, self.depth, self.condition_dim = dim, depth, condition_dim
+        self.head_dim, self.heads = head_dim, heads
+        self.num_latents, self.num_frames, self.num_time_embeds = num_latents, num_frames, num_time_embeds
+        self.ff_mult, self.activation, self.use_temporal = ff_mult, activation, use_temporal
         self.num_views, self.features_per_view, self.input_mask_mode = num_views, features_per_view, input_mask_mode
+        self._settings = {"heads": heads, "activation": activation, "input_mask_mode": input_mask_mode}
         self.project = nn.Sequential(nn.Linear(condition_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.time_embedding = nn.Parameter(torch.randn(num_time_embeds, 1, dim))
         # zeros: until they are trained, weights of the reference mean what they mean there
@@ -89,6 +92,16 @@ class _Former(nn.Module):
             Layer(dim, head_dim, heads, ff_mult, activation, use_temporal) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
+
+    @property
+    def num_queries(self) -> int:
+        """The reference's name for `num_latents`."""
+        return self.num_latents
+
+    @property
+    def num_frame(self) -> int:
+        """The reference's name for `num_frames`."""
+        return self.num_frames
 
     def _gather(
         self,
@@ -184,6 +197,11 @@ class _Former(nn.Module):
             name_of=self._reference_name,
             optional=("view_embedding", "spatial_embedding"),
         )
+
+    def reference_weights(self) -> dict[str, Tensor]:
+        """All weights under the names that they have in the reference's state: `load_reference_weights` the other way.
+        View and spatial embeddings, which the reference does not know, keep our names."""
+        return {self._reference_name(name): tensor for name, tensor in self.state_dict().items()}
 
     def _reference_name(self, name: str) -> str:
         if match := re.match(r"layers\.(\d+)\.feed_forward\.", name):
