@@ -26,6 +26,7 @@ class WorldConfig:
     makes the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first
     frame from nothing. max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits'
     scale, relative to the rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
+    carry_detail: what worlds had for a camera that stands still before tokenizers had a `reference_frame`.
     """
 
     action_spec: ActionSpec | None = None

@@ -224,6 +224,8 @@ class World(Trainable):
         if not bool(clip.valid.all()):
             raise ValueError("a dream starts from real frames; the clip has padding")
         state = self._init_codes(self._to_codes(clip))
+        if self.tokenizer.config.reference_frame:
+            state = replace(state, reference=clip.frames[:, -1:])
         if self.config.carry_detail == 0:
             return state
         decoded = self.tokenizer.decode(state.codes[:, -1:], state.codes[:, :-1])[:, -1:]
@@ -249,7 +251,7 @@ class World(Trainable):
         [-1, 1]; with a video codec, its s frames (B, s, C, H, W).
         """
         state, frame_codes = self.step_codes(state, action, generator=generator, sampling=sampling)
-        frames = self.tokenizer.decode(frame_codes[:, None], state.codes[:, :-1])
+        frames = self.tokenizer.decode(frame_codes[:, None], state.codes[:, :-1], state.reference)
         if state.detail is not None:
             frames = state.detail.added_to(frames, self.config.carry_detail)
         return state, frames[:, 0] if self.tokenizer.temporal_stride == 1 else frames
@@ -291,6 +293,7 @@ class World(Trainable):
             time=time,
             pending=x,
             outputs=torch.cat(outputs, 1) if outputs else conditions.new_zeros(len(conditions), 0, self.config.dim),
+            reference=state.reference,
             detail=state.detail,
         ), frame
 

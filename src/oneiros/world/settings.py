@@ -135,6 +135,10 @@ class TokenizerSettings(EpisodeSettings):
     depth: bool = False
     """Learn depth as a fourth channel, so that dreams have geometry."""
 
+    reference_frame: bool = False
+    """For a camera that stands still, such as a robot's: show the decoder an earlier frame as well (in a dream, the
+    last real one), so that codes need only say what has changed."""
+
     cache: Path | None = None
     """Where decoded frames and codes are kept for the next run. Default: cache/ in the tokenizer's run folder."""
 
@@ -198,10 +202,6 @@ class WorldSettings(EpisodeSettings):
     augment: bool = False
     """Learn from clips shifted and recoloured by chance: for a few dozen episodes or fewer, which are learned by heart
     otherwise. Encodes frames while training, which takes a little longer."""
-
-    carry_detail: float = 0.0
-    """Add what the tokenizer loses of the last real frame to dreamed ones, where those hardly differ from it: 0.1 for a
-    camera that stands still, such as a robot's. Pixels run from -1 to 1."""
 
     action_noise: float = 0.0
     """Noise on continuous actions in training, in their standard deviations: 0.3 for a few dozen episodes or fewer."""

@@ -24,7 +24,8 @@ class WorldState:
     ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
     led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
     the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
-    guidance runs its unconditional branch beside the dream, else B. detail: of the last real frame, if it is carried.
+    guidance runs its unconditional branch beside the dream, else B. reference: the last real frame (B, 1, C, H, W), if
+    decoding is shown one. detail: of that frame, if it is carried.
     """
 
     ring: Ring
@@ -33,6 +34,7 @@ class WorldState:
     time: int
     pending: Tensor | None
     outputs: Tensor
+    reference: Tensor | None = None
     detail: Detail | None = None
 
     @classmethod

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
 from oneiros.nn.attention import check_counts
+from oneiros.nn.per_sample import PerSample
 from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 from oneiros.world.nn.codebooks import LearningQuantiser, StepWatch, nearest, vectors_of
 from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
+
+_WITHOUT_REFERENCE = 0.1  # of the clips that a tokenizer with a reference frame learns from
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class TokenizerConfig:
     rotation_trick: gradients pass the quantiser turned and scaled as its latents are, else straight through, which is
     better where latents lie around 0, as principal components do (the quotient of lengths then knows no bound).
     temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
+    reference_frame: the default codec's decoder is also shown an earlier frame, so that codes need only say what has
+    changed since: for a camera that stands still. A dream shows it the last real frame it began with.
     """
 
     height: int = 64
@@ -54,6 +59,7 @@ class TokenizerConfig:
     latent_reconstruction_weight: float = 0.2
     codebook_decay: float = 0.99
     rotation_trick: bool = True
+    reference_frame: bool = False
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in ("codebook_size", "code_dim", "codec_width")})
@@ -99,6 +105,8 @@ class Tokenizer(Trainable):
                 "the tokenizer's config says external_codec="
                 f"{config.external_codec}, but {'no codec' if codec is None else 'a codec'} was given"
             )
+        if config.reference_frame and codec is not None:
+            raise ValueError("reference_frame is for the default codec; a codec of your own decodes from latents alone")
         self.config = config
         self.codec: Any = codec or ImageCodec(
             channels=config.channels,
@@ -106,6 +114,7 @@ class Tokenizer(Trainable):
             width=config.codec_width,
             depth=config.codec_depth,
             linear_path=config.linear_path,
+            reference_frame=config.reference_frame,
         )
         self.temporal_stride: int = getattr(self.codec, "temporal_stride", 1)
         if self.temporal_stride > 1 and config.temporal_convs:
@@ -155,10 +164,11 @@ class Tokenizer(Trainable):
         return self._nearest(self.before(self._latents(frames)))
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, past: Tensor | None = None) -> Tensor:
+    def decode(self, codes: Tensor, past: Tensor | None = None, reference: Tensor | None = None) -> Tensor:
         """Codes (B, T', N) -> frames (B, T, C, H, W) in [-1, 1].
 
-        past: codes (B, P, N) just before these, to which decoding looks back (see `lookback`).
+        past: codes (B, P, N) just before these, to which decoding looks back (see `lookback`). reference: a frame
+        (B, 1, C, H, W) seen before them, where `reference_frame` is on; without it, frames lack its detail.
         """
         count = codes.shape[1]
         if past is not None and self.lookback:
@@ -166,7 +176,7 @@ class Tokenizer(Trainable):
         latents = self.after(self.vectors(codes))
         if self.config.temporal_convs:
             latents = latents[:, -count:]  # the codec itself works frame by frame
-        frames = self._frames(latents)[:, -count * self.temporal_stride :].float()
+        frames = self._frames(latents, reference)[:, -count * self.temporal_stride :].float()
         return frames if getattr(self.codec, "unbounded", False) else frames.clamp(-1, 1)
 
     def prepare_for_inference(self, *, float32: bool = False) -> None:
@@ -198,11 +208,12 @@ class Tokenizer(Trainable):
         """Reconstruction of valid frames, commitment, and with temporal convolutions the latents' reconstruction."""
         if self.quantiser is None:
             raise ValueError("this tokenizer was built for use; training needs Tokenizer(..., trainable=True)")
+        batch, reference = self.with_reference(batch)
         latents = self._latents(batch.frames)
         real = batch.valid[:, :: self.temporal_stride]
         vectors, commitment = self._quantise(self.before(latents), real)
         restored = self.after(vectors)
-        frames = self._frames(restored).float()
+        frames = self._frames(restored, reference).float()
         stride = self.temporal_stride
         valid = real.repeat_interleave(stride, 1)[:, stride - 1 :].float()  # frames of latents without padding
         error = (frames - batch.frames).square().flatten(2).mean(-1)
@@ -215,6 +226,22 @@ class Tokenizer(Trainable):
             parts["tokenizer/latent_reconstruction"] = latent
         parts["tokenizer/codebook_use"] = self.quantiser.use()
         return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    def with_reference(self, clip: Clip) -> tuple[Clip, Tensor | None]:
+        """What is learned from of a clip, and the reference shown with it (B, 1, C, H, W).
+
+        Where `reference_frame` is on, the clip's first frame is the reference of the rest; in training one in ten is
+        grey, so that frames can be drawn without one. Elsewhere there is none, and the clip stays whole.
+        """
+        if not self.config.reference_frame:
+            return clip, None
+        if clip.frames.shape[1] < 2:
+            raise ValueError("a tokenizer with a reference frame learns from clips of 2 frames or more: it, and others")
+        reference = clip.frames[:, :1]
+        if self.training:
+            hidden = PerSample.of(clip.seeds, len(reference), reference.device).less_than(_WITHOUT_REFERENCE)
+            reference = torch.where(hidden[:, None, None, None, None], torch.zeros_like(reference), reference)
+        return Clip(clip.frames[:, 1:], None, clip.valid[:, 1:], seeds=clip.seeds), reference
 
     @torch.no_grad()
     def begin(self, frames: Tensor) -> None:
@@ -306,7 +333,9 @@ class Tokenizer(Trainable):
         latents = self.codec.encode(frames)
         return latents if getattr(self.codec, "latent_channel_first", True) else latents.movedim(-1, 2)
 
-    def _frames(self, latents: Tensor) -> Tensor:
+    def _frames(self, latents: Tensor, reference: Tensor | None = None) -> Tensor:
+        if self.config.reference_frame:
+            return self.codec.decode(latents, reference)
         if not getattr(self.codec, "latent_channel_first", True):
             latents = latents.movedim(2, -1)
         return self.codec.decode(latents)

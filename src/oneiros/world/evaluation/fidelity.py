@@ -124,7 +124,7 @@ def _dream(
     dreams = {
         "model": model,
         "copy_last_frame": to_uint8(context.frames[:, -1:]).expand_as(model),
-        "reconstruction": reconstruct(world, clip)[:, config.context :],
+        "reconstruction": reconstruct(world, clip, config.context)[:, config.context :],
     }
     if true is not None:
         order = metrics.derangement(len(true), torch.Generator().manual_seed(seed))
@@ -135,9 +135,11 @@ def _dream(
 
 
 @torch.no_grad()
-def reconstruct(world: World, clip: Clip) -> Tensor:
-    """What the tokenizer alone makes of the real frames, the ceiling of any dream: uint8 (B, T+H, h, w, 3)."""
-    return to_uint8(world.tokenizer.decode(world.tokenizer.encode(clip.frames.to(world.device)))).cpu()
+def reconstruct(world: World, clip: Clip, context: int) -> Tensor:
+    """What the tokenizer alone makes of the real frames, the ceiling of any dream: uint8 (B, T+H, h, w, 3). A decoder
+    that is shown a reference frame gets the last of the `context`."""
+    frames, reference = clip.frames.to(world.device), clip.frames[:, context - 1 : context].to(world.device)
+    return to_uint8(world.tokenizer.decode(world.tokenizer.encode(frames), reference=reference)).cpu()
 
 
 class _Results:

@@ -20,6 +20,7 @@ class ImageCodec(nn.Module):
 
     linear_path: the networks add to a linear map of each patch of 8 x 8 pixels and back. Once it is set to the patches'
     principal components (`begin`), a codec starts where one without has come after minutes of training.
+    reference_frame: the decoder is shown an earlier frame too, and draws a mask through which that one shows.
     """
 
     temporal_stride = 1
@@ -34,8 +35,10 @@ class ImageCodec(nn.Module):
         width: int = 64,
         depth: int = 2,
         linear_path: bool = False,
+        reference_frame: bool = False,
     ) -> None:
         super().__init__()
+        self.channels, self.reference_frame = channels, reference_frame
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=4),
             *(ResidualBlock(width) for _ in range(depth)),
@@ -45,7 +48,7 @@ class ImageCodec(nn.Module):
             nn.Conv2d(2 * width, latent_dim, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(latent_dim, 2 * width, 3, padding=1),
+            nn.Conv2d(latent_dim * (1 + reference_frame), 2 * width, 3, padding=1),
             *(ResidualBlock(2 * width) for _ in range(depth)),
             nn.Conv2d(2 * width, 4 * width, 1),
             nn.PixelShuffle(2),
@@ -54,7 +57,7 @@ class ImageCodec(nn.Module):
             nn.PixelShuffle(2),
             ResidualBlock(width // 2),
             nn.SiLU(),
-            nn.Conv2d(width // 2, 4 * channels, 3, padding=1),
+            nn.Conv2d(width // 2, 4 * (channels + reference_frame), 3, padding=1),
             nn.PixelShuffle(2),
         )
         self.patch_to_latent = self.latent_to_patch = None
@@ -74,13 +77,28 @@ class ImageCodec(nn.Module):
             latents = latents + self.patch_to_latent(flat)
         return latents.unflatten(0, frames.shape[:2])
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, T, C, h, w) -> (B, T, channels, 8h, 8w), nominally in [-1, 1], in the decoder's type of numbers."""
-        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        frames = self.decoder(flat.to(next(self.decoder.parameters()).dtype))
+    def decode(self, latents: Tensor, reference: Tensor | None = None) -> Tensor:
+        """(B, T, C, h, w) -> (B, T, channels, 8h, 8w), nominally in [-1, 1], in the decoder's type of numbers.
+
+        reference: an earlier frame (B, 1, channels, 8h, 8w), for a codec that is shown one; None is a grey one, which
+        says nothing.
+        """
+        shape = latents.shape[:2]
+        flat = seen = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        if self.reference_frame:
+            if reference is None:
+                size = [self.SPATIAL_STRIDE * side for side in latents.shape[-2:]]
+                reference = latents.new_zeros(1, 1, self.channels, *size)
+            of_reference = self.encode(reference).expand(*shape, -1, -1, -1).flatten(0, 1)
+            seen = torch.cat([flat, of_reference], 1).contiguous(memory_format=torch.channels_last)
+        drawn = self.decoder(seen.to(next(self.decoder.parameters()).dtype))
+        frames = drawn[:, : self.channels]
         if self.latent_to_patch is not None:
             frames = frames + F.pixel_shuffle(self.latent_to_patch(flat), self.SPATIAL_STRIDE)
-        return frames.unflatten(0, latents.shape[:2])
+        if reference is not None and self.reference_frame:
+            shown = drawn[:, self.channels :].sigmoid()
+            frames = torch.lerp(frames, reference.expand(*shape, -1, -1, -1).flatten(0, 1).to(frames), shown)
+        return frames.unflatten(0, shape)
 
     @torch.no_grad()
     def begin(self, frames: Tensor) -> None:

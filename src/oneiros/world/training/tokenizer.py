@@ -28,7 +28,7 @@ from oneiros.world.metrics import psnr
 from oneiros.world.settings import DECODER_PRESETS, DecoderSettings, TokenizerSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder
-from oneiros.world.training.drawn_frames import drawn_again, save_picture, some_frames
+from oneiros.world.training.drawn_frames import clip_length, drawn_again, frames_of, save_picture, some_frames
 
 __all__ = ["TokenizerSettings", "prepare", "run"]
 
@@ -86,13 +86,13 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
     before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
     episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
-    clips, held_out = episodes.clips(length=1), episodes.held_out_clips(length=1)
-    measured = some_frames(held_out)
+    length = clip_length(model.config, episodes)
+    clips, measured = episodes.clips(length=length), some_frames(episodes.held_out_clips(length=length))
     if not settings.resume and settings.warm_start is None:
         model.begin(some_frames(clips, _BEGUN_WITH))
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
-        batch = clips.batch(indices, seeds)
+        batch = frames_of(clips, indices, seeds)
         return augmented(batch) if settings.augment else batch
 
     return Recipe(
@@ -120,8 +120,8 @@ def _make_model(settings: TokenizerSettings) -> Tokenizer:
 
 
 def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:
-    """Held-out frames (B, 1, C, H, W) above their reconstructions; measures the PSNR of all, draws a few."""
+    """Held-out frames, as `some_frames` gives them, above their reconstructions; measures all, draws a few."""
     drawn = drawn_again(tokenizer, frames)
-    value = float(psnr(to_uint8(drawn), to_uint8(frames)).mean())
+    value = float(psnr(to_uint8(drawn), to_uint8(frames[:, -1:])).mean())
     save_picture(path, f"step {step:,}, held-out frames: PSNR {value:.1f} dB", frames, "reconstructed", drawn)
     return {"held_out/psnr": value}
