@@ -144,6 +144,45 @@ def test_depth_learns_from_squared_error_alone(monkeypatch):
     assert of_patches[3].abs().amax() == 0
 
 
+def test_half_is_drawn_of_dreamed_codes_and_stays_with_what_was_drawn_of_them(monkeypatch):
+    monkeypatch.setattr("oneiros.world.training.sharpening._MATCHING", 0.0)
+    monkeypatch.setattr("oneiros.world.training.sharpening._ADVERSARIAL", 0.0)
+    torch.manual_seed(0)
+    config = TokenizerConfig(height=16, width=16, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1)
+    made = Tokenizer(config)
+    codes, asked = torch.randint(16, (4, 1, 4)), []
+
+    def dream(clip: Clip) -> torch.Tensor:
+        asked.append(clip)
+        return codes
+
+    model = Sharpening(made, dream)
+    clip = Clip(torch.rand(4, 6, 3, 16, 16) * 2 - 1, None, torch.ones(4, 6, dtype=torch.bool))
+    real, vectors, _, dreamed = model._examples(clip)
+    assert torch.equal(real, clip.frames[:, 5])
+    assert dreamed.tolist() == [False, True, False, True]
+    of_dream, of_real = made.vectors(codes), made.vectors(made.encode(clip.frames[:, 5:]))
+    assert torch.equal(vectors[1::2], of_dream[1::2])
+    assert torch.equal(vectors[::2], of_real[::2])
+    drawn = made.codec.decode(of_real)[::2, 0]
+    parts = model(clip).parts  # the decoder draws still as it did: nothing is lost where a code was dreamed
+    torch.testing.assert_close(parts["decoder/reconstruction"], (drawn - real[::2]).square().mean() / 2)
+    assert asked[0] is clip
+
+
+def test_what_is_drawn_of_a_world_follows_its_dreams(recording, world_run):
+    recipe = decoder.prepare(decoder_settings(world_run, recording, world_run.parent / "unused").completed())
+    batch = recipe.make_batch([0, 7], torch.arange(2))
+    assert batch.frames.shape[:2] == (2, 6)
+    torch.manual_seed(0)
+    codes = recipe.model.dream(batch)
+    world = World.load(world_run).prepare_for_inference()
+    torch.manual_seed(0)
+    state = world.init(Clip(batch.frames[:, :4], batch.actions[:, :3], batch.valid[:, :4]))
+    state, _ = world.step_codes(state, batch.actions[:, 3])
+    assert torch.equal(world.step_codes(state, batch.actions[:, 4])[1][:, None], codes)
+
+
 def test_decoders_that_are_not_ours_are_refused():
     with pytest.raises(ValueError, match="only the default codec's decoder"):
         Sharpening(make_tokenizer())
