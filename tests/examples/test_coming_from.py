@@ -47,8 +47,8 @@ OTHERS = """
     blocks drop_path sigma shell_radii shell_points groups deformable bn_momentum mq DH dim_in Q_initializer
     initializer regularizer constraint activation get_config from_config export_representation KPConvD KPConvX KPNeXt
     Video_Former_2D Video_Former_3D Video_Former_3D_vggt Attention PerceiverAttentionLayer TempAttentionLayer
-    feed_forward_layer dim_head num_frame num_time_embeds use_temporal trainable state_dict num_queries input_mask_mode
-    condition_dim
+    feed_forward_layer dim_head num_frame num_time_embeds use_temporal trainable state_dict num_queries
+    input_mask_mode frame_mask_prob condition_dim
 """
 
 

@@ -30,7 +30,9 @@ CONTROLLED = ("discrete", "keys", "continuous")
 
 @pytest.mark.parametrize("former", FORMERS)
 def test_everything_random_follows_from_the_samples_seeds(former):
-    policy = make_policy(former=former, geometry_dim=8, goal_dropout=0.5, feature_noise=0.1, state_noise=0.1).train()
+    noise = {"goal_dropout": 0.5, "feature_noise": 0.1, "state_noise": 0.1}
+    mask = {"frame_mask": 0.5} if former in ("3d", "geometry") else {}
+    policy = make_policy(former=former, geometry_dim=8, **noise, **mask).train()
     batch = moments(policy)
     torch.manual_seed(0)
     loss = float(policy(batch).total)
@@ -45,7 +47,7 @@ def test_everything_random_follows_from_the_samples_seeds(former):
 
 
 def test_a_split_batch_has_the_loss_of_the_whole():
-    policy = make_policy(goal_dropout=0.5, feature_noise=0.1, state_noise=0.1).train()
+    policy = make_policy(goal_dropout=0.5, feature_noise=0.1, state_noise=0.1, frame_mask=0.5).train()
     batch = moments(policy)
     parts = [part(batch, [0]), part(batch, [1, 2])]
     weights = [policy.loss_weight(each) for each in parts]
@@ -113,6 +115,25 @@ def test_goals_are_forgotten_as_often_as_asked():
     assert float(policy(batch).total) == float(policy(unknown).total)
     never = make_policy(goal_dropout=0.0).train()
     assert float(never(batch).total) != float(never(unknown).total)
+
+
+@pytest.mark.parametrize("former", ["3d", "geometry"])
+def test_frames_are_hidden_in_training_alone(former):
+    """At 1 the middle one always: what it shows changes nothing then, and what the next shows mostly something."""
+    policy = make_policy(former=former, geometry_dim=8, goal_dropout=0.0, frame_mask=1.0).train()
+    batch = moments(policy)
+
+    def changed(frame):
+        other = batch.features.clone()
+        other[:, frame] += 1
+        seen = replace(batch, features=other)
+        return float(policy(seen).parts["policy/guess"]) != float(policy(batch).parts["policy/guess"])
+
+    middle = policy.config.num_frames // 2
+    assert not changed(middle)
+    assert changed(0)
+    policy.eval()
+    assert changed(middle)
 
 
 @pytest.mark.parametrize("former", FORMERS)
@@ -349,6 +370,8 @@ def test_environments_that_do_not_fit_are_refused():
         ({"heads": 5}, "heads"),
         ({"goal_dropout": 2.0}, "goal_dropout is 2.0"),
         ({"denoising_steps": 0}, "denoising_steps is 0"),
+        ({"frame_mask": 1.5}, r"frame_mask is 1.5; it must lie in \[0, 1\]"),
+        ({"frame_mask": 0.5, "former": "2d"}, "frame_mask hides frames from a former over time, 3d or geometry"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(options, said):

@@ -42,15 +42,18 @@ def make_former(config: PolicyConfig) -> nn.Module:
     )
 
 
-def condense(former: nn.Module, features: Tensor, extra: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def condense(
+    former: nn.Module, features: Tensor, extra: Tensor | None, frame_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Tokens (B, M, D), and geometry (B, T, N + Q, G) of a former that predicts it, else None.
 
     extra: tokens (B, Q, D) of the depth image, read by the former, or added to its tokens where it reads none.
+    frame_mask: bool (B, T), frames that a former over time is to see.
     """
     if isinstance(former, GeometryVideoFormer):
-        return former(features, extra=extra)
+        return former(features, extra=extra, frame_mask=frame_mask)
     if isinstance(former, VideoFormer3D):
-        return former(features, extra=extra), None
+        return former(features, extra=extra, frame_mask=frame_mask), None
     tokens = former(features)
     return tokens if extra is None else torch.cat([tokens, extra.to(tokens.dtype)], 1), None
 

@@ -30,7 +30,8 @@ class PolicyConfig:
     goal_dropout: how often training forgets the goal. goal_dim: width of the goals' embeddings (see `set_goals`); 0 = a
     learned table. noise_draws: noisy chunks that a training step makes of each sample: the decoder alone runs for each,
     and the gradient is steadier. feature_noise, state_noise: std of noise that training adds to standardised
-    features and states.
+    features and states. frame_mask: how often training hides a clip's middle frame, and others the less the farther
+    they are from it, from a former over time (3d or geometry); see `oneiros.video_former.frame_masks`.
     geometry_tokens: tokens made of the depth image, 0 for none; intrinsics: its fx, fy, cx, cy in pixels; max_depth: in
     metres, from where depth counts as missing; num_points: pixels looked at. geometry_dim: width of the teacher's
     features, and alignment_weight: of their loss, for former geometry.
@@ -61,6 +62,7 @@ class PolicyConfig:
     noise_draws: int = 4
     feature_noise: float = 0.0
     state_noise: float = 0.0
+    frame_mask: float = 0.0
     geometry_tokens: int = 0
     intrinsics: tuple[float, ...] = ()
     max_depth: float = 10.0
@@ -88,6 +90,10 @@ class PolicyConfig:
             raise ValueError("geometry_tokens need intrinsics: fx, fy, cx, cy of the depth image, in pixels")
         if not 0 <= self.goal_dropout <= 1:
             raise ValueError(f"goal_dropout is {self.goal_dropout}; it must lie in [0, 1]")
+        if not 0 <= self.frame_mask <= 1:
+            raise ValueError(f"frame_mask is {self.frame_mask}; it must lie in [0, 1]")
+        if self.frame_mask and self.former not in ("3d", "geometry"):
+            raise ValueError(f"frame_mask hides frames from a former over time, 3d or geometry; this is {self.former}")
         if min(self.imagined_frames, self.goal_dim, self.geometry_tokens) < 0:
             raise ValueError("imagined_frames, goal_dim and geometry_tokens must be 0 or more")
 

@@ -39,6 +39,7 @@ from oneiros.policy.nn.head import PolicyHead
 from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable
 from oneiros.run_folder import Origin, load_model, read_config, save_model
 from oneiros.video_former.alignment import alignment_loss
+from oneiros.video_former.frame_masks import kept_frames
 from oneiros.world.model import World
 
 WORLD = "world"  # where a run folder holds its policy's
@@ -211,7 +212,11 @@ class Policy(Trainable):
         if noisy and self.config.feature_noise:
             assert random is not None
             features = features + self.config.feature_noise * random.normal(features[0].numel()).view_as(features)
-        condensed, geometry = condense(self.former, features, self._extra(depth))
+        mask = None
+        if noisy and self.config.frame_mask:
+            assert random is not None
+            mask = kept_frames(random.uniform(self.config.num_frames + 1), self.config.frame_mask)
+        condensed, geometry = condense(self.former, features, self._extra(depth), mask)
         tokens = [self.goals(goal, forgotten), condensed]
         if self.state is not None:
             if state is None or state.shape[1:] != self.state_mean.shape:

@@ -120,6 +120,10 @@ class PolicySettings(ActingSettings):
     every: int = 2
     """Learn from every so many rows of an episode: 1 is the most thorough, and takes the most room and time."""
 
+    frame_mask: float = 0.0
+    """How often, from 0 to 1, training hides the middle of the frames from the former, and the others the less the
+    farther they are from it, so that it relies on no single one. Of --former 3d and geometry."""
+
     geometry_tokens: int = 0
     """Give the former this many tokens of the depth camera's points; 16 is a good number."""
 

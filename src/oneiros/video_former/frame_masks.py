@@ -16,15 +16,22 @@ SPREAD = 2.0  # frames, of the bell that says which are dropped most often
 def draw_frame_mask(
     batch: int, num_frames: int, *, probability: float, device: torch.device | str | None = None
 ) -> Tensor:
-    """Bool (B, T), True = keep. Frame i is dropped with `probability` times a bell of 1 around the middle of the clip.
+    """Bool (B, T), True = keep, drawn from torch's generator; see `kept_frames`."""
+    return kept_frames(torch.rand(batch, num_frames + 1, device=device), probability)
 
-    The middle is frame 6 of 14, as in the reference, and frame T // 2 of any other number. A sample that would lose all
-    frames keeps one of them, drawn evenly.
+
+def kept_frames(drawn: Tensor, probability: float) -> Tensor:
+    """Bool (B, T), True = keep, from numbers (B, T + 1) drawn evenly from [0, 1).
+
+    Frame i is dropped with `probability` times a bell of 1 around the middle of the clip. The middle is frame 6 of 14,
+    as in the reference, and frame T // 2 of any other number. A sample that would lose all frames keeps one of them, by
+    the last number drawn.
     """
+    num_frames = drawn.shape[1] - 1
     middle = 6 if num_frames == 14 else num_frames // 2
-    bell = torch.exp(-0.5 * ((torch.arange(num_frames, device=device) - middle) / SPREAD).square())
-    kept = torch.rand(batch, num_frames, device=device) >= probability * bell
-    saved = F.one_hot(torch.randint(num_frames, (batch,), device=device), num_frames).bool()
+    bell = torch.exp(-0.5 * ((torch.arange(num_frames, device=drawn.device) - middle) / SPREAD).square())
+    kept = drawn[:, :-1] >= probability * bell
+    saved = F.one_hot((drawn[:, -1] * num_frames).long(), num_frames).bool()
     return kept | (saved & ~kept.any(1, keepdim=True))
 
 

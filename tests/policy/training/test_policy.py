@@ -93,6 +93,11 @@ def test_other_formers(former, demonstrations, acting_world, tmp_path):
     assert load(tmp_path).config.former == former
 
 
+def test_frames_can_be_hidden_in_training(demonstrations, acting_world, tmp_path):
+    policy.run(policy_settings(demonstrations, acting_world, tmp_path, steps=1, frame_mask=0.3))
+    assert load(tmp_path).config.frame_mask == 0.3
+
+
 def test_choices_instead_of_numbers_and_no_state(recording, world_run, tmp_path):
     policy.run(policy_settings(recording, world_run, tmp_path, steps=1, every=8))
     model = load(tmp_path)
@@ -121,6 +126,7 @@ def test_warm_start_begins_with_the_other_policy(policy_run, demonstrations, act
         ({"layer": 9}, "layer is 9; this world's are 0 to 1"),
         ({"execute": 11}, "execute is 11; a chunk has only action_horizon, 10"),
         ({"geometry_tokens": -1}, "geometry_tokens is -1"),
+        ({"former": "2d", "frame_mask": 0.5}, "frame_mask hides frames from a former over time"),
         ({"alignment": True, "teacher_steps": 0}, "teacher_steps is 0"),
     ],
 )
