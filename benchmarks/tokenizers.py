@@ -56,7 +56,7 @@ def trained(changes: dict[str, Any], clips: Clips, seconds: float) -> tuple[Toke
     """The small preset with `changes` after so many seconds of processor time, and the steps that they held."""
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(**{**_PRESET.model, **changes}), trainable=True).train()
-    tokenizer.begin(some_frames(clips, 512))
+    tokenizer.begin(some_frames(clips, tokenizer.config, 512))
     rate, steps, began = _PRESET.fit["learning_rate"], 0, time.process_time()
     optimizer = torch.optim.AdamW(tokenizer.codec.parameters(), lr=rate, betas=(0.9, 0.99))
     for batch in batches(clips, _PRESET.fit["batch_size"]):
@@ -85,7 +85,7 @@ def main() -> None:
     machine.prepare()
     torch.set_num_threads(1)
     episodes = FrameSource(Dataset.open(options.data), (64, 64), False, None, options.cache).episodes()
-    clips, held_out = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), 256)
+    clips, held_out = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), TokenizerConfig(), 256)
     real = to_uint8(held_out)
     print(f"{machine.processor()}, one thread, bf16: {bf16_is_faster('cpu')}; {options.seconds:g} s each")
     print(f"{'':55} {'bits':>6} {'steps':>6} {'PSNR':>8} {'sharpness':>10}")

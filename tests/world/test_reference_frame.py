@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from oneiros.data.episodes.clips import Clips
-from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import EpisodeArrays, FrameSource
+from oneiros.data.episodes.source import EpisodeArrays
 from oneiros.records import Clip
 from oneiros.sampling import Sampling
 from oneiros.world.evaluation.fidelity import reconstruct
@@ -15,7 +14,7 @@ from oneiros.world.nn.codec import IdentityCodec, ImageCodec
 from oneiros.world.settings import DecoderSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder, tokenizer
-from oneiros.world.training.drawn_frames import clip_length, drawn_again, frames_of
+from oneiros.world.training.drawn_frames import drawn_again, frames_of
 from tests.recorded import tokenizer_settings
 from tests.world.worlds import make_world, scramble
 
@@ -116,25 +115,22 @@ def test_in_training_one_reference_in_ten_is_hidden():
     assert 20 <= int(hidden.sum()) <= 60
 
 
-def test_the_later_frame_is_chosen_by_the_seed_among_real_ones():
-    content = np_frames(80)
-    episode = EpisodeArrays(content, None, "", 0)
-    clips = Clips([episode], None, length=65)
-    batch = frames_of(clips, [3] * 300, torch.arange(300))
-    numbers = ((batch.frames[:, :, 0, 0, 0] + 1) * 127.5).round().int()
-    assert (numbers[:, 0] == 3).all()
-    assert numbers[:, 1].min() == 4
-    assert numbers[:, 1].max() == 67
-    short = Clips([EpisodeArrays(np_frames(5), None, "", 0), EpisodeArrays(content, None, "", 1)], None, length=65)
-    batch = frames_of(short, [0] * 50, torch.arange(50))
-    assert batch.valid.all()
-    assert set(((batch.frames[:, 1, 0, 0, 0] + 1) * 127.5).round().int().tolist()) == {1, 2, 3, 4}
+def test_the_later_frame_is_chosen_by_the_seed_in_the_same_episode():
+    lengths = (80, 5)
+    clips = Clips([EpisodeArrays(np_frames(n), None, "", i) for i, n in enumerate(lengths)], None, length=1)
 
+    def later(index: int) -> tuple[set[int], set[int]]:
+        batch = frames_of(clips, CONFIG, [index] * 300, torch.arange(300))
+        numbers = ((batch.frames[:, :, 0, 0, 0] + 1) * 127.5).round().int()
+        assert batch.valid.all()
+        return set(numbers[:, 0].tolist()), set(numbers[:, 1].tolist())
 
-def test_clips_reach_as_far_as_the_longest_episode(recording, tmp_path):
-    episodes = FrameSource(Dataset.open(recording), (32, 32), False, None, tmp_path).episodes()
-    assert clip_length(CONFIG, episodes) == 30
-    assert clip_length(replace(CONFIG, reference_frame=False), episodes) == 1
+    assert later(3) == ({3}, set(range(4, 68)))
+    assert later(76) == ({76}, {77, 78, 79})
+    assert later(79) == ({79}, {79})
+    assert later(81) == ({1}, {2, 3, 4})
+    one = frames_of(clips, replace(CONFIG, reference_frame=False), [3, 81], torch.arange(2))
+    assert one.frames.shape == (2, 1, 3, 16, 16)
 
 
 def np_frames(count: int):

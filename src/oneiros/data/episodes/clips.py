@@ -73,6 +73,11 @@ class Clips:
         place, start = self._find(clip)
         return self._episodes[place].index, start
 
+    def following(self, clip: int) -> int:
+        """How many clips of the same episode follow a clip; they have the numbers after its own."""
+        place, _ = self._find(clip)
+        return int(self._ends[place]) - 1 - clip
+
     def batch(self, indices: Sequence[int], seeds: Sequence[int] | Tensor | None = None) -> Clip | CodeClip:
         """These clips as one batch: a Clip of frames in [-1, 1], or a CodeClip where the episodes hold codes."""
         parts = [self._clip(*self._find(int(index))) for index in indices]

@@ -27,7 +27,7 @@ from oneiros.world.rollout import begin, context_of
 from oneiros.world.settings import DecoderSettings
 from oneiros.world.starts import STARTS, load_world
 from oneiros.world.tokenizer import Tokenizer
-from oneiros.world.training.drawn_frames import clip_length, drawn_again, frames_of, save_picture, some_frames
+from oneiros.world.training.drawn_frames import drawn_again, frames_of, save_picture, some_frames
 from oneiros.world.training.sharpening import DREAMED_FRAMES, DREAMED_FROM, Dream, Sharpening
 
 __all__ = ["DecoderSettings", "prepare", "run"]
@@ -55,15 +55,14 @@ def prepare(settings: DecoderSettings) -> Recipe:
     cache = settings.cache or contained(settings.run, "cache")
     camera = settings.camera or before.camera_name
     episodes = FrameSource(dataset, tokenizer.config.size, tokenizer.config.depth, camera, cache, hold_out).episodes()
-    length = clip_length(tokenizer.config, episodes)
-    clips, measured = episodes.clips(length=length), some_frames(episodes.held_out_clips(length=length))
+    clips, measured = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), tokenizer.config)
     if isinstance(model, World):
         clips = episodes.clips(length=DREAMED_FROM + DREAMED_FRAMES, stride=model.config.frame_stride)
     return Recipe(
         title="decoder",
         model=sharpening,
         num_samples=len(clips),
-        make_batch=clips.batch if isinstance(model, World) else partial(frames_of, clips),
+        make_batch=clips.batch if isinstance(model, World) else partial(frames_of, clips, tokenizer.config),
         save=partial(_save, model, source=settings.run, data=episodes.origin),
         measure=lambda step, picture: _draw(tokenizer, measured, step, picture),
     )

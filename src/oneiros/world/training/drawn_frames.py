@@ -6,14 +6,12 @@ Where the decoder is shown a reference frame, frames come in pairs: it, and a la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from oneiros.data.episodes.clips import Clips, spread
-from oneiros.data.episodes.source import Episodes
 from oneiros.data.pictures import frame_rows, save_strips
 from oneiros.nn.per_sample import PerSample
 from oneiros.records import Clip
@@ -24,30 +22,26 @@ _SHOWN = 8  # of them in a picture
 _FARTHEST = 64  # rows from a reference frame to the frame drawn with it
 
 
-def clip_length(config: TokenizerConfig, episodes: Episodes) -> int:
-    """Rows of the clips that `frames_of` takes: one frame, or all among which it chooses one beside the reference, as
-    many as the longest episode has."""
-    longest = max(len(episode.content) for episode in episodes.train)
-    return max(2, min(1 + _FARTHEST, longest)) if config.reference_frame else 1
-
-
-def frames_of(clips: Clips, indices: Sequence[int], seeds: Tensor) -> Clip:
-    """A batch of single frames, from clips of one frame; from longer ones, pairs of their first frame and a later one,
-    chosen by the clip's seed."""
-    batch = clips.batch(indices, seeds)
+def frames_of(clips: Clips, config: TokenizerConfig, indices: Sequence[int], seeds: Tensor) -> Clip:
+    """A batch of clips of one frame: (B, 1, C, H, W). Where the decoder is shown a reference, of pairs: it, and the
+    frame to draw, which follows in the same episode, chosen by the clip's seed."""
+    if config.reference_frame:
+        ahead = torch.tensor([min(clips.following(index), _FARTHEST) for index in indices])
+        # Not by the number of the seed that decides whether the reference is hidden.
+        steps = (1 + (PerSample(seeds + 1).uniform(1)[:, 0] * ahead).long()).minimum(ahead)
+        indices = [
+            number for index, step in zip(indices, steps.tolist(), strict=True) for number in (index, index + step)
+        ]
+    batch = clips.batch(indices)
     assert isinstance(batch, Clip)
-    if batch.frames.shape[1] == 1:
-        return batch
-    later = (batch.valid.sum(1) - 1).clamp_min(1)
-    chosen = 1 + (PerSample(seeds + 1).uniform(1)[:, 0] * later).long()  # not by the number that may hide the reference
-    pair, row = torch.stack([torch.zeros_like(chosen), chosen], 1), torch.arange(len(chosen))[:, None]
-    return replace(batch, frames=batch.frames[row, pair], valid=batch.valid[row, pair], actions=None)
+    frames, valid = (tensor[:, 0].unflatten(0, (len(seeds), -1)) for tensor in (batch.frames, batch.valid))
+    return Clip(frames, None, valid, seeds=seeds)
 
 
-def some_frames(clips: Clips, count: int = MEASURED) -> Tensor:
+def some_frames(clips: Clips, config: TokenizerConfig, count: int = MEASURED) -> Tensor:
     """`frames_of` at most `count` clips, spread evenly: (B, 1 or 2, C, H, W)."""
     indices = spread(count, len(clips))
-    return frames_of(clips, indices, torch.arange(len(indices))).frames
+    return frames_of(clips, config, indices, torch.arange(len(indices))).frames
 
 
 def drawn_again(tokenizer: Tokenizer, frames: Tensor) -> Tensor:

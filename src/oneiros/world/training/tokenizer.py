@@ -28,7 +28,7 @@ from oneiros.world.metrics import psnr
 from oneiros.world.settings import DECODER_PRESETS, DecoderSettings, TokenizerSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder
-from oneiros.world.training.drawn_frames import clip_length, drawn_again, frames_of, save_picture, some_frames
+from oneiros.world.training.drawn_frames import drawn_again, frames_of, save_picture, some_frames
 
 __all__ = ["TokenizerSettings", "prepare", "run"]
 
@@ -86,13 +86,12 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
     before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
     episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
-    length = clip_length(model.config, episodes)
-    clips, measured = episodes.clips(length=length), some_frames(episodes.held_out_clips(length=length))
+    clips, measured = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), model.config)
     if not settings.resume and settings.warm_start is None:
-        model.begin(some_frames(clips, _BEGUN_WITH))
+        model.begin(some_frames(clips, model.config, _BEGUN_WITH))
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
-        batch = frames_of(clips, indices, seeds)
+        batch = frames_of(clips, model.config, indices, seeds)
         return augmented(batch) if settings.augment else batch
 
     return Recipe(
