@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from oneiros import Dataset, DatasetWriter, make_env
-from oneiros.data.episodes.contact_sheet import contact_sheet
+from oneiros.data.episodes.inspection.contact_sheet import contact_sheet
 from oneiros.envs.explore import StickyRandom
 from oneiros.envs.record import record_episode
 

@@ -29,7 +29,7 @@ def counted(tmp_path_factory, request):
 
 
 def numbers(path, start, stop):
-    return [round(frame.mean() / 8) for frame in decode(path, start, stop, fps=FPS)]
+    return [round(frame.mean() / 8) for frame in decode(path, start, stop)]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -51,7 +51,7 @@ def test_every_second_frame_is_a_key_frame(counted):
 def test_codes_come_back_exactly_from_noise(tmp_path, height, width):
     noise = np.random.default_rng(0).integers(0, 4096, (12, height, width)).astype(np.uint16)
     path = write(tmp_path / "codes.mp4", noise, codes=True)
-    assert np.array_equal(np.stack(list(decode(path, 0, 12, fps=FPS, codes=True))), noise)
+    assert np.array_equal(np.stack(list(decode(path, 0, 12, codes=True))), noise)
     assert probe(path).codec == "hevc"
     assert probe(path).pixel_format == "gray12le"
     with av.open(str(path)) as container:
@@ -63,7 +63,7 @@ def test_colours_keep_their_value(tmp_path, size):
     colours = np.array(np.meshgrid([0, 128, 255], [0, 128, 255], [0, 128, 255])).reshape(3, -1).T
     frames = [np.broadcast_to(colour.astype(np.uint8), (*size, 3)) for colour in colours]
     path = write(tmp_path / "colours.mp4", frames)
-    for colour, frame in zip(colours, decode(path, 0, len(colours), fps=FPS), strict=True):
+    for colour, frame in zip(colours, decode(path, 0, len(colours)), strict=True):
         assert np.abs(frame.astype(int) - colour).max() <= 5
 
 
@@ -137,7 +137,7 @@ def write_of(path, width, *, codec="libx264", container="mp4", first=0):
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_a_film_that_claims_huge_frames_is_refused_unread(tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(video, "_MOST_PIXELS", 256 * 256)
+    monkeypatch.setattr(video, "MOST_PIXELS", 256 * 256)
     assert len(numbers(write_of(tmp_path / "film.mp4", 256, codec=codec), 0, 2)) == 2
     path = write_of(tmp_path / "film.mp4", 258, codec=codec)
     for use in (probe, lambda path: numbers(path, 0, 1), lambda path: join([path], tmp_path / "out.mp4")):
@@ -154,7 +154,7 @@ def test_frames_that_outgrow_what_the_header_claims_are_refused_by_the_codec(tmp
         (2**25, "frame 2 is 256 x 4096, the film 256 x 256"),
         (256 * 256, "cannot be decoded"),
     ):
-        monkeypatch.setattr(video, "_MOST_PIXELS", most)
+        monkeypatch.setattr(video, "MOST_PIXELS", most)
         with pytest.raises(DamagedVideoError, match=told):
             numbers(path, 0, 4)
 
@@ -171,7 +171,7 @@ def test_a_header_that_is_spoiled_anywhere_is_reported_or_harmless(counted, tmp_
         try:
             is_complete(path)
             probe(path)
-            list(decode(path, 4, 9, fps=FPS))
+            list(decode(path, 4, 9))
         except DamagedVideoError as error:
             told.append(str(error))
     assert len(told) > 30
@@ -193,4 +193,4 @@ def test_a_film_of_another_size_from_the_middle_on(tmp_path, monkeypatch, counte
 
     monkeypatch.setattr(video, "_frames_from", lambda *_: [(0, Larger())])
     with pytest.raises(DamagedVideoError, match="frame 0 is 32 x 24, the film 16 x 24"):
-        list(decode(counted, 0, 3, fps=FPS))
+        list(decode(counted, 0, 3))

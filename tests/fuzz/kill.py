@@ -74,8 +74,8 @@ class Recording:
         """Opened anew, the dataset has all that was said to be saved, as it was, and no trace of the kill."""
         import numpy as np
 
-        from oneiros.data.episodes.checks import run_checks
         from oneiros.data.episodes.dataset import Dataset
+        from oneiros.data.episodes.inspection.checks import run_checks
 
         self.reopen()
         if not self.said and not _num_episodes(self.data):
@@ -171,8 +171,8 @@ class Playing(Recording):
 
     def look(self) -> None:
         """Episodes are whole; what is played has no reference."""
-        from oneiros.data.episodes.checks import run_checks
         from oneiros.data.episodes.dataset import Dataset
+        from oneiros.data.episodes.inspection.checks import run_checks
 
         self.reopen()
         if not self.said and not _num_episodes(self.data):

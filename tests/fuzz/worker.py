@@ -144,7 +144,12 @@ _LIBRARIES = ("av", "laspy", "lightning_fabric", "matplotlib.pyplot", "numba", "
 _LIBRARIES += ("torch._dynamo",)
 _MODULES = (
     *(f"cli.{name}" for name in ("clouds", "dream", "eval", "inspect", "inspect_cloud", "segment", "train")),
-    *("data.clouds.las.reader", "data.clouds.picture", "data.episodes.contact_sheet", "data.episodes.writer"),
+    *(
+        "data.clouds.las.reader",
+        "data.clouds.picture",
+        "data.episodes.inspection.contact_sheet",
+        "data.episodes.writer",
+    ),
     *("loading", "points.labelling", "policy.cloning", "policy.model", "train.fit", "world.dream"),
     "world.training.world",
 )

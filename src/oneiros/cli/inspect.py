@@ -58,8 +58,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _inspect_dataset(command: Inspect) -> None:
-    from oneiros.data.episodes.checks import run_checks
     from oneiros.data.episodes.dataset import Dataset
+    from oneiros.data.episodes.inspection.checks import run_checks
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the warning says is among the problems
@@ -164,7 +164,7 @@ def _lengths(dataset: Dataset) -> Table:
 
 
 def _write_sheet(dataset: Dataset, path: Path) -> None:
-    from oneiros.data.episodes.contact_sheet import contact_sheet
+    from oneiros.data.episodes.inspection.contact_sheet import contact_sheet
     from oneiros.disk import replacing
 
     with replacing(path) as temporary:

@@ -7,11 +7,12 @@ the middle of a file costs no more than the clip.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import av.error
@@ -31,7 +32,7 @@ _CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:fram
 _CONTAINERS = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"}
 
 
-_MOST_PIXELS = 2**25  # of a frame: 7680 x 4320 is the largest that cameras make; a codec's header may claim more
+MOST_PIXELS = 2**25  # of a frame: 7680 x 4320 is the largest that cameras make; a codec's header may claim more
 _MOST_BOXES = 100_000  # at the top of an mp4 file
 # What PyAV raises where a header has no rate, no time, or one without end
 _WRONG = (av.error.FFmpegError, OSError, ArithmeticError, AttributeError, TypeError, MemoryError)
@@ -122,23 +123,53 @@ def is_complete(path: Path) -> bool:
 
     Reads a few bytes per box, so thousands of files are checked in a blink.
     """
-    position, indexed, boxes = 0, False, 0
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)  # of this file, whatever a recorder puts into its place meanwhile
-        while position < size:
-            file.seek(position)
-            header = file.read(16)
-            length, name = int.from_bytes(header[:4], "big"), header[4:8]
-            if length == 1:  # the length follows as 64 bits
-                length = int.from_bytes(header[8:16], "big")
-            elif length == 0:  # the box runs to the end of the file
-                length = size - position
-            boxes += 1
-            if length < 8 or boxes > _MOST_BOXES:
-                return False
-            indexed |= name == b"moov"
-            position += length
-    return indexed and position == size
+        ends = {name: end for name, _, end in _boxes(file, 0, size)}
+    return b"moov" in ends and max(ends.values()) == size and b"" not in ends
+
+
+def count_frames(path: Path) -> int | None:
+    """How many frames the index of an mp4 file lists, without opening it as a film; None where it does not say."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for track in _inner(file, _inner(file, [(0, size)], b"moov"), b"trak"):
+            media = list(_inner(file, [track], b"mdia"))
+            (start, _), *_ = [*_inner(file, media, b"hdlr"), (0, 0)]
+            if _read(file, start + 8, 4) != b"vide":
+                continue
+            for start, _ in _inner(file, _inner(file, _inner(file, media, b"minf"), b"stbl"), b"stsz"):
+                return int.from_bytes(_read(file, start + 8, 4), "big") or None
+    return None
+
+
+def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, where the content starts, where it ends) of the boxes of an mp4 file from `start` to `stop`."""
+    number = 0
+    while start < stop:
+        header, head = _read(file, start, 16), 8
+        length, name = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1:  # the length follows as 64 bits
+            length, head = int.from_bytes(header[8:16], "big"), 16
+        elif length == 0:  # the box runs to the end of the file
+            length = stop - start
+        number += 1
+        if length < 8 or number > _MOST_BOXES:
+            yield b"", start, stop
+            return
+        yield name, start + head, start + length
+        start += length
+
+
+def _inner(file: BinaryIO, outer: Iterable[tuple[int, int]], wanted: bytes) -> Iterator[tuple[int, int]]:
+    """Where the boxes of that name lie that stand in these stretches of the file."""
+    for start, stop in outer:
+        yield from ((a, b) for name, a, b in _boxes(file, start, stop) if name == wanted)
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
 
 
 def count_whole_frames(path: Path) -> int:
@@ -152,8 +183,35 @@ def count_whole_frames(path: Path) -> int:
     return number
 
 
-def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) -> Iterator[np.ndarray]:
-    """Frames start, start + 1, ... stop - 1 of a file, one at a time.
+def frame_times(path: Path) -> np.ndarray:
+    """When each frame of a file is shown, in order, in units of its time base: int64 (N,). None are decoded.
+
+    Empty where the film does not say, or shows two at one time. DamagedVideoError where it cannot be read.
+    """
+    stat = path.stat() if path.is_file() else None
+    return _frame_times(path, stat and stat.st_size, stat and stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _frame_times(path: Path, size: int | None, changed: int | None) -> np.ndarray:
+    times: list[int] = []
+    try:
+        with _open(path) as container:
+            for packet in container.demux(video=0):
+                if packet.is_corrupt:  # reaches beyond the file
+                    break
+                if packet.size and not packet.is_discard:
+                    times.append(
+                        -1 if packet.pts is None else packet.pts - (container.streams.video[0].start_time or 0)
+                    )
+    except _WRONG as error:
+        raise DamagedVideoError(f"{path}: is no readable video ({_reason(error)})") from error
+    found = np.unique(np.array(times, np.int64))
+    return found if len(found) == len(times) and (found >= 0).all() else found[:0]
+
+
+def decode(path: Path, start: int, stop: int, *, codes: bool = False) -> Iterator[np.ndarray]:
+    """Frames start, start + 1, ... stop - 1 of a file, counted in the order in which they are shown, one at a time.
 
     Yields uint8 (H, W, 3), or uint16 (H, W) for `codes`. Raises DamagedVideoError when a frame cannot be had.
     """
@@ -161,9 +219,10 @@ def decode(path: Path, start: int, stop: int, *, fps: int, codes: bool = False) 
     if expected >= stop:
         return
     try:
+        times = frame_times(path)
         with _open(path) as container:
             size = (container.streams.video[0].height, container.streams.video[0].width)
-            for index, frame in _frames_from(container, start, fps):
+            for index, frame in _frames_from(container, start, times):
                 if index < expected:
                     continue
                 if index > expected:
@@ -207,7 +266,7 @@ def join(paths: Sequence[Path], out: Path) -> None:
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise DamagedVideoError(f"{path}: is no readable video (it is {'no file' if path.exists() else 'missing'})")
-    most = {"max_pixels": str(2 * _MOST_PIXELS)}  # codecs count margins
+    most = {"max_pixels": str(2 * MOST_PIXELS)}  # codecs count margins
     try:
         container = av.open(str(path), options=_CONTAINERS | most)  # which looks at frames, too
     except (*_WRONG, ValueError) as error:
@@ -217,23 +276,41 @@ def _open(path: Path) -> Any:
         container.close()
         raise DamagedVideoError(f"{path}: {what}")
     codec = container.streams.video[0].codec_context
-    if codec.width * codec.height > _MOST_PIXELS:
+    if codec.width * codec.height > MOST_PIXELS:
         container.close()
         raise DamagedVideoError(
-            f"{path}: claims frames of {codec.height} x {codec.width}; at most {_MOST_PIXELS:,} pixels can be read"
+            f"{path}: claims frames of {codec.height} x {codec.width}; at most {MOST_PIXELS:,} pixels can be read"
         )
     codec.options = codec.options | most  # the size may grow from frame to frame
     return container
 
 
-def _frames_from(container: Any, start: int, fps: int) -> Iterator[tuple[int, VideoFrame]]:
-    """(frame number, frame) from the key frame at or before `start` on."""
+def _frames_from(container: Any, start: int, times: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
+    """(frame number, frame) from a key frame at or before `start` on; without `times`, from the first."""
     stream = container.streams.video[0]
-    origin, time_base = stream.start_time or 0, stream.time_base
-    if start > 0:
-        container.seek(origin + round(start / (fps * time_base)), stream=stream)
-    for frame in container.decode(stream):
-        yield round((frame.pts - origin) * time_base * fps), frame
+    if 0 < start < len(times):
+        origin = stream.start_time or 0
+        container.seek(origin + int(times[start]), stream=stream)
+        frames = _numbered(container, times)
+        first = next(frames, None)
+        if first and first[0] <= start:
+            yield first
+            yield from frames
+            return
+        container.seek(origin, stream=stream)  # frames may be stored in another order than they are shown
+    yield from _numbered(container, times)
+
+
+def _numbered(container: Any, times: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
+    stream = container.streams.video[0]
+    for count, frame in enumerate(container.decode(stream)):
+        if not len(times):
+            yield count, frame
+            continue
+        shown = frame.pts - (stream.start_time or 0)
+        place = int(np.searchsorted(times, shown))
+        if place < len(times) and times[place] == shown:
+            yield place, frame
 
 
 def _codes(frame: VideoFrame, path: Path) -> np.ndarray:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oneiros.data.episodes.checks import run_checks
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.inspection.checks import run_checks
 
 OFFICIAL = Path(__file__).parent / "lerobot_0_6_1"
 WRONG = [None, "x", -1, 0, 1.5, True, [], {}, [None]]

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from oneiros.data.episodes.clips import load_frames
-from oneiros.data.episodes.contact_sheet import contact_sheet
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.inspection.contact_sheet import contact_sheet
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.data.video import DamagedVideoError, probe
 from oneiros.records import ActionSpec, Camera

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from oneiros import disk
 from oneiros.data.episodes import writer
-from oneiros.data.episodes.checks import run_checks
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.inspection.checks import run_checks
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.records import ActionSpec
 from tests.places import ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +46,12 @@ def _rows_and_flaw(path: Path) -> tuple[float, str]:
     if path.suffix != ".mp4" or is_complete(path):
         return math.inf, ""
     return count_whole_frames(path), "is cut off"
+
+
+def mention(path: Path, notes: Sequence[str]) -> None:
+    """One warning of what was made good."""
+    if notes:
+        warnings.warn(f"{path}: {notes[0]}{f' (and {len(notes) - 1} more such)' if notes[1:] else ''}", stacklevel=3)
 
 
 def report(summary: str, damage: dict[int, str], *, strict: bool) -> None:

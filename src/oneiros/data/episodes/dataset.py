@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from oneiros.data.depth import codes_to_depth
-from oneiros.data.episodes.damage import find_damage, report
-from oneiros.data.episodes.features import ACTION, STATE, flat_names, read_action_spec, read_cameras
+from oneiros.data.episodes.columns import Columns
+from oneiros.data.episodes.damage import find_damage, mention, report
+from oneiros.data.episodes.features import action_column, names_of, read_action_spec, read_cameras, state_column
+from oneiros.data.episodes.films import place_films
 from oneiros.data.episodes.metadata import (
     INFO,
     DatasetMetadata,
     EpisodeFiles,
+    VideoSlice,
     errors_as_value_error,
     read_metadata,
     uncounted,
 )
-from oneiros.data.episodes.parquet import read_table
 from oneiros.data.episodes.statistics import Statistics, of_column
+from oneiros.data.episodes.stills import decode_stills
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
 
 _NEEDED = ("max", "mean", "std")  # of the statistics of actions
+_RATE, _RATE_WHERE_COUNTED = 0.01, 0.1  # how far a film's rate may be from the dataset's
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Episode:
 class Dataset:
     """A LeRobot dataset opened for reading; `Dataset.open(path)`.
 
-    episodes: the readable ones. problems: one line for each that is not.
+    episodes: the readable ones. problems: one line for each that is not. notes: what was made good, a line each.
     action_spec: None when no actions were recorded. state_names: empty when no states were.
     """
 
@@ -57,20 +60,24 @@ class Dataset:
     action_spec: ActionSpec | None
     state_names: tuple[str, ...]
     problems: list[str]
+    notes: list[str]
 
-    def __init__(self, metadata: DatasetMetadata, damage: dict[int, str]) -> None:
+    def __init__(self, metadata: DatasetMetadata, damage: Mapping[int, str], notes: Sequence[str] = ()) -> None:
         self._metadata = metadata
         self._files = {files.index: files for files in metadata.episodes if files.index not in damage}
-        self._columns: dict[str, tuple[Path, np.ndarray, pa.Array]] = {}
+        self._columns = Columns()
         features = metadata.info["features"]
+        self._action, self._state = action_column(features), state_column(features)
         self.path, self.fps = metadata.root, metadata.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
-        statistics = self._action_statistics() if ACTION in features else {}
+        self.notes = list(notes)
+        statistics = self._action_statistics() if self._action else {}
         with errors_as_value_error(metadata.root, INFO):
-            self.cameras = read_cameras(features)
-            self.state_names = _names_of(features[STATE]) if STATE in features else ()
-            self.action_spec = read_action_spec(features[ACTION], statistics) if ACTION in features else None
+            there = {*metadata.image_keys, *(key for files in metadata.episodes for key in files.videos)}
+            self.cameras = tuple(camera for camera in read_cameras(features) if camera.name in there)
+            self.state_names = names_of(features[self._state], "state") if self._state else ()
+            self.action_spec = read_action_spec(features[self._action], statistics) if self._action else None
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -81,7 +88,8 @@ class Dataset:
     def totals(self) -> dict[str, int]:
         """What the metadata's own totals should be, episodes that cannot be read included."""
         episodes = self._metadata.episodes
-        return {"total_episodes": len(episodes), "total_frames": sum(files.length for files in episodes)}
+        rows = sum(files.length + files.without_frame for files in episodes)
+        return {"total_episodes": len(episodes), "total_frames": rows}
 
     @property
     def uncounted(self) -> dict[str, float]:
@@ -100,20 +108,28 @@ class Dataset:
         metadata = read_metadata(Path(path))
         if not metadata.episodes:
             raise ValueError(f"{path}: has no episodes yet")
-        damage = find_damage(metadata)
+        placed = place_films(metadata)
+        metadata = placed.metadata
+        damage = dict(sorted({**placed.damage, **find_damage(metadata)}.items()))
         if damage:
             report(f"{path}: {len(damage)} of {len(metadata.episodes)} episodes cannot be read", damage, strict=strict)
         if len(damage) == len(metadata.episodes):
-            raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged")
-        return cls(metadata, damage)
+            first = next(iter(damage.values()))
+            raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged ({first})")
+        mention(metadata.root, placed.notes)
+        return cls(metadata, damage, (*placed.notes, *placed.unclaimed))
 
     def fingerprint(self) -> str:
-        """A cheap hash of the content: the metadata and every file's name and size, not where the folder lies."""
-        digest = hashlib.sha256((self.path / INFO).read_bytes())
+        """A cheap hash of the content, not of where the folder lies: the name and size of every file and info.json,
+        then (the last 8 digits) the other metadata."""
+        digest, content = hashlib.sha256((self.path / INFO).read_bytes()), hashlib.sha256()
         files = [file for part in ("meta", "data", "videos") for file in (self.path / part).rglob("*.*")]
         for file in sorted(file for file in files if file.is_file()):
-            digest.update(f"{file.relative_to(self.path)} {file.stat().st_size}\n".encode())
-        return digest.hexdigest()[:16]
+            name = file.relative_to(self.path)
+            digest.update(f"{name} {file.stat().st_size}\n".encode())
+            if name.parts[0] == "meta":
+                content.update(file.read_bytes())
+        return digest.hexdigest()[:16] + content.hexdigest()[:8]
 
     def camera(self, name: str | None = None, kind: str = "rgb") -> Camera:
         """The camera of that name, or the first one of that kind."""
@@ -121,9 +137,9 @@ class Dataset:
             if camera.kind == kind and name in (None, camera.name):
                 return camera
         names = ", ".join(camera.name for camera in self.cameras if camera.kind == kind) or "none"
-        stills = [key for key, feature in self.info["features"].items() if feature["dtype"] == "image"]
-        why = f" ({', '.join(stills)}: stored as single images; only video is read)" if stills else ""
-        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}; it has {names}{why}")
+        gone = name in self._metadata.video_keys and all(name != each.name for each in self.cameras)
+        why = "; none of its films is there" if gone else f"; it has {names}"
+        raise ValueError(f"{self.path}: has no {kind} camera{' ' + name if name else ''}{why}")
 
     def frames(
         self, episode_index: int, *, camera: str | None = None, start: int = 0, stop: int | None = None
@@ -157,14 +173,18 @@ class Dataset:
             raise ValueError(
                 f"{self.path}: episode {episode_index} has rows 0 to {files.length - 1}, not {start}:{stop}"
             )
+        if camera.name not in files.videos:
+            if camera.kind != "rgb":
+                raise ValueError(f"{self.path}: {camera.name} is stored as single pictures; only colour is read so")
+            return decode_stills(files, camera.name, start, stop, size=(camera.height, camera.width))
         video = files.videos[camera.name]
-        info, first = self._check_video(video.path, camera), video.first_frame
+        info, first = self._check_video(video, camera), video.first_frame
         if info.num_frames and first + stop > info.num_frames:
             raise DamagedVideoError(
                 f"{video.path}: frame {info.num_frames} is missing; "
                 f"the film has {info.num_frames} frames; episode {episode_index} needs {first + stop}"
             )
-        return decode(video.path, first + start, first + stop, fps=self.fps, codes=camera.kind != "rgb")
+        return decode(video.path, first + start, first + stop, codes=camera.kind != "rgb")
 
     def actions(self, episode_index: int) -> np.ndarray | None:
         """One action per row: int64 (T,), bool (T, A) keys or float32 (T, A); None when none were recorded.
@@ -174,12 +194,13 @@ class Dataset:
         spec = self.action_spec
         if spec is None:
             return None
-        values = self.column(episode_index, ACTION)
+        assert self._action is not None
+        values = self._read_column(self._action, episode_index)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row, dimension = np.argwhere(~np.isfinite(values))[0]
             raise ValueError(
                 f"{self._find(episode_index).data}: episode {episode_index}, row {row}: action "
-                f"{spec.names[dimension] if spec.kind != 'discrete' else ACTION} is {values[row, dimension]}"
+                f"{spec.names[dimension] if spec.kind != 'discrete' else self._action} is {values[row, dimension]}"
             )
         if spec.kind == "discrete":
             if not ((values >= 0) & (values < spec.size)).all():
@@ -192,48 +213,30 @@ class Dataset:
 
     def states(self, episode_index: int) -> np.ndarray | None:
         """The robot's own state per row, float32 (T, S); None when none were recorded."""
-        return self.column(episode_index, STATE).astype(np.float32) if self.state_names else None
+        return self._read_column(self._state, episode_index).astype(np.float32) if self._state else None
 
     def column(self, episode_index: int, name: str) -> np.ndarray:
-        """A column of the data files, (T, n); missing values are NaN."""
-        files = self._find(episode_index)
-        numbers, column = self._whole_column(files.data, name)
-        rows = np.flatnonzero(numbers == episode_index)
-        if len(rows) != files.length:
-            raise ValueError(
-                f"{files.data}: episode {episode_index} has {len(rows)} rows; the metadata says {files.length}"
-            )
-        values = _to_numpy(column.take(pa.array(rows)), files)
-        size = math.prod(self.info["features"].get(name, {"shape": [1]})["shape"])
-        if values.shape[1] != size:
-            raise ValueError(f"{files.data}: {name} has {values.shape[1]} numbers a row; {INFO} says {size}")
-        return values
+        """A column of the data files, (T, n), by frame_index; missing values are NaN."""
+        return self._columns.of(self._find(episode_index), name)
 
-    def _whole_column(self, path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
-        """A file's episode numbers and one of its columns. The last file is kept: many episodes share it."""
-        if self._columns.get(name, (None,))[0] != path:
-            table = read_table(path, lambda each: each in ("episode_index", name))
-            if missing := {"episode_index", name} - set(table.column_names):
-                raise ValueError(f"{path}: has no column {', '.join(missing)}")
-            for each in table.schema:
-                if not _is_numbers(each.type):
-                    raise ValueError(f"{path}: column {each.name} is {each.type}; it must hold numbers")
-            self._columns[name] = (path, table["episode_index"].to_numpy(), table[name].combine_chunks())
-        return self._columns[name][1:]
+    def _read_column(self, name: str, episode_index: int) -> np.ndarray:
+        size = math.prod(self.info["features"][name]["shape"])
+        return self._columns.of(self._find(episode_index), name, size)
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
         self.stream(episode_index, camera)
 
-    def _check_video(self, path: Path, camera: Camera) -> VideoInfo:
-        info = probe(path)
+    def _check_video(self, video: VideoSlice, camera: Camera) -> VideoInfo:
+        info = probe(video.path)
         if (info.height, info.width) != (camera.height, camera.width):
             raise ValueError(
-                f"{path}: frames are {info.height} x {info.width}; "
+                f"{video.path}: frames are {info.height} x {info.width}; "
                 f"{INFO} says {camera.height} x {camera.width} (height x width) for {camera.name}"
             )
-        if abs(info.fps - self.fps) > 0.01 * self.fps:
-            raise ValueError(f"{path}: runs at {info.fps:g} fps; {INFO} says {self.fps}")
+        most = _RATE if video.num_frames is None else _RATE_WHERE_COUNTED
+        if abs(info.fps - self.fps) > most * self.fps:
+            raise ValueError(f"{video.path}: runs at {info.fps:g} fps; {INFO} says {self.fps}")
         return info
 
     def _find(self, episode_index: int) -> EpisodeFiles:
@@ -252,34 +255,29 @@ class Dataset:
         return frames
 
     def _action_statistics(self) -> Statistics:
-        """The dataset's own, else counted over the rows that are numbers."""
-        saved, size = self._metadata.statistics.get(ACTION, {}), np.prod(self.info["features"][ACTION]["shape"])
-        if all(saved.get(name, np.empty(0)).size == size and np.isfinite(saved[name]).all() for name in _NEEDED):
+        """The dataset's own where actions agree with them, else counted over the rows that are numbers."""
+        assert self._action is not None
+        saved = self._metadata.statistics.get(self._action, {})
+        size = math.prod(self.info["features"][self._action]["shape"])
+        complete = all(saved.get(name, np.empty(0)).size == size and np.isfinite(saved[name]).all() for name in _NEEDED)
+        if complete and all(
+            _agree(self._read_column(self._action, self.episodes[place].index), saved)
+            for place in {0, len(self.episodes) // 2, len(self.episodes) - 1}
+        ):
             return saved
-        values = np.concatenate([self.column(episode.index, ACTION) for episode in self.episodes])
+        values = np.concatenate([self._read_column(self._action, episode.index) for episode in self.episodes])
         numbers = values[np.isfinite(values).all(axis=1)]
         if not len(numbers):
             raise ValueError(f"{self.path}: no action is a number")
         return of_column(numbers)
 
 
-def _is_numbers(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-
-
-def _to_numpy(column: pa.Array, files: EpisodeFiles) -> np.ndarray:
-    width = 1
-    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
-        values = column.flatten()
-        if column.null_count or not len(column) or len(values) % len(column):
-            raise ValueError(f"{files.data}: episode {files.index} has rows of different lengths")
-        column, width = values, len(values) // len(column)
-    return column.to_numpy(zero_copy_only=False).reshape(-1, width)
-
-
-def _names_of(feature: dict) -> tuple[str, ...]:
-    size = int(np.prod(feature["shape"]))
-    names = flat_names(feature)
-    return names if len(names) == size else tuple(f"state_{i}" for i in range(size))
+def _agree(values: np.ndarray, saved: Statistics) -> bool:
+    """Whether statistics may be of these rows: no value lies far outside, and what moves has a spread."""
+    values = values[np.isfinite(values).all(axis=1)].astype(float)
+    if not len(values):
+        return True
+    std, high = (saved[name].ravel() for name in ("std", "max"))
+    slack = 1e-3 * (1 + np.abs(values).max(axis=0))
+    moved = values.max(axis=0) - values.min(axis=0)
+    return bool((values <= high + slack).all() and ((moved <= slack) | (std > 1e-3 * moved)).all() and (std >= 0).all())

@@ -6,6 +6,8 @@ in a feature's `info`, under `action_spec` and `camera`.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +17,11 @@ from oneiros.data.video import pixel_format
 from oneiros.records import ActionSpec, Camera
 
 ACTION, STATE = "action", "observation.state"
+PICTURES = ("video", "image")  # types of cameras: films, or a picture in every row
 MOST_NUMBERS = 2**16  # of a vector such as an action, or choices of one
 
+_ACTIONS, _STATES = (ACTION, "actions"), (STATE, "state")  # first our own name, then openpi's
+_NUMBERS = ("bool", "int", "uint", "float", "double")
 _INDEX_FEATURES = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -80,9 +85,36 @@ def _camera_feature(camera: Camera, fps: int) -> dict[str, Any]:
     }
 
 
+def action_column(features: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The column that holds the actions; None where there is none."""
+    return _column(features, _ACTIONS)
+
+
+def state_column(features: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The column that holds the robot's own state; None where there is none."""
+    return _column(features, _STATES)
+
+
+def _column(features: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    numbers = (name for name in names if str(features.get(name, {}).get("dtype", "")).startswith(_NUMBERS))
+    return next(numbers, None)
+
+
+def used_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Those that are read: cameras, actions and states."""
+    columns = (action_column(features), state_column(features))
+    return {name: each for name, each in features.items() if each.get("dtype") in PICTURES or name in columns}
+
+
+def unused_features(features: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those that nothing here reads, but for what numbers rows and episodes."""
+    used = used_features(features)
+    return [name for name in features if name not in used and name not in _INDEX_FEATURES]
+
+
 def read_cameras(features: Mapping[str, Mapping[str, Any]]) -> tuple[Camera, ...]:
-    """Every video feature as a Camera, in the order of the file."""
-    return tuple(_read_camera(name, feature) for name, feature in features.items() if feature.get("dtype") == "video")
+    """Every feature of pictures as a Camera, in the order of the file."""
+    return tuple(_read_camera(name, feature) for name, feature in features.items() if feature.get("dtype") in PICTURES)
 
 
 def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
@@ -90,7 +122,9 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
     extra: Mapping[str, Any] = info.get("camera") or {}
     size = dict(zip(flat_names(feature), feature["shape"], strict=False))
     if "height" not in size or "width" not in size:  # names are missing: the order every LeRobot writer uses
-        size = dict(zip(("height", "width"), feature["shape"][:2], strict=True))
+        shape = feature["shape"]
+        first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3)  # channels first, as torch has them
+        size = dict(zip(("height", "width"), shape[1:] if first else shape[:2], strict=True))
     depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
     default = Camera(name, 1, 1)
     camera = Camera(
@@ -135,9 +169,7 @@ def read_action_spec(feature: Mapping[str, Any], statistics: Mapping[str, Any]) 
                 f"{ACTION} is a choice, up to {np.max(statistics['max']):g}; it must be 0 to {MOST_NUMBERS}"
             )
         return ActionSpec("discrete", tuple(str(i) for i in range(int(np.max(statistics["max"])) + 1)))
-    names = flat_names(feature)
-    if len(set(names)) != size:
-        names = tuple(f"{ACTION}_{i}" for i in range(size))
+    names = names_of(feature, ACTION)
     if dtype == "bool":
         return ActionSpec("keys", names)
     return _with_statistics(ActionSpec("continuous", names), statistics)
@@ -148,12 +180,27 @@ def _with_statistics(spec: ActionSpec, statistics: Mapping[str, Any]) -> ActionS
     return ActionSpec.from_json({**spec.to_json(), "mean": mean, "std": std})
 
 
+def names_of(feature: Mapping[str, Any], word: str) -> tuple[str, ...]:
+    """A name for each number of a column: the feature's own, where they are as many and differ, else word_0, word_1...
+
+    Names of each axis of several, as [["left", "right"], ["x", "y"]] of (2, 2), make left.x, left.y, right.x, right.y.
+    """
+    size, axes = math.prod(feature["shape"]), feature.get("names")
+    names = flat_names(feature)
+    if isinstance(axes, list) and [len(axis) if isinstance(axis, list) else 0 for axis in axes] == feature["shape"]:
+        names = tuple(".".join(map(str, each)) for each in itertools.product(*axes))
+    return names if len(names) == len(set(names)) == size else tuple(f"{word}_{i}" for i in range(size))
+
+
 def flat_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """A feature's names, which other writers give as a list, a list of lists or a dict of lists."""
+    """A feature's names, which other writers give as a list, a list of lists, a dict of lists, or one of places."""
 
     def leaves(names: Any) -> list[str]:
         if isinstance(names, Mapping):
-            names = list(names.values())
+            places = list(names.values())
+            if places and all(type(place) is int for place in places):
+                return sorted((str(name) for name in names), key=lambda name: names[name])
+            names = places
         if isinstance(names, list):
             return [leaf for name in names for leaf in leaves(name)]
         return [] if names is None else [str(names)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.data.episodes.features import MOST_NUMBERS
+from oneiros.data.episodes.features import MOST_NUMBERS, PICTURES, used_features
 from oneiros.data.episodes.parquet import MOST_ROWS, read_table
 from oneiros.data.episodes.statistics import Statistics, combine
 from oneiros.disk import inside
@@ -31,21 +31,27 @@ _MOST_PIXELS = 2**26  # of a frame
 
 @dataclass(frozen=True)
 class VideoSlice:
-    """An episode's frames of one camera: frame t of the episode is frame `first_frame` + t of the file."""
+    """An episode's frames of one camera: frame t of the episode is frame `first_frame` + t of the file.
+
+    num_frames: how many of the file's frames are the episode's; None where that is not known.
+    """
 
     path: Path
     first_frame: int
+    num_frames: int | None = None
 
 
 @dataclass(frozen=True)
 class EpisodeFiles:
-    """Where one episode lives. index: the dataset's own number for it."""
+    """Where one episode lives. index: the dataset's own number for it. length: of its rows that have a frame.
+    without_frame: of its rows at the end that have none."""
 
     index: int
     length: int
     task: str
     data: Path
     videos: Mapping[str, VideoSlice]
+    without_frame: int = 0
 
     def __post_init__(self) -> None:
         first = min((video.first_frame for video in self.videos.values()), default=0)
@@ -62,15 +68,34 @@ class DatasetMetadata:
     episodes: tuple[EpisodeFiles, ...]
     statistics: Mapping[str, Statistics]
 
+    @property
+    def video_keys(self) -> list[str]:
+        """Cameras stored as films."""
+        return keys_of(self.info, "video")
+
+    @property
+    def image_keys(self) -> list[str]:
+        """Cameras stored as single pictures, in the rows."""
+        return keys_of(self.info, "image")
+
+    def is_ours(self, key: str) -> bool:
+        """Whether Oneiros recorded this camera, whose episodes begin exactly where its metadata says."""
+        return "camera" in (self.info["features"][key].get("info") or {})
+
+
+def keys_of(info: Mapping[str, Any], dtype: str) -> list[str]:
+    """The features of that type."""
+    return [name for name, feature in info["features"].items() if feature.get("dtype") == dtype]
+
 
 def read_metadata(root: Path) -> DatasetMetadata:
     """Read the metadata of a dataset of either version. ValueError when the folder is none."""
     info = read_info(root)
     with errors_as_value_error(root, "meta"):
-        keys = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
+        keys = keys_of(info, "video")
         if keys and not info.get("video_path"):
             raise ValueError(f"{root / INFO}: has cameras but no 'video_path'")
-        for key in keys:
+        for key in (*keys, *keys_of(info, "image")):
             inside(root, key)  # it becomes part of names of files here and in caches
         if info["codebase_version"].startswith("v3"):
             return DatasetMetadata(root, info, tuple(_episodes_v3(root, info, keys)), _statistics_v3(root))
@@ -96,11 +121,11 @@ def read_info(root: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: fps is {info['fps']}; it must be a whole number above 0")
         if not isinstance(info.get("robot_type"), str | None):
             raise ValueError(f"{path}: robot_type is {str(info['robot_type'])[:80]}; it must be a text")
-        for name, feature in info["features"].items():
+        for name, feature in used_features(info["features"]).items():
             shape = feature.get("shape")
-            if "dtype" not in feature or not shape or any(type(size) is not int or size < 1 for size in shape):
-                raise ValueError(f"{path}: feature {name} needs a dtype and a shape of whole numbers above 0")
-            if math.prod(shape) > (_MOST_PIXELS if feature["dtype"] in ("video", "image") else MOST_NUMBERS):
+            if not isinstance(shape, list) or any(type(size) is not int or size < 1 for size in shape):
+                raise ValueError(f"{path}: feature {name} has shape {shape}; it must be whole numbers above 0")
+            if math.prod(shape) > (_MOST_PIXELS if feature["dtype"] in PICTURES else MOST_NUMBERS):
                 raise ValueError(f"{path}: feature {name} has shape {str(shape)[:80]}; too many numbers for a row")
         return {**info, "fps": int(info["fps"])}
 
@@ -123,8 +148,8 @@ def _episodes_v3(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterat
         yield EpisodeFiles(
             index=int(row["episode_index"]),
             length=int(row["length"]),
-            task="; ".join(row["tasks"] or ()),
-            data=_file(root, info, "data_path", **data),
+            task=_task(root, row, path := _file(root, info, "data_path", **data)),
+            data=path,
             videos={key: _slice_v3(root, info, key, row) for key in keys},
         )
 
@@ -132,7 +157,36 @@ def _episodes_v3(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterat
 def _slice_v3(root: Path, info: Mapping[str, Any], key: str, row: Mapping[str, Any]) -> VideoSlice:
     place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
     path = _file(root, info, "video_path", video_key=key, **place)
-    return VideoSlice(path, round(row[f"videos/{key}/from_timestamp"] * info["fps"]))
+    start, stop = (row.get(f"videos/{key}/{name}_timestamp") for name in ("from", "to"))
+    first = round(start * info["fps"])
+    return VideoSlice(path, first, None if stop is None else round(stop * info["fps"]) - first)
+
+
+def _task(root: Path, row: Mapping[str, Any], data: Path) -> str:
+    """What an episode is about, by its own row of metadata, else by what its rows of data name."""
+    told = row.get("tasks")
+    if told is None:
+        tasks, files = tuple(read_tasks(root)), inside(root, data.relative_to(root))
+        return (
+            _tasks_of_rows(files, tasks, files.stat().st_mtime_ns).get(row["episode_index"], "")
+            if files.is_file()
+            else ""
+        )
+    return told if isinstance(told, str) else "; ".join(told)
+
+
+@lru_cache(maxsize=4)
+def _tasks_of_rows(path: Path, tasks: tuple[str, ...], changed: int) -> dict[int, str]:
+    """By episode, the tasks that the rows of a data file name."""
+    table = read_table(path, lambda name: name in ("episode_index", "task_index"))
+    if table.num_columns < 2:
+        return {}
+    pairs = dict.fromkeys(zip(*(table[name].to_pylist() for name in ("episode_index", "task_index")), strict=True))
+    named: dict[int, list[str]] = {}
+    for episode, task in pairs:
+        if task is not None and 0 <= task < len(tasks):
+            named.setdefault(episode, []).append(tasks[task])
+    return {episode: "; ".join(texts) for episode, texts in named.items()}
 
 
 def _file(root: Path, info: Mapping[str, Any], key: str, **place: int | str) -> Path:
@@ -181,7 +235,7 @@ def count_statistics(root: Path) -> dict[str, Statistics]:
 
 def uncounted(info: Mapping[str, Any], statistics: Mapping[str, Statistics]) -> dict[str, float]:
     """Columns of numbers whose statistics are not of all rows of a v3.0 dataset: by name, of how many they are."""
-    columns = [name for name, feature in info["features"].items() if feature["dtype"] not in ("video", "image")]
+    columns = [name for name, feature in info["features"].items() if feature.get("dtype") not in PICTURES]
     counts = {name: float(statistics[name]["count"].sum()) for name in columns if name in statistics}
     return {name: count for name, count in counts.items() if count != info["total_frames"]}
 
@@ -219,8 +273,8 @@ def _episodes_v2(root: Path, info: Mapping[str, Any], keys: list[str]) -> Iterat
         yield EpisodeFiles(
             index=index,
             length=int(row["length"]),
-            task="; ".join(row.get("tasks") or ()),
-            data=_file(root, info, "data_path", **place),
+            task=_task(root, row, path := _file(root, info, "data_path", **place)),
+            data=path,
             videos={key: VideoSlice(_file(root, info, "video_path", video_key=key, **place), 0) for key in keys},
         )
 

@@ -19,6 +19,7 @@ MOST_ROWS = 2**19  # of a table of metadata
 _MOST_VALUES = 2**26  # of a column of a file: two weeks of twenty joints at 30 a second
 _MOST_BYTES = 2**29  # of the columns that are read
 _BYTES_AT_ONCE = 2**28
+_MOST_BYTES_OF_PICTURES, _PICTURES_AT_ONCE = 2**36, 64  # of a file, read piece by piece; of rows
 
 
 def num_rows(path: Path) -> int:
@@ -47,6 +48,31 @@ def read_table(path: Path, wanted: Callable[[str], bool], *, most_rows: int = _M
         return pa.Table.from_batches(batches, schema)
 
 
+def read_rows(path: Path, wanted: Callable[[str], bool], name: str, value: int) -> pa.Table:
+    """The columns of those names, of the rows whose column `name` has that value; the others are passed over."""
+    with _opened(path) as (file, source):
+        names = [each for each in file.schema_arrow.names if wanted(each)]
+        if name not in names:
+            raise ValueError(f"{path}: has no column {name}")
+        _check_size(path, file, source, names, _MOST_VALUES, most_bytes=_MOST_BYTES_OF_PICTURES)
+        place = file.schema_arrow.names.index(name)
+        groups = [
+            number
+            for number in range(file.num_row_groups)
+            if (known := file.metadata.row_group(number).column(place).statistics) is None
+            or not known.has_min_max
+            or known.min <= value <= known.max
+        ]
+        batches, size = [], 0
+        for batch in file.iter_batches(_PICTURES_AT_ONCE, row_groups=groups, columns=names, use_threads=False):
+            kept = batch.filter(pa.array(batch[name].to_numpy(zero_copy_only=False) == value))
+            batches.append(kept)
+            size += kept.nbytes
+            if size > _MOST_BYTES:
+                raise ValueError(f"{path}: {name} {value} holds more than {_MOST_BYTES / 1e6:,.0f} MB")
+        return pa.Table.from_batches(batches, pa.schema([file.schema_arrow.field(each) for each in names]))
+
+
 def row_groups(path: Path) -> list[pa.Table]:
     """All of a file, by row groups: an episode each in files of ours."""
     with _opened(path) as (file, source):
@@ -68,7 +94,14 @@ def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.NativeFile]]:
         raise ValueError(f"{path}: cannot be read ({error})") from error
 
 
-def _check_size(path: Path, file: pq.ParquetFile, source: pa.NativeFile, names: list[str], most_rows: int) -> int:
+def _check_size(
+    path: Path,
+    file: pq.ParquetFile,
+    source: pa.NativeFile,
+    names: list[str],
+    most_rows: int,
+    most_bytes: int = _MOST_BYTES,
+) -> int:
     """ValueError where the footer claims too much, or less than pages hold. Returns how many rows may be read at once:
     a text that stands once in the file may be that of every row."""
     footer = file.metadata
@@ -84,7 +117,7 @@ def _check_size(path: Path, file: pq.ParquetFile, source: pa.NativeFile, names: 
             values[place] = values.get(place, 0) + column.num_values
             size += column.total_uncompressed_size
             texts += column.total_uncompressed_size if column.physical_type == "BYTE_ARRAY" else 0
-            if size > _MOST_BYTES or values[place] > _MOST_VALUES:
+            if size > most_bytes or values[place] > _MOST_VALUES:
                 raise ValueError(
                     f"{path}: claims to hold {values[place]:,} values, {size:,} bytes; too many to be read"
                 )
