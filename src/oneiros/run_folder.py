@@ -66,6 +66,10 @@ class Origin:
     def camera_name(self) -> str | None:
         return self.camera.name if self.camera else None
 
+    def learned_from(self, fingerprint: str | None) -> bool:
+        """Whether a dataset of this fingerprint is the one; older runs know only its first digits."""
+        return self.fingerprint is not None and (fingerprint or "").startswith(self.fingerprint)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for unknown fields and wrong types."""
@@ -148,7 +152,7 @@ def held_out_before(
     ValueError where the data are no longer those that it learned from, unless `data_changed` says that this is known.
     """
     before = read_origin(run)
-    if not data_changed and before.fingerprint not in (None, fingerprint):
+    if not data_changed and before.fingerprint is not None and not before.learned_from(fingerprint):
         same = {*before.train, *before.held_out} == set(episodes)
         raise ValueError(
             f"{data}: has other {'files' if same else 'episodes'} than {run} began with, so go on with the data as "

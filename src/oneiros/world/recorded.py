@@ -33,7 +33,7 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     """
     trained_on = read_origin(run)
     readable = tuple(episode.index for episode in dataset.episodes)
-    if trained_on.fingerprint == dataset.fingerprint():
+    if trained_on.learned_from(dataset.fingerprint()):
         held_out = trained_on.held_out
         if not set(held_out) & set(readable):
             raise ValueError(f"{dataset.path}: none of the episodes that {run} held out can be read ({held_out})")

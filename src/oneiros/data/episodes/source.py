@@ -71,18 +71,22 @@ class FrameSource:
 
     def episodes(self) -> Episodes:
         """All episodes. Raises ValueError where too few can be decoded."""
-        indices = [episode.index for episode in self.dataset.episodes]
-        loaded = self._load(indices)
-        train, held_out = split_episodes(indices, self.hold_out)
+        loaded = self._load([episode.index for episode in self.dataset.episodes])
+        train, held_out = split_episodes([episode.index for episode in loaded], self._hold_out(loaded))
         return self._episodes(
             [episode for episode in loaded if episode.index in train],
             [episode for episode in loaded if episode.index in held_out],
         )
 
-    def held_out(self) -> Episodes:
-        """Only those that training never sees."""
-        _, held_out = split_episodes([episode.index for episode in self.dataset.episodes], self.hold_out)
-        return self._episodes([], self._load(held_out))
+    def held_out(self, indices: Sequence[int]) -> Episodes:
+        """Only these, which training never sees. Raises ValueError where none can be decoded."""
+        return self._episodes([], self._load(indices))
+
+    def _hold_out(self, loaded: Sequence[EpisodeArrays]) -> tuple[int, ...]:
+        there = tuple(episode.index for episode in loaded if episode.index in self.hold_out)
+        if self.hold_out and not there:
+            raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
+        return there
 
     def _load(self, indices: Sequence[int]) -> list[EpisodeArrays]:
         return decoded_frames(
@@ -92,8 +96,6 @@ class FrameSource:
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
         depth_camera = resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None
         origin = origin_of(self.dataset, self.dataset.camera(self.camera), depth_camera, train, held_out)
-        if not held_out:
-            raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
 
 

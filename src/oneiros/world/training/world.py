@@ -53,7 +53,8 @@ def prepare(settings: WorldSettings) -> Recipe:
     preset = settings.presets[settings.preset]
     beyond = preset.clip_frames - preset.model["window"]
     clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
-    held_out = _held_out_clip(source.held_out() if source else episodes, tokenizer, settings.frame_stride)
+    shown = source.held_out([episode.index for episode in episodes.held_out]) if source else episodes
+    held_out = _held_out_clip(shown, tokenizer, settings.frame_stride)
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
         batch = clips.batch(indices, seeds)
