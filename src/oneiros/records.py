@@ -7,6 +7,7 @@ L actions of a chunk, G width of a teacher's features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -40,7 +41,9 @@ class ActionSpec:
 
     kind: `discrete` (one of `names`), `keys` (any of `names` held together) or `continuous` (one number per name).
     mean, std: for `continuous`, the statistics used to standardise values; empty means 0 and 1 (see `statistics`).
-    low, high: for `continuous`, the env's bounds, empty where unknown.
+    low, high: for `continuous`, the env's bounds, -inf and inf for those that are none; empty where all are unknown.
+    whole: for `continuous`, which of them take whole numbers only, as the parts of mixed actions do that are keys or
+        choices; empty where none does.
 
     Arrays of actions, for T frames (T - 1 actions, each done between two frames):
         discrete    int64  (..., T-1)
@@ -55,6 +58,7 @@ class ActionSpec:
     std: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    whole: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("discrete", "keys", "continuous"):
@@ -62,7 +66,7 @@ class ActionSpec:
         texts = all(isinstance(name, str) for name in self.names)
         if not self.names or not texts or len(set(self.names)) != len(self.names):
             raise ValueError(f"action names must be texts, unique and at least one, got {list(self.names)}")
-        for name in ("mean", "std", "low", "high"):
+        for name in ("mean", "std", "low", "high", "whole"):
             values = getattr(self, name)
             if values and (self.kind != "continuous" or len(values) != len(self.names)):
                 raise ValueError(f"action {name} has {len(values)} values for {len(self.names)} {self.kind} actions")
@@ -73,13 +77,19 @@ class ActionSpec:
         return len(self.names)
 
     def to_json(self) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        for name in ("low", "high"):  # JSON has no infinity
+            values[name] = [None if math.isinf(each) else each for each in values[name]]
+        return values if self.whole else {name: value for name, value in values.items() if name != "whole"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActionSpec:
         """The spec that `to_json` wrote; fields that this version does not know are left out."""
         names = {field.name for field in fields(cls)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        for name, none in (("low", -math.inf), ("high", math.inf)):
+            if isinstance(given.get(name), tuple):
+                given[name] = tuple(none if each is None else each for each in given[name])
         return cls(**given)
 
     def matches(self, other: ActionSpec | None) -> bool:
@@ -103,15 +113,38 @@ class ActionSpec:
         return (actions - mean) / std
 
     def unstandardise(self, values: Tensor) -> Tensor:
-        """The inverse of `standardise`."""
+        """The inverse of `standardise`, but that what never moved in the data stays where it was."""
         mean, std = self._statistics_like(values)
-        return values * std + mean
+        moved = has_spread(mean, values.new_tensor(self.statistics[1]).repeat(values.shape[-1] // self.size))
+        return values * std * moved + mean
 
     def _statistics_like(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each of the numbers (k * A,), on their device."""
         repeats = values.shape[-1] // self.size
         mean, std = (values.new_tensor(numbers).repeat(repeats) for numbers in self.statistics)
         return mean, nonzero_std(mean, std)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Continuous actions (..., A) -> those next to them that the env takes: within its bounds, whole where they
+        must be."""
+        if self.low:
+            values = values.maximum(values.new_tensor(self.low))
+        if self.high:
+            values = values.minimum(values.new_tensor(self.high))
+        if self.whole:
+            values = torch.where(torch.tensor(self.whole, device=values.device), values.round(), values)
+        return values
+
+    def done(self, action: Any) -> Any:
+        """What is done where one action (a number, or an array (A,)) is given: the `nearest` of a continuous one. What
+        is none is left to whoever checks it."""
+        if self.kind != "continuous":
+            return action
+        try:
+            values = torch.as_tensor(action, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            return action
+        return self.nearest(values).numpy() if values.shape == (self.size,) else action
 
     def join(self, actions: Array, stride: int) -> Array:
         """Actions (..., n * stride, ...) of each row -> (..., n, ...) of each step of `stride` rows.
@@ -158,7 +191,12 @@ class ActionSpec:
 def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
     """The standard deviations to divide by. What never changed in the data has no unit of its own: its std counts
     as 1, so that another value, such as the zeros before an episode, is no explosion."""
-    return torch.where(std > 1e-5 * (1 + mean.abs()), std, torch.ones_like(std))
+    return torch.where(has_spread(mean, std), std, torch.ones_like(std))
+
+
+def has_spread(mean: Tensor, std: Tensor) -> Tensor:
+    """Of which numbers the standard deviation is more than rounding."""
+    return std > 1e-5 * (1 + mean.abs())
 
 
 @dataclass(frozen=True)

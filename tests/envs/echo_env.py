@@ -66,6 +66,6 @@ def _register(name, action_space, cls=Echo):
 _register("EchoDiscrete-v0", spaces.Discrete(STRIPES, start=3))
 _register("EchoKeys-v0", spaces.MultiBinary(STRIPES))
 _register("EchoBox-v0", spaces.Box(-2, 2, (2, 2), np.float32))
-_register("EchoTuple-v0", spaces.Tuple([spaces.Discrete(2)] * 2))
+_register("EchoText-v0", spaces.Text(4))
 _register("Liar-v0", spaces.Discrete(STRIPES), Liar)
 gym.register("Mute-v0", f"{__name__}:Mute", kwargs={"action_space": spaces.Discrete(STRIPES)})

@@ -1,12 +1,17 @@
 import os
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+import vizdoom
 from gymnasium.utils.env_checker import check_env
 
-from oneiros.envs.doom import LABELS, UNITS_PER_METRE, DoomEnv, depth_in_metres, scenario_names
+from oneiros.envs.doom import LABELS, UNITS_PER_METRE, DoomEnv, depth_in_metres
+from oneiros.envs.doom_scenarios import scenario_names
+from oneiros.envs.make import is_built_in
 
 ROOM, CEILING = 1216 / UNITS_PER_METRE, 104 / UNITS_PER_METRE  # health_gathering is one square room
 
@@ -171,4 +176,25 @@ def test_bad_input_is_named(scenario, size, message):
 
 def test_scenarios_for_one_player_are_listed():
     assert {"basic", "health_gathering", "my_way_home"} <= set(scenario_names())
-    assert "cig" not in scenario_names()
+    assert not {"cig", "doom", "doom2"} & set(scenario_names())  # their games do not come with it
+
+
+def test_a_game_whose_maps_are_called_otherwise_begins_in_its_first():
+    env = DoomEnv("freedoom1", seed=0)
+    assert env.reset(seed=0)[0]["observation.images.front"].std() > 5
+    env.close()
+
+
+def test_a_scenario_of_ones_own(tmp_path):
+    scenarios = Path(vizdoom.scenarios_path)
+    shutil.copy(scenarios / "basic.wad", tmp_path / "mine.wad")
+    text = (scenarios / "basic.cfg").read_text().replace("basic.wad", "mine.wad").replace("MOVE_LEFT", "TURN_LEFT")
+    (tmp_path / "mine.cfg").write_text(text)
+    env = DoomEnv(str(tmp_path / "mine.cfg"), seed=0)
+    assert env.action_spec.names == ("TURN_LEFT", "MOVE_RIGHT", "ATTACK")
+    assert env.reset(seed=0)[0]["observation.images.front"].std() > 5
+    env.close()
+    with pytest.raises(ValueError, match=r"nowhere\.cfg: there is no such file"):
+        DoomEnv(str(tmp_path / "nowhere.cfg"))
+    assert not is_built_in(f"doom:{tmp_path / 'mine.cfg'}")  # a file may name others
+    assert is_built_in("doom:basic")

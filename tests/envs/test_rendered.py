@@ -84,7 +84,7 @@ def test_real_environments_are_gymnasium_environments_still(name):
         ("gym:no_such_module:Env-v0", "not a registered environment"),
         ("gym:Mute-v0", "rgb_array is needed"),
         ("gym:Liar-v0", "renders NoneType"),
-        ("gym:EchoTuple-v0", "takes Tuple actions"),
+        ("gym:EchoText-v0", "takes Text actions"),
         ("gym:", "no environment"),
         ("atari:pong", "doom:SCENARIO, metaworld:TASK or gym:ENV_ID"),
     ],

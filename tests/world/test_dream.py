@@ -1,5 +1,6 @@
 """The dream as an environment, over a world whose truth is known."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,9 @@ from gymnasium.utils.env_checker import check_env
 from oneiros.data.frames import to_model
 from oneiros.records import Clip
 from oneiros.sampling import Sampling
+from oneiros.world.bundle import bundled_world
 from oneiros.world.dream import Dream
+from oneiros.world.model import World
 from tests.dot_world import SPECS, DotWorld, draw_dots, real_episode
 
 STILL = Sampling(temperature=0.0)
@@ -139,3 +142,17 @@ def test_depth_is_told_beside_the_picture():
     for frame, info in (env.reset(seed=0), env.step(1)[::4]):
         assert frame.shape == (16, 16, 3)
         np.testing.assert_allclose(info["depth"], frame[..., 0] / 255 - 0.5, atol=1e-6)
+
+
+def test_gymnasium_makes_one_of_a_run(monkeypatch):
+    monkeypatch.setattr(World, "load", lambda *_, **__: DotWorld("discrete"))
+    monkeypatch.setattr(DotWorld, "prepare_for_inference", lambda self: self, raising=False)
+    gym.register("Dreamt-v0", entry_point=Dream.from_run, kwargs={"path": bundled_world(), "image": None})
+    try:
+        monkeypatch.setattr("oneiros.world.starts.find_starts", lambda *_, **__: [start_clip()])
+        env = gym.make("Dreamt-v0", render_mode="rgb_array")
+    finally:
+        gym.registry.pop("Dreamt-v0")
+    assert env.render_mode == "rgb_array"
+    env.reset(seed=0)
+    assert env.render().dtype == np.uint8

@@ -35,8 +35,9 @@ actions. Recording into an existing dataset appends.
 @dataclass(frozen=True)
 class RecordSettings:
     env: Annotated[str, tyro.conf.Positional]
-    """doom:SCENARIO, metaworld:TASK or gym:ENV_ID. Tasks of Meta-World may be joined by commas and then take turns;
-    metaworld:MT10 and metaworld:MT50 are its ten and fifty. gym:MODULE:ENV_ID where a module of yours registers it."""
+    """doom:SCENARIO (or doom:PATH.cfg, one of your own), metaworld:TASK or gym:ENV_ID. Tasks of Meta-World may be
+    joined by commas and then take turns; metaworld:MT10 and metaworld:MT50 are its ten and fifty. gym:MODULE:ENV_ID
+    where a module of yours registers it."""
     out: Path
     """The dataset's folder: new, empty, or a dataset of the same environment to append to."""
     episodes: int = 10
@@ -68,6 +69,10 @@ class RecordSettings:
     camera: Literal["auto", "ray", "renderer"] = "auto"
     """What draws Meta-World: ray needs no OpenGL, renderer is MuJoCo's own (slower, with textures), auto takes that one
     where MUJOCO_GL is set and works. Policies want the camera that their demonstrations were recorded with."""
+    state: bool = True
+    """Record the numbers that a Gymnasium environment observes, too, where that is a vector."""
+    env_args: tuple[str, ...] = ()
+    """What a Gymnasium environment is made with, such as level=3 render_size=84."""
     seed: int = 0
     """The same seed gives the same episodes."""
     task: str | None = None
@@ -84,7 +89,7 @@ def record(command: RecordSettings) -> None:
     from oneiros.console import bars
     from oneiros.data.episodes.writer import DatasetWriter
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
-    from oneiros.envs.make import make_env
+    from oneiros.envs.make import make_env, read_arguments
     from oneiros.envs.record import Tally, record_episode
 
     max_steps, keep = _max_steps(command), command.keep or ("success" if command.policy == EXPERT else "all")
@@ -97,6 +102,8 @@ def record(command: RecordSettings) -> None:
         depth=command.depth,
         labels=command.labels,
         camera=command.camera,
+        state=command.state,
+        arguments=read_arguments(command.env_args),
     )
     if command.policy == EXPERT:
         make_policy = partial(Expert, env, noise=command.expert_noise)

@@ -5,7 +5,6 @@ Map units become metres by Doom's usual convention: 32 units = 1 m, so that the 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -19,6 +18,7 @@ from gymnasium import spaces
 
 from oneiros.data.frames import resize, resize_nearest
 from oneiros.envs.doom_engine import Scratch
+from oneiros.envs.doom_scenarios import load_scenario
 from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, make_cameras, observation_space
 from oneiros.records import ActionSpec, Camera
 
@@ -44,7 +44,6 @@ _SCREEN_ASPECT = 4 / 3
 _RENDER_SIZES = {(240, 320): vd.ScreenResolution.RES_320X240, (480, 640): vd.ScreenResolution.RES_640X480}
 _HIDDEN = ("hud", "crosshair", "weapon", "decals", "particles", "messages", "screen_flashes", "effects_sprites")
 _POSE = ("CAMERA_POSITION_X", "CAMERA_POSITION_Y", "CAMERA_POSITION_Z", "CAMERA_ANGLE")
-_NEEDS_SEVERAL_PLAYERS = ("cig", "multi", "multi_duel")
 
 
 def depth_in_metres(buffer: np.ndarray, rows: int) -> np.ndarray:
@@ -68,14 +67,9 @@ def depth_summary(height: int, width: int) -> str:
     )
 
 
-def scenario_names() -> list[str]:
-    """The scenarios for one player that come with ViZDoom."""
-    folder = Path(vd.scenarios_path)
-    return sorted(path.stem for path in folder.glob("*.cfg") if path.stem not in _NEEDS_SEVERAL_PLAYERS)
-
-
 class DoomEnv(PixelEnv):
-    """A scenario of ViZDoom, seen without weapon and status bar, `frame_skip` tics (of 1/35 s) a step.
+    """A scenario of ViZDoom, or one of one's own (the path of its .cfg), seen without weapon and status bar,
+    `frame_skip` tics (of 1/35 s) a step.
 
     Actions are the scenario's buttons, bool (A,), any of them together; buttons that take a number are left out.
     Observations, by name:
@@ -219,15 +213,7 @@ def _render_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _configure(scenario: str, resolution: vd.ScreenResolution, *, depth: bool, labels: bool) -> vd.DoomGame:
-    path = Path(vd.scenarios_path) / f"{scenario}.cfg"
-    if scenario in _NEEDS_SEVERAL_PLAYERS:
-        raise ValueError(f"doom:{scenario} waits for other players; choose from {', '.join(scenario_names())}")
-    if scenario not in scenario_names():
-        near = difflib.get_close_matches(scenario, scenario_names(), n=3, cutoff=0.5)
-        choices = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(scenario_names())}"
-        raise ValueError(f"doom:{scenario} is not a scenario of ViZDoom; {choices}")
-    game = vd.DoomGame()
-    game.load_config(str(path))
+    game = load_scenario(scenario)
     game.set_mode(vd.Mode.PLAYER)
     game.set_window_visible(False)
     game.set_screen_format(vd.ScreenFormat.RGB24)

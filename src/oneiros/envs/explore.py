@@ -89,9 +89,13 @@ def _draw(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray | np.int64:
         return rng.integers(spec.size)
     if spec.kind == "keys":
         return _draw_keys(spec, rng)
-    if spec.low and spec.high:
-        return rng.uniform(spec.low, spec.high).astype(np.float32)
-    return rng.normal(*spec.statistics).astype(np.float32)
+    low, high = (np.array(bound or [np.inf] * spec.size) for bound in (spec.low, spec.high))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    if not bounded.any():
+        return rng.normal(*spec.statistics).astype(np.float32)
+    half = np.where(spec.whole, 0.5, 0.0) if spec.whole else 0.0  # the ends come as often as what lies between
+    drawn = rng.uniform(np.where(bounded, low - half, 0), np.where(bounded, high + half, 1))
+    return (drawn if bounded.all() else np.where(bounded, drawn, rng.normal(*spec.statistics))).astype(np.float32)
 
 
 def _draw_keys(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:

@@ -98,9 +98,9 @@ def _attempt(
     try:
         with writer.episode(task=task or env.task) as episode:
             while not over and frames < max_steps:
-                action = policy(observation, env.action_spec, rng)
+                action = env.action_spec.done(policy(observation, env.action_spec, rng))
                 playing += time.perf_counter() - clock
-                episode.add(images=_images(env, observation), action=action, state=_state(observation))
+                episode.add(images=_images(env, observation), action=action, state=_state(env, observation))
                 frames += 1
                 clock = time.perf_counter()
                 previous, (observation, _, terminated, truncated, info) = observation, env.step(action)
@@ -108,7 +108,7 @@ def _attempt(
                 success = success if reached is None else reached or bool(success)
             playing += time.perf_counter() - clock
             if observation is not previous:  # ViZDoom has no picture of an episode's end
-                episode.add(images=_images(env, observation), action=None, state=_state(observation))
+                episode.add(images=_images(env, observation), action=None, state=_state(env, observation))
                 frames += 1
             if keep == "success" and success is None:
                 raise ValueError(f"{writer.path}: this environment never speaks of success; record with --keep all")
@@ -129,5 +129,12 @@ def _images(env: PixelEnv, observation: dict[str, np.ndarray]) -> dict[str, np.n
     return {camera.name: observation[camera.name] for camera in env.cameras}
 
 
-def _state(observation: dict[str, np.ndarray]) -> np.ndarray | None:
-    return observation.get("observation.state")
+def _state(env: PixelEnv, observation: dict[str, np.ndarray]) -> np.ndarray | None:
+    state = observation.get("observation.state")
+    if state is not None and not np.isfinite(state).all():
+        number = int((~np.isfinite(state)).argmax())
+        raise ValueError(
+            f"the environment's {env.state_names[number]} is {state[number]}, which no dataset can hold; --no-state "
+            "records without such numbers"
+        )
+    return state

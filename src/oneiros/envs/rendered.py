@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,9 +14,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import error, spaces
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from oneiros.data.frames import resize
+from oneiros.envs.actions_of_space import native, spec_of
 from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, observation_space
 from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec, Camera
@@ -24,30 +28,39 @@ _EXTRAS = {"gym_pusht": "pusht"}  # what else to install, by an environment's na
 
 
 class RenderedEnv(PixelEnv):
-    """What `gymnasium.make(env_id)` renders, and its own observation as state where that is a vector of numbers.
+    """What `gymnasium.make(env_id, **arguments)` renders, and its own observation as state where that is a vector of
+    numbers (state=False: never).
 
-    Actions: Discrete and MultiBinary spaces become `discrete` and `keys`, a Box becomes `continuous` (flattened).
-    Each step repeats the action `frame_skip` times and adds up the rewards.
+    Actions: see `actions_of_space`. Each step repeats the action `frame_skip` times and adds up the rewards.
 
-    Raises ValueError for an unknown id (naming near ones), an environment that does not render to an array, or a space
-    of actions that is none of the three.
+    Raises ValueError for an unknown id (naming near ones), an environment that cannot start or does not render to an
+    array, or a space of actions that cannot be recorded.
     """
 
     def __init__(
-        self, env_id: str, *, height: int = 64, width: int = 64, frame_skip: int = 1, seed: int | None = None
+        self,
+        env_id: str,
+        *,
+        height: int = 64,
+        width: int = 64,
+        frame_skip: int = 1,
+        seed: int | None = None,
+        state: bool = True,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         check_frame_skip(frame_skip, "step of the environment")
         check_size(height, width)
-        self._env = _make(env_id)
+        self._env = _make(env_id, arguments or {})
         self._name, self._size, self.frame_skip = f"gym:{env_id}", (height, width), frame_skip
-        self.action_spec = _action_spec(self._name, self._env)
-        self.action_space = self._env.action_space
-        self.fps = max(1, round(self._env.metadata.get("render_fps", DEFAULT_FPS) / frame_skip))
+        self.action_spec = spec_of(self._name, self._env)
+        self.action_space = _space_of(self.action_spec, self._env.action_space)
+        self.fps = max(1, round((self._env.metadata.get("render_fps") or DEFAULT_FPS) / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}
         self.cameras = (Camera("observation.images.front", height, width),)
-        self.state_names = _numbered("state", _vector_size(self._env.observation_space))
+        self.state_names = _numbered("state", _vector_size(self._env.observation_space) if state else 0)
         self.observation_space = observation_space(self.cameras, self.state_names)
-        self._frame = self._observe(self._env.reset(seed=seed)[0])[self.cameras[0].name]
+        with _in_one_line(self._name):
+            self._frame = self._observe(self._env.reset(seed=seed)[0])[self.cameras[0].name]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -59,9 +72,15 @@ class RenderedEnv(PixelEnv):
     def step(
         self, action: Any, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        native, total = self._native(action), 0.0
+        given, total = native(action, self._env.action_space), 0.0
         for _ in range(self.frame_skip):
-            observation, reward, terminated, truncated, info = self._env.step(native)
+            outcome = self._env.step(given)
+            if len(outcome) != 5:
+                raise ValueError(
+                    f"{self._name}: its step() returns {len(outcome)} values; Gymnasium's returns 5: observation, "
+                    "reward, terminated, truncated and info"
+                )
+            observation, reward, terminated, truncated, info = outcome
             total += float(reward)
             if terminated or truncated:
                 break
@@ -74,13 +93,6 @@ class RenderedEnv(PixelEnv):
     def close(self) -> None:
         self._env.close()
 
-    def _native(self, action: Any) -> Any:
-        """The action as the environment itself wants it."""
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return space.start + np.int64(action)
-        return np.asarray(action, space.dtype).reshape(space.shape)
-
     def _observe(self, observation: Any) -> dict[str, np.ndarray]:
         image = self._env.render()
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
@@ -91,14 +103,57 @@ class RenderedEnv(PixelEnv):
         return {self.cameras[0].name: self._frame, **state}
 
 
-def _make(env_id: str) -> gym.Env[Any, Any]:
-    """`gymnasium.make`, with one line that helps for whatever goes wrong.
+def _space_of(spec: ActionSpec, space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """What `step` takes: choices count from 0, and of mixed actions the numbers."""
+    if spec.kind == "discrete":
+        return spaces.Discrete(spec.size)
+    if spec.whole and not isinstance(space, spaces.Box):
+        low, high = (np.array(bound, np.float32) for bound in (spec.low, spec.high))
+        return spaces.Box(low, high, dtype=np.float32)
+    return space
+
+
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    """Inside, whatever an environment stumbles over while it starts is a ValueError of one line."""
+    try:
+        yield
+    except (ValueError, ModuleNotFoundError) as problem:
+        if str(problem).startswith(name):
+            raise
+        raise ValueError(f"{name} cannot start: {problem}") from problem
+    except Exception as problem:
+        text = f"{type(problem).__name__}: {problem}"
+        hint = ""
+        if isinstance(problem, TypeError) and "required" in text:
+            hint = "; give it what it needs with --env-args NAME=VALUE"
+        elif isinstance(problem, TypeError) and "'seed'" in text:
+            hint = "; Gymnasium's reset(*, seed=None, options=None) takes a seed"
+        elif re.search(r"GL|gl[A-Z]|display", text):
+            hint = "; it draws with OpenGL, which MUJOCO_GL=egl or MUJOCO_GL=osmesa may find without a screen"
+        raise ValueError(f"{name} cannot start ({text}){hint}") from problem
+
+
+def _make(env_id: str, arguments: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """`gymnasium.make` with these arguments, and one line that helps for whatever goes wrong."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout,
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
+    spec, name = find_env(env_id), f"gym:{env_id}"
+    with _in_one_line(name):
+        entry = spec.entry_point
+        creator = entry if callable(entry) else load_env_creator(str(entry))
+        modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
+        if "rgb_array" not in modes:
+            raise ValueError(f"{name} does not render to an array (render modes: {modes}); rgb_array is needed")
+        return gym.make(spec, **{**arguments, "render_mode": "rgb_array", "disable_env_checker": True})
+
+
+def find_env(env_id: str) -> EnvSpec:
+    """What is registered under an id. ValueError, naming near ones, where nothing is.
 
     env_id: as Gymnasium's own, MODULE:ID imports the module first; here also one of the working directory. Without
     MODULE, one that is called like the id's namespace is imported, as gym_pusht for gym_pusht/PushT-v0.
     """
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on stdout,
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # and looks for a screen that nobody needs here
     name = f"gym:{env_id}"
     module, _, env_id = env_id.rpartition(":")
     namespace = env_id.partition("/")[0] if "/" in env_id and env_id not in gym.registry else ""
@@ -107,37 +162,14 @@ def _make(env_id: str) -> gym.Env[Any, Any]:
             import_from_cwd(module)
         elif namespace.isidentifier() and find_spec(namespace):
             import_module(namespace)
-        entry = gym.spec(env_id).entry_point
-        creator = entry if callable(entry) else load_env_creator(str(entry))
-        modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
-        if "rgb_array" not in modes:
-            raise ValueError(f"{name} does not render to an array (render modes: {modes}); rgb_array is needed")
-        return gym.make(env_id, render_mode="rgb_array", disable_env_checker=True)
-    except (error.UnregisteredEnv, error.DeprecatedEnv, ModuleNotFoundError) as problem:
+        return gym.spec(env_id)
+    except (error.Error, ModuleNotFoundError) as problem:
         if namespace in _EXTRAS and not find_spec(namespace):
             extra = _EXTRAS[namespace]
             raise ValueError(f"{name} needs more: pip install -e '.[{extra}]' in the repository") from problem
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         choices = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists what there is"
         raise ValueError(f"{name} is not a registered environment ({problem}); {choices}") from problem
-    except error.Error as problem:
-        raise ValueError(f"{name} cannot start: {problem}") from problem
-
-
-def _action_spec(name: str, env: gym.Env[Any, Any]) -> ActionSpec:
-    space = env.action_space
-    if isinstance(space, spaces.Discrete):
-        meanings = getattr(env.unwrapped, "get_action_meanings", None)
-        return ActionSpec("discrete", tuple(meanings()) if meanings else _numbered("action", int(space.n)))
-    if isinstance(space, spaces.MultiBinary):
-        return ActionSpec("keys", _numbered("key", int(np.prod(space.shape))))
-    if isinstance(space, spaces.Box):
-        names = _numbered("action", int(np.prod(space.shape)))
-        if not space.is_bounded("both"):
-            return ActionSpec("continuous", names)
-        low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
-        return ActionSpec("continuous", names, low=low, high=high)
-    raise ValueError(f"{name} takes {type(space).__name__} actions; Discrete, MultiBinary or Box can be recorded")
 
 
 def _vector_size(space: spaces.Space[Any]) -> int:

@@ -38,7 +38,8 @@ class Recorder:
     def save(self, moments: Sequence[Moment]) -> None:
         """Append an episode: row t holds what was seen, and the action that led to the next."""
         assert self._writer is not None
-        actions = [*(moment.action for moment in moments[1:]), None]
+        spec = self._game.action_spec
+        actions = [*(spec.done(moment.action) if spec else None for moment in moments[1:]), None]
         with self._lock, self._writer.episode(task=f"play {self._game.title}") as episode:
             for moment, action in zip(moments, actions, strict=True):
                 episode.add(images=self._images(moment), action=action)

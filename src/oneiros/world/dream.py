@@ -92,6 +92,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         device: str = "cpu",
         sampling: Sampling | None = None,
         max_steps: int | None = None,
+        render_mode: str | None = "rgb_array",
     ) -> Dream:
         """The dream of a trained world's run folder.
 
@@ -110,6 +111,7 @@ class Dream(gym.Env[np.ndarray, Any]):
             [start.to(device) for start in starts],
             sampling=sampling,
             max_steps=max_steps,
+            render_mode=render_mode,
             depth_camera=origin.depth_camera,
             environment=origin.environment,
         )
@@ -210,6 +212,7 @@ def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
     if spec.kind == "keys":
         return spaces.MultiBinary(spec.size)
     mean, std = np.array(spec.statistics, np.float32)
-    low = np.array(spec.low, np.float32) if spec.low else mean - _SPREAD * std
-    high = np.array(spec.high, np.float32) if spec.high else mean + _SPREAD * std
-    return spaces.Box(low, high, dtype=np.float32)
+    low, high = (np.array(bound or [np.inf] * spec.size, np.float32) for bound in (spec.low, spec.high))
+    low = np.where(np.isfinite(low), low, mean - _SPREAD * std)
+    high = np.where(np.isfinite(high), high, mean + _SPREAD * std)
+    return spaces.Box(np.minimum(low, high), np.maximum(low, high), dtype=np.float32)

@@ -29,10 +29,7 @@ def from_numbers(numbers: Tensor, spec: ActionSpec) -> Tensor:
         return numbers.argmax(-1)
     if spec.kind == "keys":
         return numbers > 0
-    values = spec.unstandardise(numbers.float())
-    if spec.low:
-        values = values.maximum(values.new_tensor(spec.low))
-    return values.minimum(values.new_tensor(spec.high)) if spec.high else values
+    return spec.nearest(spec.unstandardise(numbers.float()))
 
 
 def no_action(spec: ActionSpec, *shape: int, device: torch.device | str = "cpu") -> Tensor:
