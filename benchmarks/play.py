@@ -2,7 +2,7 @@
 
     python benchmarks/play.py                 the demo's architecture, untrained (speed does not depend on weights)
     python benchmarks/play.py demo/world      a trained run
-    python benchmarks/play.py src/oneiros/world/bundled
+    python benchmarks/play.py src/oneiros/world/bundled/health_gathering
 
 Prints, for one thread and for all, without bf16 and where the machine multiplies it faster also with it: frames/s over
 the whole run, percentiles of a step, and the processor time of a step over that of its matrix products alone, which are

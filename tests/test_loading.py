@@ -9,7 +9,7 @@ import torch
 import oneiros
 from oneiros.loading import load
 from oneiros.run_folder import read_origin
-from oneiros.world.bundle import bundled_world
+from oneiros.world.built_in import bundled_world
 from oneiros.world.model import World
 from oneiros.world.nn.codec import IdentityCodec
 from oneiros.world.starts import load_world, starts_from_run

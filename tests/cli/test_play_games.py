@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from oneiros.cli.play import Play, _game
+from oneiros.cli.play import Play, _choices, _game
 from oneiros.data.depth import depth_to_codes
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import FrameSource
@@ -21,7 +22,7 @@ from oneiros.web.messages import HEADER, Extras, Reset, TakeStep
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
-from oneiros.world import bundle as bundled
+from oneiros.world import built_in
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
@@ -121,18 +122,41 @@ def test_a_real_environment():
 def test_training_tells_how_depth_is_coded_and_where_it_comes_from(tmp_path):
     data = Dataset.open(record(tmp_path / "data", depth=True))
     config = TokenizerConfig(height=16, width=16, channels=4, codebook_size=16, code_dim=8, codec_width=8)
-    origin = FrameSource(data, config.size, config.depth, None, tmp_path / "cache").held_out().origin
+    origin = FrameSource(data, config.size, config.depth, None, tmp_path / "cache").held_out([5]).origin
     camera = origin.depth_camera
     assert (camera.height, camera.depth_max, camera.kind) == (16, 10.0, "depth")
     assert origin.environment == "unknown"
-    flat = FrameSource(data, (16, 16), False, None, tmp_path / "cache").held_out().origin
+    flat = FrameSource(data, (16, 16), False, None, tmp_path / "cache").held_out([5]).origin
     assert flat.depth_camera is None
 
 
 def test_a_copy_without_a_world_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
-    with pytest.raises(ValueError, match="has no world built in; name the run folder of one"):
-        _game(Play())
+    monkeypatch.setattr(built_in, "_FOLDER", tmp_path)
+    for make in (_game, _choices):
+        with pytest.raises(ValueError, match="has no world built in; name the run folder of one"):
+            make(Play())
+
+
+def test_what_nobody_names_is_chosen_among_the_worlds_built_in():
+    choices = _choices(Play())
+    assert list(choices) == list(built_in.bundled_worlds())
+    assert "health_gathering" in choices
+    for choice in choices.values():
+        assert choice.picture.shape == (64, 64, 3)
+        assert choice.picture.std() > 10
+    assert choices["health_gathering"].title == "health gathering"
+    assert list(_choices(Play(run="doom:basic"))) == [""]
+    assert list(_choices(Play(image=Path("photo.png")))) == [""]
+
+
+def test_a_world_built_in_is_played_by_its_name_unless_a_folder_has_it(monkeypatch, tmp_path):
+    game = _game(Play(run="health_gathering", threads=1))
+    assert game.action_spec.names == ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD")
+    assert np.array_equal(game.pictures[0], _choices(Play())["health_gathering"].picture)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "health_gathering").mkdir()
+    with pytest.raises(ValueError, match="health_gathering"):
+        _game(Play(run="health_gathering"))
 
 
 @pytest.mark.parametrize("run", ["doom:nowhere", "nowhere"])

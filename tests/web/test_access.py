@@ -39,7 +39,7 @@ def access():
 def open_house(tmp_path, access):
     """As with --host 0.0.0.0."""
     with running(tmp_path, access=access) as house:
-        house.until(lambda: house.state.game)
+        house.until(lambda: house.state.choices.opened(None).game)
         yield house
 
 

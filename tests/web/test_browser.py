@@ -22,6 +22,7 @@ from oneiros.data.episodes.dataset import Dataset  # noqa: E402
 from oneiros.sampling import Sampling  # noqa: E402
 from oneiros.web import messages, server  # noqa: E402
 from oneiros.web.access import Access  # noqa: E402
+from oneiros.web.choices import Choice  # noqa: E402
 from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -39,10 +40,14 @@ KEY_CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 @contextmanager
-def served(played: Path, make: Callable[[], Any] = game, *, port: int = 0, **limits: Any) -> Iterator[str]:
+def served(
+    played: Path, make: Callable[[], Any] = game, *, port: int = 0, choices: Any = None, **limits: Any
+) -> Iterator[str]:
     """A player's server in a thread; its address."""
     listener = socket.create_server(("127.0.0.1", port))
-    state = server.ServerState(make, record_to=played, limits=server.Limits(**limits))
+    state = server.ServerState(
+        choices or {"": Choice("a room", make)}, record_to=played, limits=server.Limits(**limits)
+    )
     running = server.make_server(state, Access("127.0.0.1"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -546,6 +551,27 @@ def test_the_end_of_an_episode_is_said_and_another_begins(page, tmp_path):
         assert page.frame == 5
         page.click("#answer")
         page.wait(lambda: page.state == "waiting" and page.frame == 0, "another episode")
+
+
+def test_several_worlds_are_tiles_and_each_is_played_at_its_own_address(page, tmp_path):
+    pictures = {name: np.full((8, 8, 3), tone, np.uint8) for name, tone in (("room", 60), ("hall", 200))}
+    choices = {name: Choice(f"the {name}", game, picture) for name, picture in pictures.items()}
+    with served(tmp_path / "played", choices=choices) as url:
+        page.driver.get(url)
+        page.wait(lambda: page.state == "choosing", "the tiles")
+        tiles = "[...document.querySelectorAll('#worlds a')]"
+        assert page.run(f"return {tiles}.map((tile) => tile.textContent)") == ["the room", "the hall"]
+        page.wait(
+            lambda: page.run(f"return {tiles}.every((t) => t.querySelector('img').naturalWidth === 8)"), "pictures"
+        )
+        page.run("document.querySelectorAll('#worlds a')[1].click()")
+        page.wait(lambda: page.state == "waiting" and page.picture().any(), "the hall's first frame")
+        assert page.run("return location.search") == "?world=hall"
+        assert page.run("return document.getElementById('worlds').hidden")
+        page.press("ArrowRight")
+        page.played(1)
+        page.run("document.getElementById('brand').click()")
+        page.wait(lambda: page.state == "choosing", "the tiles again")
 
 
 def test_the_page_comes_back_when_the_server_does(page, tmp_path):

@@ -131,7 +131,7 @@ def test_what_cannot_be_saved_is_said_in_one_line(tmp_path, capfd, monkeypatch):
             def full(moments):
                 raise OSError(28, "No space left on device", str(tmp_path / "played"))
 
-            monkeypatch.setattr(house.state.recorder, "save", full)
+            monkeypatch.setattr(house.state.choices.opened(None).recorder, "save", full)
 
     with running(tmp_path) as house:
         asyncio.run(play(house.ready()))

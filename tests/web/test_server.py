@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 from oneiros.web import messages, server  # noqa: E402
 from oneiros.web.access import Access  # noqa: E402
+from oneiros.web.choices import Choice  # noqa: E402
 from oneiros.web.server import Limits, ServerState, make_server, serve  # noqa: E402
 from tests.dot_world import SIZE, DotWorld  # noqa: E402
 from tests.web.games import dot_game  # noqa: E402
@@ -62,9 +64,9 @@ class Running:
 
 
 @contextmanager
-def running(tmp_path: Path, load=dot_game, *, access: Access | None = None, **limits):
+def running(tmp_path: Path, load=dot_game, *, access: Access | None = None, choices=None, **limits):
     listener = socket.create_server(("127.0.0.1", 0))
-    state = ServerState(load, record_to=tmp_path / "played", limits=Limits(**limits))
+    state = ServerState(choices or {"": Choice("dot", load)}, record_to=tmp_path / "played", limits=Limits(**limits))
     running_server = make_server(state, access or Access("127.0.0.1"))
     thread = threading.Thread(target=running_server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -120,6 +122,43 @@ async def closing(connection) -> tuple[int, str]:
         async for _ in connection:
             pass
     return connection.close_code, connection.close_reason
+
+
+def test_several_worlds_are_named_and_loaded_when_they_are_asked_for(tmp_path):
+    loaded, pictures = [], {name: np.full((4, 6, 3), tone, np.uint8) for name, tone in (("one", 10), ("other", 90))}
+
+    def load(name: str):
+        loaded.append(name)
+        return dot_game()
+
+    choices = {name: Choice(f"the {name}", partial(load, name), picture) for name, picture in pictures.items()}
+
+    async def play(house):
+        async with connect(house.ws + "?world=other", compression=None) as connection:
+            greeting = json.loads(await asyncio.wait_for(connection.recv(), 20))
+            player = Client(connection, greeting["session"])
+            assert picture(await player.ask(do="reset", start=0, seed=1)).any()
+            answer = await player.ask(do="record", on=True)
+            assert answer["path"].endswith("played-other")
+        for ending in ("", "?world=neither"):
+            async with connect(house.ws + ending) as connection:
+                assert (await closing(connection))[0] == messages.FAILED
+
+    with running(tmp_path, choices=choices) as house:
+        info = house.info()
+        assert not info["ready"]
+        assert info["worlds"] == [{"name": "one", "title": "the one"}, {"name": "other", "title": "the other"}]
+        assert loaded == []
+        house.until(lambda: json.loads(house.get("/api/info?world=other")[1])["ready"])
+        assert loaded == ["other"]
+        assert json.loads(house.get("/api/info?world=neither")[1])["error"] == "there is no world 'neither' here"
+        shown = np.asarray(Image.open(io.BytesIO(house.get("/api/worlds/other.png")[1])))
+        assert np.array_equal(shown, pictures["other"])
+        assert house.get("/api/worlds/neither.png")[0] == 404
+        assert house.get("/api/starts/0.png?world=other")[0] == 200
+        assert house.get("/api/starts/0.png")[0] == 404
+        asyncio.run(play(house))
+        assert loaded == ["other"]
 
 
 def test_500_frames_each_answered_once_and_in_order(house):
@@ -464,9 +503,9 @@ def test_a_port_in_use_is_said_plainly(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"port {port} of 127.0.0.1 is in use by another program; choose another"):
-            serve(dot_game, record_to=tmp_path, port=port)
+            serve({"": Choice("dot", dot_game)}, record_to=tmp_path, port=port)
     with pytest.raises(ValueError, match="port 70000 does not exist"):
-        serve(dot_game, record_to=tmp_path, port=70_000)
+        serve({"": Choice("dot", dot_game)}, record_to=tmp_path, port=70_000)
 
 
 def test_two_steps_take_their_time_from_the_model(house):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import tyro
 
 if TYPE_CHECKING:
+    from oneiros.web.choices import Choice
     from oneiros.web.game import Game
     from oneiros.world.dream import Dream
 
@@ -18,7 +20,8 @@ DESCRIPTION = """Step into a dream.
 A page opens in the browser: keys, touch or a gamepad decide what happens. It can go back and on differently, show the
 real environment beside the dream, and record what is played into a LeRobot dataset. Ctrl-C ends it.
 
-  oneiros play                                       the world that ships with Oneiros
+  oneiros play                                       the worlds that ship with Oneiros
+  oneiros play my_way_home                           one of them
   oneiros play runs/world
   oneiros play doom:my_way_home                      the real environment
 
@@ -35,7 +38,8 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 @dataclass(frozen=True)
 class Play:
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
-    """A world's run folder, or an environment: doom:SCENARIO or gym:ENV_ID. Default: the world that is built in."""
+    """A world's run folder, the name of one that is built in, or an environment: doom:SCENARIO or gym:ENV_ID. Default:
+    the page lets you choose among those built in; the terminal plays the first."""
     terminal: bool = False
     """Play here, in the terminal."""
     data: Path | None = None
@@ -91,7 +95,7 @@ def play(command: Play) -> None:
     from oneiros.cli.play_browser import play_in_browser
 
     play_in_browser(
-        lambda: _game(command),
+        _choices(command),
         record_to=command.out,
         host=command.host,
         port=command.port,
@@ -123,6 +127,20 @@ def _play_in_terminal(command: Play) -> None:
     )
 
 
+def _choices(command: Play) -> dict[str, Choice]:
+    """What the browser's players may choose: the worlds built in, where nothing else is named."""
+    from oneiros.web.choices import Choice
+
+    if command.run is not None or command.data is not None or command.image is not None:
+        return {"": Choice(command.run or "the built-in world", partial(_game, command))}
+    from oneiros.world.built_in import bundled_worlds, picture_of
+
+    return {
+        name: Choice(name.replace("_", " "), partial(_game, replace(command, run=name)), picture_of(run))
+        for name, run in bundled_worlds().items()
+    }
+
+
 def _game(command: Play) -> Game:
     """What the browser's players are given to play."""
     from oneiros.cli.play_browser import dream_game, real_game
@@ -139,11 +157,14 @@ def _is_environment(run: str | None) -> TypeGuard[str]:
 def _open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
     from oneiros.sampling import Sampling
-    from oneiros.world.bundle import bundled_world
+    from oneiros.world.built_in import bundled_world, bundled_worlds
     from oneiros.world.dream import Dream
 
+    run = command.run
+    if run is None or (not Path(run).exists() and run in bundled_worlds()):
+        run = bundled_world(run)
     return Dream.from_run(
-        command.run or bundled_world(),
+        run,
         data=command.data,
         image=command.image,
         device=command.device,

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from oneiros.web.server import Limits, serve
 
 if TYPE_CHECKING:
     from oneiros.records import Camera
+    from oneiros.web.choices import Choice
     from oneiros.web.game import Game
     from oneiros.world.dream import Dream
 
@@ -28,9 +29,9 @@ _WARNING = (
 
 
 def play_in_browser(
-    load: Callable[[], Game], *, record_to: Path, host: str, port: int, sessions: int, open_page: bool
+    choices: Mapping[str, Choice], *, record_to: Path, host: str, port: int, sessions: int, open_page: bool
 ) -> None:
-    """Serve until Ctrl-C. load: see `serve`. open_page: in a browser, where there is a screen.
+    """Serve until Ctrl-C. choices: see `serve`. open_page: in a browser, where there is a screen.
 
     Raises ValueError for less than one session, OSError for a port that is in use.
     """
@@ -44,7 +45,7 @@ def play_in_browser(
         if open_page and _has_screen():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    serve(load, record_to=record_to, host=host, port=port, limits=Limits(sessions=sessions), opened=opened)
+    serve(choices, record_to=record_to, host=host, port=port, limits=Limits(sessions=sessions), opened=opened)
 
 
 def real_game(name: str, *, height: int, width: int) -> Game:

@@ -15,8 +15,7 @@ import resource
 import secrets
 import socket
 import sys
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
@@ -36,11 +36,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from oneiros import __version__
 from oneiros.web import messages
 from oneiros.web.access import Access, Guarded
+from oneiros.web.choices import Choice, Choices, OpenedGame
 from oneiros.web.clips import ClipDownloads, Film
 from oneiros.web.connections import Connection, Crowd, is_news
-from oneiros.web.game import Game
-from oneiros.web.model_thread import ModelThread
-from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session
 
 _REASON_BYTES = 123  # what a WebSocket's goodbye has room for
@@ -81,56 +79,17 @@ class Player:
 
 
 class ServerState:
-    """The game, once it is loaded, and those who play it."""
+    """What can be played, and those who play."""
 
-    def __init__(self, load: Callable[[], Game], *, record_to: Path, limits: Limits) -> None:
-        self.limits, self._record_to = limits, record_to
-        self.game: Game | None = None
-        self.error: str | None = None
-        self.recorder: Recorder | None = None
-        self.model_thread: ModelThread | None = None
+    def __init__(self, choices: Mapping[str, Choice], *, record_to: Path, limits: Limits) -> None:
+        self.choices, self.limits = Choices(choices, record_to=record_to), limits
         self.players: dict[str, Player] = {}
-        self._loaded = threading.Event()
-        self._load = load
-        threading.Thread(target=self._prepare, daemon=True, name="loading").start()
-
-    def _prepare(self) -> None:
-        try:
-            game = self._load()
-            self.model_thread = ModelThread(shared=game.dreams)
-            self.model_thread.run(game.prepare)
-            self.recorder = Recorder(self._record_to, game)
-            self.game = game
-        except ModuleNotFoundError as error:
-            self.error = f"this needs the package {error.name!r}, which is not installed; see `oneiros doctor`"
-        except Exception as error:  # whatever it is, the page should say it
-            self.error = " ".join(str(error).split()) or type(error).__name__
-        finally:
-            self._loaded.set()
-
-    async def loaded(self) -> bool:
-        """Wait for the game. Whether it can be played; if not, `error` says why."""
-        while not self._loaded.is_set():
-            await asyncio.sleep(0.05)
-        return self.game is not None
-
-    def new_session(self) -> Session:
-        """A session of one more player, once the game is loaded; to be called in the player's thread."""
-        assert self.game
-        assert self.recorder
-        assert self.model_thread
-        return Session(self.game, self.recorder, self.model_thread)
 
     def close(self) -> None:
-        """Let go of the model's thread and of the recording's folder; players are gone by now."""
+        """Let go of what is played; players are gone by now."""
         for player in list(self.players.values()):
             player.thread.shutdown()  # waits for what it is doing
-        try:
-            if self.recorder is not None:
-                self.recorder.close()
-        finally:
-            if self.model_thread is not None:
-                self.model_thread.close()
+        self.choices.close()
 
 
 class _Pages:
@@ -152,19 +111,33 @@ class _Pages:
         return Response(content, media_type=kind, headers=_HEADERS)
 
     async def info(self, request: Request) -> Response:
-        game = self._state.game
-        about = {"ready": game is not None, "error": self._state.error, "version": __version__}
+        """Of the game that is asked for; where none is and there are several, their names and titles."""
+        choices, opened = self._state.choices, self._opened(request)
+        game, error = (opened.game, opened.error) if opened else (None, None)
+        about: dict[str, Any] = {"ready": game is not None, "error": error, "version": __version__}
+        if len(choices.by_name) > 1:
+            about["worlds"] = [{"name": name, "title": choice.title} for name, choice in choices.by_name.items()]
+        if opened is None and "world" in request.query_params:
+            about["error"] = f"there is no world {request.query_params['world']!r} here"
         return JSONResponse({**about, **(game.info() if game else {})}, headers=_HEADERS)
 
     async def start(self, request: Request) -> Response:
         """The picture of a start."""
-        pictures = self._state.game.pictures if self._state.game else []
-        index = request.path_params["index"]
+        opened, index = self._opened(request), request.path_params["index"]
+        pictures = opened.game.pictures if opened and opened.game else []
         if index not in map(str, range(len(pictures))):
             return Response("no such start", 404)
-        from oneiros.data.pictures import png
+        return _picture(pictures[int(index)])
 
-        return Response(png(Image.fromarray(pictures[int(index)])), media_type="image/png", headers=_HEADERS)
+    async def world(self, request: Request) -> Response:
+        """The picture of a choice."""
+        choice = self._state.choices.by_name.get(request.path_params["name"])
+        if choice is None or choice.picture is None:
+            return Response("no such world", 404)
+        return _picture(choice.picture)
+
+    def _opened(self, request: Request) -> OpenedGame | None:
+        return self._state.choices.opened(request.query_params.get("world"))
 
     def played(self, session: str) -> Awaitable[Film] | None:
         """What a session has played, to be made a film of; None where there is no such session."""
@@ -172,6 +145,12 @@ class _Pages:
         if player is None or player.session is None:
             return None
         return player.run(player.session.frames)
+
+
+def _picture(pixels: np.ndarray) -> Response:
+    from oneiros.data.pictures import png
+
+    return Response(png(Image.fromarray(pixels)), media_type="image/png", headers=_HEADERS)
 
 
 def make_app(state: ServerState, access: Access) -> ASGIApp:
@@ -186,6 +165,7 @@ def make_app(state: ServerState, access: Access) -> ASGIApp:
             Route("/static/{name}", pages.file),
             Route("/api/info", pages.info),
             Route("/api/starts/{index}.png", pages.start),
+            Route("/api/worlds/{name}.png", pages.world),
             Route("/api/clip/{session}.{ending}", ClipDownloads(pages.played, _HEADERS)),
             WebSocketRoute("/ws", play),
         ]
@@ -234,10 +214,13 @@ def _close(session: Session) -> None:
 
 async def _serve(websocket: WebSocket, state: ServerState, player: Player, name: str) -> tuple[int, str]:
     """Answer requests in order until the player is gone. Returns why the socket is to be closed."""
-    if not await state.loaded():
-        return messages.FAILED, state.error or "the world could not be loaded"
+    opened = state.choices.opened(websocket.query_params.get("world"))
+    if opened is None:
+        return messages.FAILED, "there are several worlds here: ask for /ws?world=NAME with a name of /api/info"
+    if not await opened.loaded():
+        return messages.FAILED, opened.error or "the world could not be loaded"
     try:
-        player.session = await player.run(state.new_session)
+        player.session = await player.run(opened.new_session)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return messages.FAILED, str(error)
     await websocket.send_text(messages.done(0, session=name))
@@ -290,7 +273,7 @@ async def _answer(websocket: WebSocket, player: Player, waiting: asyncio.Queue[m
 
 
 def serve(
-    load: Callable[[], Game],
+    choices: Mapping[str, Choice],
     *,
     record_to: Path,
     host: str = "127.0.0.1",
@@ -300,10 +283,11 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C. Raises OSError where the port is in use or the address is not this machine's.
 
-    load: makes the game; called once, in a thread. opened: called with the address as soon as the page can be fetched.
+    choices: what can be played, by name; of several, the page shows tiles. opened: called with the address as soon as
+    the page can be fetched.
     """
     listener, access = _bind(host, port), Access(host)
-    state = ServerState(load, record_to=record_to, limits=limits)
+    state = ServerState(choices, record_to=record_to, limits=limits)
     try:
         opened(f"http://{_shown(host)}:{listener.getsockname()[1]}/{access.query}")
         make_server(state, access).run(sockets=[listener])

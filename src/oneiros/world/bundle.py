@@ -1,4 +1,4 @@
-"""The world that ships with the package, and a run folder made small enough to ship.
+"""A world's run folder made small enough to ship with the package: see `oneiros.world.built_in`.
 
 `python -m oneiros.world.bundle RUN OUT` makes one: weights are kept in 16 bits, which play rounds them to anyway where
 blocks run in bf16, and what only training needs is left out. The result is loaded and played like any other run folder.
@@ -16,17 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from oneiros.run_folder import CONFIG, WEIGHTS, RunConfig, read_config, read_origin
+from oneiros.world.built_in import STARTS
 from oneiros.world.model import TOKENIZER, World
-from oneiros.world.starts import STARTS
-
-_FOLDER = Path(__file__).with_name("bundled")
-
-
-def bundled_world() -> Path:
-    """The run folder of the world that ships with the package. ValueError in a copy of the package that has none."""
-    if not (_FOLDER / "config.json").is_file():
-        raise ValueError("this copy of Oneiros has no world built in; name the run folder of one (oneiros play RUN)")
-    return _FOLDER
 
 
 def bundle(run: Path, out: Path) -> int:

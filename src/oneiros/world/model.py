@@ -286,15 +286,13 @@ class World(Trainable):
             x = self.dynamics.step_elements(step, codes.repeat(1 + guided, 1), conditions)
             places = [(time, step)]
         frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
-        return WorldState(
-            ring=state.ring,
+        return replace(
+            state,
             codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._lookback :],
             conditions=conditions,
             time=time,
             pending=x,
             outputs=torch.cat(outputs, 1) if outputs else conditions.new_zeros(len(conditions), 0, self.config.dim),
-            reference=state.reference,
-            detail=state.detail,
         ), frame
 
     def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:

@@ -19,10 +19,10 @@ from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resize, to_model, to_uint8
 from oneiros.disk import inside, replacing
 from oneiros.records import Clip
+from oneiros.world.built_in import STARTS
 from oneiros.world.model import World
 from oneiros.world.recorded import held_out_episodes, load_clips
 
-STARTS = "starts.safetensors"  # in a run folder: beginnings for players without the dataset
 _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not EPS, which is a program
 CONTEXT = 8  # frames a dream is given to begin with
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import oneiros.world.evaluation.frechet as package
-from oneiros.world.bundle import bundled_world
+from oneiros.world.built_in import bundled_world
 from oneiros.world.evaluation.frechet.network import FEATURES, WEIGHTS, load_network, pair_features
 from oneiros.world.evaluation.frechet.scores import FrechetScores
 from oneiros.world.metrics import frechet_distance

@@ -10,11 +10,11 @@ from oneiros.disk import contained
 from oneiros.records import Clip
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
+from oneiros.world.built_in import STARTS
 from oneiros.world.codes import fingerprint_of
 from oneiros.world.metrics import sharpness
 from oneiros.world.model import World
 from oneiros.world.settings import DecoderSettings
-from oneiros.world.starts import STARTS
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder, tokenizer
 from oneiros.world.training.sharpening import Sharpening

@@ -14,6 +14,10 @@ const find = (id) => document.getElementById(id);
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const touching = matchMedia("(pointer: coarse)").matches;
 
+// Of several worlds, the one that the page's address names.
+const world = new URLSearchParams(location.search).get("world");
+const asked = world === null ? "" : `?${new URLSearchParams({ world })}`;
+
 let info, player, stage, actions, channel;
 let session = null;
 let recording = false;
@@ -35,13 +39,14 @@ function say(sentence, button = null, act = null) {
 async function described() {
   for (let tries = 0; ; tries += 1) {
     try {
-      const answer = await fetch("/api/info", { cache: "no-store" });
+      const answer = await fetch(`/api/info${asked}`, { cache: "no-store" });
       if (answer.status === 403) throw Object.assign(new Error(`${await answer.text()}.`), { final: true });
       const info = await answer.json();
       find("title").textContent = (info.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
       find("title").title = info.title ?? "";
       if (info.error) throw Object.assign(new Error(info.error), { final: true });
-      if (info.ready) return info;
+      if (info.worlds) find("brand").href = "/";
+      if (info.ready || (info.worlds && world === null)) return info;
       say("Waking the world");
     } catch (error) {
       if (error.final) throw error;
@@ -61,12 +66,13 @@ async function main() {
     find("status").textContent = "failed";
     return say(error.message, "Try again", () => location.reload());
   }
+  if (!info.ready) return showWorlds(info.worlds);
   document.title = `${find("title").textContent} · Oneiros`;
   document.body.dataset.kind = info.kind;
   actions = makeActions(info.action_spec, (time, pressed) => player.touch(time, pressed));
   find("actions").append(actions.element);
   stage = new Stage(find("stage"), info);
-  channel = new Channel({ hello: greeted, closed });
+  channel = new Channel({ query: asked, hello: greeted, closed });
   player = new Player({ channel, actions, fps: info.fps, drawn, changed, trouble });
   find("dream-caption").textContent = info.kind === "dream" ? "dream" : "real";
   wireTransport();
@@ -78,6 +84,22 @@ async function main() {
   wireKeeping();
   setInterval(tick, 250);
   channel.connect();
+}
+
+/** A tile for each world; choosing one opens the page anew with its name in the address. */
+function showWorlds(worlds) {
+  document.body.dataset.state = "choosing";
+  find("status").textContent = "";
+  say("");
+  const tiles = worlds.map(({ name, title }) => {
+    const tile = Object.assign(document.createElement("a"), { href: `?${new URLSearchParams({ world: name })}` });
+    const picture = Object.assign(document.createElement("img"), { src: `/api/worlds/${encodeURIComponent(name)}.png`, alt: "" });
+    tile.append(picture, Object.assign(document.createElement("span"), { textContent: title }));
+    return tile;
+  });
+  find("title").textContent = "Where to?";
+  find("worlds").replaceChildren(...tiles);
+  find("worlds").hidden = false;
 }
 
 async function greeted(greeting) {
@@ -291,7 +313,7 @@ function wireStarts() {
     const button = Object.assign(document.createElement("button"), { type: "button", value: index });
     button.setAttribute("aria-label", `Begin at start ${index + 1}`);
     button.setAttribute("aria-pressed", false);
-    button.append(Object.assign(document.createElement("img"), { src: `/api/starts/${index}.png`, alt: "", loading: "lazy" }));
+    button.append(Object.assign(document.createElement("img"), { src: `/api/starts/${index}.png${asked}`, alt: "", loading: "lazy" }));
     button.onclick = () => begin(index);
     return button;
   });

@@ -63,8 +63,9 @@ export class Channel {
   #id = 0;
   #settle = null;
 
-  /** hello(greeting) is called once the server is ready, closed(code, reason) when the socket is gone. */
-  constructor({ hello, closed }) {
+  /** query: of the socket's address, which names the world where there are several. hello(greeting) is called once the server is ready, closed(code, reason) when the socket is gone. */
+  constructor({ query = "", hello, closed }) {
+    this.query = query;
     this.hello = hello;
     this.closed = closed;
   }
@@ -75,7 +76,7 @@ export class Channel {
 
   connect() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/ws`);
+    const socket = new WebSocket(`${scheme}://${location.host}/ws${this.query}`);
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.#receive(typeof data === "string" ? JSON.parse(data) : parseFrame(data));
     socket.onclose = ({ code, reason }) => {

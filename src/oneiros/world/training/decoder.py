@@ -21,11 +21,12 @@ from oneiros.records import Clip
 from oneiros.run_folder import Origin, read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
+from oneiros.world.built_in import STARTS
 from oneiros.world.metrics import psnr, sharpness
 from oneiros.world.model import World
 from oneiros.world.rollout import begin, context_of
 from oneiros.world.settings import DecoderSettings
-from oneiros.world.starts import STARTS, load_world
+from oneiros.world.starts import load_world
 from oneiros.world.tokenizer import Tokenizer
 from oneiros.world.training.drawn_frames import drawn_again, frames_of, save_picture, some_frames
 from oneiros.world.training.sharpening import DREAMED_FRAMES, DREAMED_FROM, Dream, Sharpening
