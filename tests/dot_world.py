@@ -84,13 +84,16 @@ class DotTokenizer:
 
     temporal_stride = 1
 
+    def whole(self, num_frames: int) -> int:
+        return num_frames
+
     def encode(self, frames: Tensor) -> Tensor:
         white = (frames[..., 0, :, :] > 0).long()
         blocks = white.unflatten(-2, (8, 2)).unflatten(-1, (8, 2))
         weights = torch.tensor([[1, 2], [4, 8]])[:, None]
         return (blocks * weights).sum(dim=(-3, -1)).flatten(-2)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, past: Tensor | None = None, reference: Tensor | None = None) -> Tensor:
         bits = torch.stack([(codes >> bit) & 1 for bit in range(4)], dim=-1)
         grid = bits.unflatten(-2, (8, 8)).unflatten(-1, (2, 2)).movedim(-2, -3)
         white = grid.flatten(-4, -3).flatten(-2)

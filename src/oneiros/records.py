@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -327,7 +327,12 @@ class Loss:
 
 
 class Trainable(nn.Module):
-    """What the training engine takes: a module whose `forward(batch)` returns a `Loss`. The rest may stay as it is."""
+    """What the training engine takes: a module whose `forward(batch)` returns a `Loss`. The rest may stay as it is.
+
+    learns_without_gradients: `after_step` learns something by itself, so no parameter need be left to train.
+    """
+
+    learns_without_gradients: ClassVar[bool] = False
 
     def loss_weight(self, batch: Any) -> Tensor | None:
         """Over how many items the loss is a mean, by which the parts of a batch are weighed; None = valid frames."""

@@ -53,6 +53,8 @@ class DreamCommand:
     """0 dreams the likeliest future, more dreams bolder ones."""
     guidance: float = 1.0
     """Above 1 the dream obeys more strictly, at twice the time a frame."""
+    codec: str | None = None
+    """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     device: str = "cpu"
     """Such as cuda."""
     seed: int = 0
@@ -71,13 +73,14 @@ def dream(command: DreamCommand) -> None:
     from oneiros.data.frames import to_uint8
     from oneiros.data.pictures import beside, check_ending, enlarge, save_frames
     from oneiros.sampling import Sampling
+    from oneiros.world.nn.own_codec import make_codec
     from oneiros.world.rollout import begin, roll
     from oneiros.world.starts import load_world
 
     check_ending(command.out)
-    world = load_world(command.run, device=command.device)
+    world = load_world(command.run, device=command.device, codec=make_codec(command.codec))
     context, actions, real, origin = _beginning(command, world)
-    num_frames = _length(command, actions, real)
+    num_frames = world.tokenizer.whole(1 + _length(command, actions, real)) - 1
     sampling = Sampling(temperature=command.temperature, guidance_scale=command.guidance)
     with bars() as track:
         advance = track("dreaming", num_frames)
@@ -130,7 +133,7 @@ def _episode(
         Dataset.open(data),
         episode=command.episode,
         start=command.start,
-        context=command.context,
+        context=world.tokenizer.whole(command.context),
         num_frames=0 if script is not None else command.frames or 100,
     )
     origin = f"episode {recording.episode}"

@@ -58,6 +58,8 @@ class WorldEval(EvalConfig):
     yours to bring."""
     fvd: str | None = None
     """module:function that returns features (M, D) of clips (M, T, 3, H, W) in [-1, 1]; likewise."""
+    codec: str | None = None
+    """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     temperature: float = Sampling.temperature
     """Of the sampled variant, the long dreams and the timing; the other figures draw nothing at random."""
     device: str = "cpu"
@@ -154,9 +156,11 @@ def _check_options(unknown: list[str], kind: str, arguments: list[str]) -> None:
 
 def _evaluate_world(command: WorldEval) -> None:
     from oneiros.console import bars, printable, show
-    from oneiros.world.evaluation.networks import Networks, find_function
+    from oneiros.imports import find_function
+    from oneiros.world.evaluation.networks import Networks
     from oneiros.world.evaluation.run import evaluate_world
     from oneiros.world.evaluation.terminal import result_lines, result_table
+    from oneiros.world.nn.own_codec import make_codec
 
     if len(command.data) != 1:
         raise ValueError(f"a world is measured on one dataset; {len(command.data)} are named")
@@ -173,6 +177,7 @@ def _evaluate_world(command: WorldEval) -> None:
             env=command.env,
             episodes=command.episodes,
             networks=networks,
+            codec=make_codec(command.codec),
             track=track,
         )
     show(result_table(measured))

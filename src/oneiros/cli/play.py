@@ -57,6 +57,8 @@ class Play:
     """0 dreams the likeliest future, more dreams bolder ones."""
     guidance: float = 1.0
     """Above 1 the dream obeys more strictly, at twice the time a frame."""
+    codec: str | None = None
+    """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     device: str = "cpu"
     """Such as cuda."""
     seed: int | None = None
@@ -159,6 +161,7 @@ def _open_dream(command: Play) -> Dream:
     from oneiros.sampling import Sampling
     from oneiros.world.built_in import bundled_world, bundled_worlds
     from oneiros.world.dream import Dream
+    from oneiros.world.nn.own_codec import make_codec
 
     run = command.run
     if run is None or (not Path(run).exists() and run in bundled_worlds()):
@@ -167,6 +170,7 @@ def _open_dream(command: Play) -> Dream:
         run,
         data=command.data,
         image=command.image,
+        codec=make_codec(command.codec),
         device=command.device,
         sampling=Sampling(temperature=command.temperature, guidance_scale=command.guidance),
     )

@@ -35,7 +35,9 @@ def make_optimizer(model: Trainable, config: FitConfig) -> torch.optim.AdamW:
                 parameter
             )
     if not groups:
-        raise ValueError(f"{type(model).__name__} has no parameters to train")
+        if not model.learns_without_gradients:
+            raise ValueError(f"{type(model).__name__} has no parameters to train")
+        groups[1.0, 0.0] = []
     return torch.optim.AdamW(
         [{"params": params, "scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()],
         lr=config.learning_rate,

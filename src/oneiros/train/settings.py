@@ -11,7 +11,8 @@ import tyro
 
 from oneiros.train.config import FitConfig, Precision
 
-_OF_THIS_CALL = ("resume", "data_changed")  # not kept in the run's recipe
+# Not kept in the run's recipe, nor taken from one: a file's word for a codec would be code to import.
+_OF_THIS_CALL = ("resume", "data_changed", "codec")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Settings:
             return None
         from oneiros.run_folder import from_json, read_config  # imports torch
 
-        names = {field.name for field in fields(self)}
+        names = {field.name for field in fields(self)} - set(_OF_THIS_CALL)
         found = read_config(self.out).recipe.items()
         values = {name: value for name, value in found if name in names and value is not None}
         return from_json(type(self), values | {"out": self.out, "resume": True}, f"the recipe in {path}")

@@ -89,7 +89,8 @@ class Stepper:
             weight, frames = self._weight(batch, len(samples))
             with self._sync_gradients(i == len(self.shards) - 1):
                 total, parts = self.module(lambda batch=batch: batch)
-                self.fabric.backward(total * weight)
+                if total.requires_grad:  # else only `after_step` learns
+                    self.fabric.backward(total * weight)
             names = ["loss", *parts]
             losses = torch.stack([total.detach().float(), *(part.float() for part in parts.values())])
             sums = sums + torch.cat([torch.stack([weight, frames]), weight * losses])

@@ -160,5 +160,4 @@ def _encode(episodes: list[EpisodeArrays], tokenizer: Tokenizer, path: Path) -> 
 
 
 def _codes(chunk: Clip, tokenizer: Tokenizer) -> np.ndarray:
-    device = next(tokenizer.parameters()).device
-    return tokenizer.encode(chunk.frames.to(device))[:, 0].cpu().numpy()
+    return tokenizer.encode(chunk.frames.to(tokenizer.codebook.device))[:, 0].cpu().numpy()

@@ -89,6 +89,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         *,
         data: str | Path | None = None,
         image: str | Path | None = None,
+        codec: torch.nn.Module | None = None,
         device: str = "cpu",
         sampling: Sampling | None = None,
         max_steps: int | None = None,
@@ -97,13 +98,14 @@ class Dream(gym.Env[np.ndarray, Any]):
         """The dream of a trained world's run folder.
 
         It starts from held-out episodes of the dataset `data`, or from the picture `image`, or else from the starts
-        that training left in the run folder. Raises ValueError where one of them does not fit the world.
+        that training left in the run folder. codec: of your own, for a world that was made with one. Raises ValueError
+        where one of them does not fit the world.
         """
         from oneiros.world.model import World
         from oneiros.world.starts import find_starts
 
         config = read_config(path, World.kind)
-        world = World.load(path, device=device, config=config).prepare_for_inference()
+        world = World.load(path, device=device, codec=codec, config=config).prepare_for_inference()
         starts = find_starts(world, Path(path), data=data, image=image)
         origin = read_origin(path, config)
         return cls(

@@ -121,7 +121,7 @@ class World(Trainable):
         codes, valid = batch.codes, batch.valid
         outputs = self._outputs(codes, actions, batch.seeds)
 
-        first = self._first_learned
+        first = 1 - self.config.learn_first_frame
         if codes.shape[1] <= first:
             raise ValueError(f"clips of {codes.shape[1]} frames leave no frame to predict; use clips of 2 or more")
         learned = valid[:, first:]
@@ -160,11 +160,7 @@ class World(Trainable):
     def loss_weight(self, batch: Clip | CodeClip) -> Tensor:
         """Over how many frames the loss is a mean, by which the parts of a batch are weighed."""
         valid = batch.valid[:, :: self.tokenizer.temporal_stride] if isinstance(batch, Clip) else batch.valid
-        return valid[:, self._first_learned :].sum()
-
-    @property
-    def _first_learned(self) -> int:
-        return 0 if self.config.learn_first_frame else 1
+        return valid[:, 1 - self.config.learn_first_frame :].sum()
 
     def _to_codes(self, clip: Clip) -> CodeClip:
         """The clip's latents, and its actions between them."""
@@ -298,9 +294,7 @@ class World(Trainable):
     def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:
         null = self.action_embedding.null.expand(batch, -1)
         conditions = null
-        if action is not None and self.config.action_spec is not None:
-            checked = self._checked(action[:, None], 1)
-            assert checked is not None
+        if (checked := None if action is None else self._checked(action[:, None], 1)) is not None:
             conditions = self.action_embedding.vectors(checked[:, 0].to(self.device))
         return torch.cat([conditions, null]) if guided else conditions
 

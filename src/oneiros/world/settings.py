@@ -135,6 +135,11 @@ class TokenizerSettings(EpisodeSettings):
     depth: bool = False
     """Learn depth as a fourth channel, so that dreams have geometry."""
 
+    codec: str | None = None
+    """A codec of your own, module:factory, found on Python's path or in this folder: factory() makes the module whose
+    encode and decode are used (see oneiros.world.nn.codec). It is named again wherever the run is used: a run folder
+    imports nothing by itself."""
+
     reference_frame: bool = False
     """For a camera that stands still, such as a robot's: show the decoder an earlier frame as well (in a dream, the
     last real one), so that codes need only say what has changed."""
@@ -180,6 +185,9 @@ class WorldSettings(EpisodeSettings):
 
     tokenizer: Path | None = None
     """Run folder of the trained tokenizer. Not needed with --codes."""
+
+    codec: str | None = None
+    """The codec of the tokenizer, where it has one of your own: module:factory."""
 
     codes: Path | None = None
     """Train from a folder of codes alone (see `cache`), on a machine without the dataset."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from oneiros.data.depth import MAX_CODE
 from oneiros.data.episodes.arrays import pack_codes
@@ -27,9 +28,12 @@ _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not EPS, whi
 CONTEXT = 8  # frames a dream is given to begin with
 
 
-def load_world(path: Path | str, *, device: str = "cpu", float32: bool = False) -> World:
-    """The world of a run folder, prepared for inference: see there. ValueError when it holds none."""
-    return World.load(path, device=device).prepare_for_inference(float32=float32)
+def load_world(
+    path: Path | str, *, device: str = "cpu", float32: bool = False, codec: nn.Module | None = None
+) -> World:
+    """The world of a run folder, prepared for inference: see there. codec: of its maker's own, where it has one.
+    ValueError when it holds none."""
+    return World.load(path, device=device, codec=codec).prepare_for_inference(float32=float32)
 
 
 def find_starts(
@@ -50,7 +54,7 @@ def starts_from_data(
     world: World, run: Path, dataset: Dataset, episodes: Sequence[int], *, length: int = CONTEXT, count: int = 16
 ) -> list[Clip]:
     """Contexts spread evenly over the episodes."""
-    clips = load_clips(world, run, dataset, episodes, length=length)
+    clips = load_clips(world, run, dataset, episodes, length=world.tokenizer.whole(length))
     return [_as_start(clips, index, world) for index in spread(count, len(clips))]
 
 

@@ -24,6 +24,7 @@ from oneiros.records import Clip, Loss, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
 from oneiros.world.nn.codebooks import LearningQuantiser, StepWatch, nearest, vectors_of
 from oneiros.world.nn.codec import CausalTemporalConv, ImageCodec
+from oneiros.world.nn.own_codec import blank_latents, latents_of
 
 _WITHOUT_REFERENCE = 0.1  # of the clips that a tokenizer with a reference frame learns from
 
@@ -35,7 +36,8 @@ class TokenizerConfig:
     height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
     codebook_levels: codebooks of codebook_size entries stacked on one another; a code is one number all the same.
     linear_path: the default codec adds what its networks make to a linear map of each patch and back.
-    external_codec: the codec is the caller's own module, given to the constructor and to `load`.
+    external_codec: the codec is the caller's own module, given to the constructor and to `load`. codec_name: what it
+    was called in training, module:factory, to tell whoever opens the run; nothing imports it.
     rotation_trick: gradients pass the quantiser turned and scaled as its latents are, else straight through, which is
     better where latents lie around 0, as principal components do (the quotient of lengths then knows no bound).
     temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
@@ -53,6 +55,7 @@ class TokenizerConfig:
     codec_depth: int = 2
     linear_path: bool = False
     external_codec: bool = False
+    codec_name: str = ""
     temporal_convs: bool = False
     temporal_kernel_size: int = 5
     commitment_weight: float = 1.0
@@ -95,6 +98,7 @@ class Tokenizer(Trainable):
     """Frames to codes and back: `encode` and `decode`. Only training needs the vector quantisation library."""
 
     kind: ClassVar = "tokenizer"
+    learns_without_gradients: ClassVar[bool] = True  # its codebook, around a codec that is frozen
 
     def __init__(self, config: TokenizerConfig, codec: nn.Module | None = None, *, trainable: bool = False) -> None:
         """Takes the codec over, to train it along. trainable: carry a learning codebook. Raises ValueError for a codec
@@ -140,13 +144,8 @@ class Tokenizer(Trainable):
         self._steps = StepWatch()
 
     def _probe_grid(self) -> tuple[int, int]:
-        config, stride = self.config, getattr(self.codec, "SPATIAL_STRIDE", 1)
-        if config.height % stride or config.width % stride:
-            raise ValueError(f"frames are {config.height} x {config.width}; both must be multiples of {stride}")
-        parameter = next(self.codec.parameters(), torch.zeros(()))
-        with torch.no_grad():
-            blank = parameter.new_zeros(1, 1, config.channels, config.height, config.width)
-            latents = self._latents(blank)
+        config = self.config
+        latents = blank_latents(self.codec, config.channels, config.height, config.width)
         if latents.shape[2] != config.code_dim:
             raise ValueError(f"the codec's latents have {latents.shape[2]} channels, code_dim says {config.code_dim}")
         return latents.shape[3], latents.shape[4]
@@ -155,6 +154,10 @@ class Tokenizer(Trainable):
     def num_codes(self) -> int:
         """N, codes per frame."""
         return self.grid[0] * self.grid[1]
+
+    def whole(self, num_frames: int) -> int:
+        """The most frames, `num_frames` or fewer, that fill their latents: all, but for video codecs."""
+        return 1 + (num_frames - 1) // self.temporal_stride * self.temporal_stride
 
     # -- use -----------------------------------------------------------------------------------------------------
 
@@ -319,6 +322,7 @@ class Tokenizer(Trainable):
             return cls(TokenizerConfig.from_json(values), codec, trainable=trainable)
 
         config = read_config(folder, cls.kind)
+        _check_codec(Path(folder), config.model, codec)
         tokenizer = load_model(folder, config, build, device=device, skip=("quantiser.",))
         if trainable:
             tokenizer.start_codebook(tokenizer.codebook)
@@ -330,8 +334,7 @@ class Tokenizer(Trainable):
         expected = (self.config.channels, self.config.height, self.config.width)
         if frames.ndim != 5 or tuple(frames.shape[2:]) != expected:
             raise ValueError(f"frames have shape {(*frames.shape,)}; this tokenizer takes {('B', 'T', *expected)}")
-        latents = self.codec.encode(frames)
-        return latents if getattr(self.codec, "latent_channel_first", True) else latents.movedim(-1, 2)
+        return latents_of(self.codec, frames)
 
     def _frames(self, latents: Tensor, reference: Tensor | None = None) -> Tensor:
         if self.config.reference_frame:
@@ -344,6 +347,18 @@ class Tokenizer(Trainable):
         """Latents (B, T', C, h, w) -> the nearest code of each (B, T', N)."""
         flat = latents.float().flatten(3).movedim(2, -1)
         return nearest(flat.flatten(0, 2), self.levels).view(flat.shape[:3])
+
+
+def _check_codec(folder: Path, config: Mapping[str, Any], codec: nn.Module | None) -> None:
+    """Raises ValueError, in one line, where a run folder needs its maker's codec, or another is given."""
+    if config.get("external_codec") and codec is None:
+        name = config.get("codec_name") or "MODULE:FACTORY"
+        raise ValueError(
+            f"{folder} was made with a codec of its maker's own. If you have it and trust it, name it: --codec {name} "
+            "on the command line, codec= in Python"
+        )
+    if codec is not None and not config.get("external_codec"):
+        raise ValueError(f"{folder} was made with the default codec; leave out the codec of your own")
 
 
 def _of_all_processes(rows: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from oneiros.imports import find_function
 from oneiros.world.evaluation.fidelity import evaluate
-from oneiros.world.evaluation.networks import Networks, find_function, lpips, video_features
+from oneiros.world.evaluation.networks import Networks, lpips, video_features
 from tests.dot_world import DotWorld
 from tests.world.evaluation.test_fidelity import CONFIG, dot_clips
 

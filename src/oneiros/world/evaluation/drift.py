@@ -127,11 +127,11 @@ def _dream_windows(
 
 def _kind(window: Tensor, world: World) -> dict[str, float]:
     """Sharpness and motion in grey levels, entropy of codes in bits, of frames (D, w, C, h, w)."""
-    frames = to_uint8(window)
+    frames, whole = to_uint8(window), window[:, : world.tokenizer.whole(window.shape[1])]
     return {
         "sharpness": metrics.sharpness(frames).mean().item(),
         "motion": metrics.motion(frames).mean().item(),
-        "code_entropy_bits": metrics.code_entropy(world.tokenizer.encode(window.to(world.device)).cpu()),
+        "code_entropy_bits": metrics.code_entropy(world.tokenizer.encode(whole.to(world.device)).cpu()),
     }
 
 

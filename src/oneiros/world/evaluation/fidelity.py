@@ -71,6 +71,8 @@ def evaluate(
     Raises ValueError for fewer than two clips or clips with padding.
     """
     config = config or EvalConfig()
+    if (whole := world.tokenizer.whole(config.context)) != config.context:
+        raise ValueError(f"context is {config.context}; for this world's video codec {whole} would do")
     if len(clips) < 2:
         raise ValueError(f"the held-out episodes hold {len(clips)} clip of {config.clip_length} frames; 2 are needed")
     chosen = choose(len(clips), config)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from oneiros.data.frames import to_model
-from oneiros.imports import import_from_cwd
 
 _CHUNK = 64  # frames a call
 
@@ -26,20 +24,6 @@ class Networks:
 
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None
     video_features: Callable[[Tensor], Tensor] | None = None
-
-
-def find_function(name: str) -> Callable[..., Any]:
-    """The function that `module:function` names. Raises ValueError, in one line, where there is none."""
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise ValueError(f"{name!r} names no function; write module:function, such as my_networks:lpips")
-    try:
-        function = getattr(import_from_cwd(module_name), function_name, None)
-    except ImportError as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from None
-    if not callable(function):
-        raise ValueError(f"{module_name} has no function {function_name!r}")
-    return function
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from oneiros.console import Track, silent
 from oneiros.data.episodes.dataset import Dataset
@@ -43,15 +44,17 @@ def evaluate_world(
     env: str | None = None,
     episodes: Sequence[int] | None = None,
     networks: Networks | None = None,
+    codec: nn.Module | None = None,
     track: Track = silent,
 ) -> dict[str, Any]:
     """Measure the world of a run folder on held-out episodes of a dataset; write `out`/metrics.json and report.html.
 
     env: an environment such as doom:health_gathering, for the counterfactual accuracy. episodes: instead of those held
-    out. Returns what metrics.json holds. Raises ValueError for a dataset or env that does not fit the world.
+    out. codec: of your own, for a world made with one. Returns what metrics.json holds. Raises ValueError for a dataset
+    or env that does not fit the world.
     """
     config = config or EvalConfig()
-    world, dataset = load_world(run, device=device, float32=config.float32), Dataset.open(data)
+    world, dataset = load_world(run, device=device, float32=config.float32, codec=codec), Dataset.open(data)
     chosen = tuple(episodes) if episodes else held_out_episodes(run, dataset)
     with nullcontext() if env is None else closing(_open_env(world, env, dataset)) as opened:  # or it says why not
         clips: Any = load_clips(world, run, dataset, chosen, length=config.clip_length)

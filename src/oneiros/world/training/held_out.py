@@ -29,8 +29,9 @@ def draw(world: World, clip: Clip, step: int, path: Path) -> dict[str, float]:
     repeating the last frame given.
     """
     clip = clip.to(world.device)
+    stride, length = world.tokenizer.temporal_stride, world.tokenizer.whole(clip.frames.shape[1])
+    clip, context = context_of(clip, length), world.tokenizer.whole(min(CONTEXT, length - stride))
     numbers = {f"held_out/{name.removeprefix('world/')}": float(value) for name, value in world(clip).parts.items()}
-    context = min(CONTEXT, clip.frames.shape[1] - 1)
     actions = None if clip.actions is None else clip.actions[:, context - 1 :]
     start = begin(world, context_of(clip, context))
     options = {"sampling": Sampling(), "generator": torch.Generator(world.device).manual_seed(0)}

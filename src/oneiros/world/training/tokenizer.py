@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oneiros.data.augment import augmented
+from oneiros.data.episodes.clips import Clips, spread
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import FrameSource, check_resumed
+from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed
 from oneiros.data.frames import to_uint8
 from oneiros.disk import contained
+from oneiros.records import Clip
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
@@ -25,10 +27,11 @@ from oneiros.train.settings import shared
 from oneiros.train.state import STATE
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.metrics import psnr
+from oneiros.world.nn.own_codec import blank_latents, make_codec
 from oneiros.world.settings import DECODER_PRESETS, DecoderSettings, TokenizerSettings
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
 from oneiros.world.training import decoder
-from oneiros.world.training.drawn_frames import drawn_again, frames_of, save_picture, some_frames
+from oneiros.world.training.drawn_frames import MEASURED, drawn_again, frames_of, save_picture, some_frames
 
 __all__ = ["TokenizerSettings", "prepare", "run"]
 
@@ -45,7 +48,7 @@ def run(settings: TokenizerSettings) -> FitResult:
     result = train(settings, prepare)
     settings = settings.completed()
     steps = DECODER_PRESETS[settings.preset].fit["steps"] if settings.sharpen_steps is None else settings.sharpen_steps
-    if steps:
+    if steps and settings.codec is None:  # of another's decoder nothing is known
         _sharpen(settings, steps)
     return result
 
@@ -81,17 +84,21 @@ def _same_codes(one: Path, other: Path) -> bool:
 
 def prepare(settings: TokenizerSettings) -> Recipe:
     """The tokenizer of the settings, and the frames that it learns from."""
+    if settings.codec and settings.sharpen_steps:
+        raise ValueError("--sharpen-steps is for the default codec; it knows nothing of the decoder of --codec")
     model = _make_model(settings)
     cache = settings.cache or settings.out / "cache"
     size, depth, dataset = model.config.size, model.config.depth, Dataset.open(settings.data)
     before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
     episodes = FrameSource(dataset, size, depth, settings.camera, cache, before).episodes()
-    clips, measured = episodes.clips(length=1), some_frames(episodes.held_out_clips(length=1), model.config)
+    length = _seen_together(model, episodes)
+    clips, held_out = episodes.clips(length=length), episodes.held_out_clips(length=length)
     if not settings.resume and settings.warm_start is None:
-        model.begin(some_frames(clips, model.config, _BEGUN_WITH))
+        model.begin(_some(model, clips, _BEGUN_WITH))
+    measured = _some(model, held_out, MEASURED)
 
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
-        batch = frames_of(clips, model.config, indices, seeds)
+        batch = clips.batch(indices, seeds) if model.lookback else frames_of(clips, model.config, indices, seeds)
         return augmented(batch) if settings.augment else batch
 
     return Recipe(
@@ -104,23 +111,60 @@ def prepare(settings: TokenizerSettings) -> Recipe:
     )
 
 
+def _seen_together(model: Tokenizer, episodes: Episodes) -> int:
+    """Frames of the clips that a tokenizer learns from: one, or, of one that looks back, twice as many as that, fewer
+    where the longest episode has fewer."""
+    longest = max(len(episode.content) for episode in episodes.train)
+    latents = min(2 * model.lookback, (longest - 1) // model.temporal_stride)
+    return 1 + latents * model.temporal_stride
+
+
+def _some(model: Tokenizer, clips: Clips, count: int) -> Tensor:
+    """About `count` frames (B, T, C, H, W), or pairs, in clips as they are learned from, spread evenly."""
+    if not model.lookback:
+        return some_frames(clips, model.config, count)
+    batch = clips.batch(spread(1 + count // (1 + 2 * model.lookback), len(clips)))
+    assert isinstance(batch, Clip)
+    return batch.frames
+
+
 def _make_model(settings: TokenizerSettings) -> Tokenizer:
     torch.manual_seed(settings.seed)
+    codec = make_codec(settings.codec)
     if settings.resume:
-        return Tokenizer.load(settings.out, trainable=True)
+        return Tokenizer.load(settings.out, codec=codec, trainable=True)
     size = shared(settings, TokenizerConfig) | {"channels": 4 if settings.depth else 3}
     if settings.warm_start is None:
-        return Tokenizer(TokenizerConfig(**size, **settings.presets[settings.preset].model), trainable=True)
-    source = Tokenizer.load(settings.warm_start)
-    tokenizer = Tokenizer(replace(source.config, **size), trainable=True)
+        config = TokenizerConfig(**size, **settings.presets[settings.preset].model)
+        if codec is not None:
+            config = _with_own_codec(config, codec, settings.codec)
+        return Tokenizer(config, codec, trainable=True)
+    source = Tokenizer.load(settings.warm_start, codec=make_codec(settings.codec))
+    tokenizer = Tokenizer(replace(source.config, **size), codec, trainable=True)
     copy_weights(tokenizer, source)
     tokenizer.start_codebook(source.codebook)
     return tokenizer
 
 
+def _with_own_codec(config: TokenizerConfig, codec: nn.Module, name: str | None) -> TokenizerConfig:
+    """The config around a codec of the user's, as wide as its latents, and nothing of the default codec's own."""
+    latents = blank_latents(codec, config.channels, *config.size)
+    return TokenizerConfig(
+        height=config.height,
+        width=config.width,
+        channels=config.channels,
+        codebook_size=config.codebook_size,
+        codebook_levels=config.codebook_levels,
+        code_dim=latents.shape[2],
+        external_codec=True,
+        codec_name=name or "",
+        reference_frame=config.reference_frame,
+    )
+
+
 def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:
     """Held-out frames, as `some_frames` gives them, above their reconstructions; measures all, draws a few."""
-    drawn = drawn_again(tokenizer, frames)
+    drawn = drawn_again(tokenizer, frames)[:, -1:]
     value = float(psnr(to_uint8(drawn), to_uint8(frames[:, -1:])).mean())
     save_picture(path, f"step {step:,}, held-out frames: PSNR {value:.1f} dB", frames, "reconstructed", drawn)
     return {"held_out/psnr": value}

@@ -26,6 +26,8 @@ from oneiros.train.warm_start import copy_weights
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import TOKENIZER, World
+from oneiros.world.nn.own_codec import make_codec
+from oneiros.world.rollout import context_of
 from oneiros.world.settings import WorldSettings
 from oneiros.world.starts import CONTEXT, save_starts
 from oneiros.world.tokenizer import Tokenizer
@@ -52,7 +54,8 @@ def prepare(settings: WorldSettings) -> Recipe:
     _check_keys(world, episodes)
     preset = settings.presets[settings.preset]
     beyond = preset.clip_frames - preset.model["window"]
-    clips = episodes.clips(length=world.config.window + beyond, stride=settings.frame_stride)
+    latents = world.config.window + beyond
+    clips = episodes.clips(length=1 + (latents - 1) * tokenizer.temporal_stride, stride=settings.frame_stride)
     shown = source.held_out([episode.index for episode in episodes.held_out]) if source else episodes
     held_out = _held_out_clip(shown, tokenizer, settings.frame_stride)
 
@@ -62,7 +65,7 @@ def prepare(settings: WorldSettings) -> Recipe:
 
     def save(folder: Path, *, recipe: Mapping[str, Any]) -> None:
         world.save(folder, recipe=recipe, data=episodes.origin)
-        save_starts(held_out, folder)
+        save_starts(context_of(held_out, tokenizer.whole(CONTEXT)), folder)
 
     return Recipe(
         title="world",
@@ -96,7 +99,8 @@ def _load_tokenizer(settings: WorldSettings) -> Tokenizer:
     folder = settings.out if settings.resume else runs[0]
     if (folder / TOKENIZER).is_dir():  # of a world's run, or of codes
         folder = folder / TOKENIZER
-    return Tokenizer.load(folder, trainable=settings.joint).to(best_device())
+    codec = make_codec(settings.codec)
+    return Tokenizer.load(folder, codec=codec, trainable=settings.joint).to(best_device())
 
 
 def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource | None:
@@ -144,7 +148,7 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
         found = Controls(str(settings.data or settings.codes), episodes.action_spec, episodes.fps)
         check_agreement(found, Controls(str(settings.out), config.action_spec, config.fps * config.frame_stride))
         return World(config, tokenizer)
-    start = World.load(settings.warm_start) if settings.warm_start else None
+    start = World.load(settings.warm_start, codec=make_codec(settings.codec)) if settings.warm_start else None
     config = start.config if start else WorldConfig(**settings.presets[settings.preset].model)
     config = replace(
         config,
@@ -166,6 +170,7 @@ def _held_out_clip(episodes: Episodes, tokenizer: Tokenizer, stride: int) -> Cli
     if isinstance(batch, CodeClip):
         frames = tokenizer.decode(batch.codes.to(tokenizer.codebook.device)).cpu()
         batch = Clip(frames, batch.actions, batch.valid, batch.task)
-    if batch.frames.shape[1] < 2:
-        raise ValueError(f"the held-out episodes are shorter than 2 frames at stride {stride}; choose a smaller one")
+    if batch.frames.shape[1] <= tokenizer.temporal_stride:
+        least = 1 + tokenizer.temporal_stride
+        raise ValueError(f"held-out episodes are shorter than {least} frames at stride {stride}; choose a smaller one")
     return batch
