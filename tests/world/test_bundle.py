@@ -1,9 +1,12 @@
 import pytest
 import torch
 
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.loading import load
 from oneiros.world.bundle import bundle
 from oneiros.world.dream import Dream
+from oneiros.world.recorded import held_out_episodes
+from oneiros.world.starts import starts_from_data, starts_from_run
 
 
 def test_a_bundled_world_is_half_as_large_and_plays_the_same(world_run, tmp_path):
@@ -22,6 +25,18 @@ def test_a_bundled_world_is_half_as_large_and_plays_the_same(world_run, tmp_path
         "starts.safetensors",
         "tokenizer",
     ]
+
+
+def test_dreams_begin_in_the_data_that_is_named(world_run, recording, tmp_path):
+    world = load(world_run)
+    bundle(world_run, tmp_path / "bundled", recording)
+    starts = starts_from_run(world, tmp_path / "bundled")
+    dataset = Dataset.open(recording)
+    expected = starts_from_data(world, world_run, dataset, held_out_episodes(world_run, dataset), count=8)
+    assert len(starts) == len(expected) == 8
+    for start, other in zip(starts, expected, strict=True):
+        torch.testing.assert_close(start.frames, other.frames, atol=1 / 255, rtol=0)
+        assert torch.equal(start.actions, other.actions)
 
 
 def test_only_worlds_are_bundled_and_nothing_is_overwritten(world_run, tokenizer_run, tmp_path):

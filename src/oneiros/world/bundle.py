@@ -1,7 +1,9 @@
 """A world's run folder made small enough to ship with the package: see `oneiros.world.built_in`.
 
-`python -m oneiros.world.bundle RUN OUT` makes one: weights are kept in 16 bits, which play rounds them to anyway where
-blocks run in bf16, and what only training needs is left out. The result is loaded and played like any other run folder.
+`python -m oneiros.world.bundle RUN OUT [DATA]` makes one: weights are kept in 16 bits, which play rounds them to anyway
+where blocks run in bf16, and what only training needs is left out. The result is loaded and played like any other run
+folder. DATA: the dataset whose held-out episodes dreams are to begin in; a world trained from codes alone has only its
+tokenizer's frames to begin with.
 """
 
 from __future__ import annotations
@@ -15,25 +17,42 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.records import Clip
 from oneiros.run_folder import CONFIG, WEIGHTS, RunConfig, read_config, read_origin
 from oneiros.world.built_in import STARTS
 from oneiros.world.model import TOKENIZER, World
+from oneiros.world.recorded import held_out_episodes
+from oneiros.world.starts import save_starts, starts_from_data
+
+NUM_STARTS = 8
 
 
-def bundle(run: Path, out: Path) -> int:
-    """Write `out`, a new folder; returns its size in bytes.
+def bundle(run: Path, out: Path, data: Path | None = None) -> int:
+    """Write `out`, a new folder; returns its size in bytes. data: where dreams begin, None = where the run's do.
 
     Raises ValueError for a run that is no world, or an `out` that exists.
     """
-    World.load(run)  # or it says why not
+    world = World.load(run)  # or it says why not
     if out.exists():
         raise ValueError(f"{out} exists; name a new folder")
     for folder in (Path(), Path(TOKENIZER)):
         (out / folder).mkdir(parents=True)
         (out / folder / CONFIG).write_text(json.dumps(_without_paths(run / folder).to_json(), indent=2) + "\n")
         save_file(_halved(load_file(run / folder / WEIGHTS)), out / folder / WEIGHTS)
-    shutil.copy(run / STARTS, out / STARTS)
+    if data is None:
+        shutil.copy(run / STARTS, out / STARTS)
+    else:
+        save_starts(_beginnings(world, run, Dataset.open(data)), out)
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def _beginnings(world: World, run: Path, dataset: Dataset) -> Clip:
+    """The first frames of clips spread over the held-out episodes, as one batch."""
+    starts = starts_from_data(world, run, dataset, held_out_episodes(run, dataset), count=NUM_STARTS)
+    actions = [start.actions for start in starts if start.actions is not None]
+    frames, valid = torch.cat([start.frames for start in starts]), torch.cat([start.valid for start in starts])
+    return Clip(frames, torch.cat(actions) if actions else None, valid)
 
 
 def _without_paths(run: Path) -> RunConfig:
@@ -50,4 +69,4 @@ def _halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    print(f"{bundle(Path(sys.argv[1]), Path(sys.argv[2])) / 1e6:.1f} MB")
+    print(f"{bundle(*map(Path, sys.argv[1:])) / 1e6:.1f} MB")
