@@ -170,6 +170,22 @@ def test_half_is_drawn_of_dreamed_codes_and_stays_with_what_was_drawn_of_them(mo
     assert asked[0] is clip
 
 
+def test_beside_a_reference_what_is_drawn_of_dreamed_codes_is_held_against_the_real_frame():
+    torch.manual_seed(0)
+    config = TokenizerConfig(
+        height=16, width=16, codebook_size=16, code_dim=4, codec_width=8, codec_depth=1, reference_frame=True
+    )
+    made, codes = Tokenizer(config).eval(), torch.randint(16, (4, 1, 4))
+    model = Sharpening(made, lambda clip: codes).eval()
+    clip = Clip(torch.rand(4, 6, 3, 16, 16) * 2 - 1, None, torch.ones(4, 6, dtype=torch.bool))
+    real, vectors, reference, dreamed = model._examples(clip)
+    assert torch.equal(real, clip.frames[:, 5])
+    assert torch.equal(reference[:, 0], clip.frames[:, 3])
+    assert torch.equal(vectors[dreamed], made.vectors(codes)[dreamed])
+    drawn = made.codec.decode(vectors, reference)[:, 0]
+    torch.testing.assert_close(model(clip).parts["decoder/reconstruction"], (drawn - real).square().mean())
+
+
 def test_what_is_drawn_of_a_world_follows_its_dreams(recording, world_run):
     recipe = decoder.prepare(decoder_settings(world_run, recording, world_run.parent / "unused").completed())
     batch = recipe.make_batch([0, 7], torch.arange(2))

@@ -52,8 +52,9 @@ class Sharpening(Trainable):
         """Squared error, matching of the critic's features, and the critic's opinion of drawn frames; and the critic's
         own loss, whose gradient reaches the critic alone.
 
-        What is drawn of a dreamed code has no real frame to be compared with: it is to look real, and stay with what
-        was drawn of it before.
+        What is drawn of dreamed codes is not compared with the real frame, in which things have moved on otherwise: it
+        is to look real, and to stay with what was drawn of them before. Unless a reference is shown: then most of the
+        frame is known, and the decoder learns how far dreamed codes can be trusted to say what has changed.
         """
         codec = self.tokenizer.codec
         with torch.no_grad():
@@ -63,7 +64,8 @@ class Sharpening(Trainable):
             if dreamed.any():
                 of_real = _drawn(self.plain, self._vectors_of(real), reference)
         drawn = _drawn(codec, vectors, reference)
-        target = torch.where(dreamed[:, None, None, None], plain, real)
+        compared = ~dreamed if reference is None else torch.ones_like(dreamed)
+        target = torch.where(compared[:, None, None, None], real, plain)
         reconstruction = (drawn - target).square().mean()
         real, drawn, plain, of_real = (frames[:, :_COLOURS] for frames in (real, drawn, plain, of_real))
         real_scores, real_seen = self.critic(real, of_real)
@@ -72,7 +74,7 @@ class Sharpening(Trainable):
 
         frozen = {name: parameter.detach() for name, parameter in self.critic.named_parameters()}
         scores, seen = functional_call(self.critic, frozen, (drawn, plain))
-        pairs = [(ours[~dreamed], theirs[~dreamed].detach()) for ours, theirs in zip(seen, real_seen, strict=True)]
+        pairs = [(ours[compared], theirs[compared].detach()) for ours, theirs in zip(seen, real_seen, strict=True)]
         matching = torch.stack([(ours - theirs).abs().float().mean() for ours, theirs in pairs]).mean()
         adversarial = -scores.float().mean()
         total = _RECONSTRUCTION * reconstruction + _MATCHING * matching + _ADVERSARIAL * adversarial + critic.float()
