@@ -48,6 +48,18 @@ def test_codes_depend_on_their_frame_alone_and_drawings_on_the_reference_too():
     torch.testing.assert_close(made.decode(codes), made.decode(codes, reference=grey))
 
 
+@pytest.mark.parametrize("linear_path", [False, True])
+def test_a_decoder_in_bf16_changes_pixels_by_rounding_alone(linear_path, monkeypatch):
+    monkeypatch.setattr("oneiros.world.tokenizer.bf16_is_faster", lambda device: True)
+    made, clip = make(linear_path=linear_path), random_clip()
+    codes, reference = made.encode(clip.frames), clip.frames[:, :1]
+    exact = made.decode(codes, reference=reference)
+    made.prepare_for_inference()
+    rounded = made.decode(codes, reference=reference)
+    assert not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().mean() < 0.02
+
+
 def test_where_the_mask_is_open_the_reference_shows_and_elsewhere_the_drawing():
     codec = ImageCodec(latent_dim=4, width=8, depth=1, reference_frame=True)
     last = codec.decoder[-2]

@@ -97,7 +97,7 @@ class ImageCodec(nn.Module):
             frames = frames + F.pixel_shuffle(self.latent_to_patch(flat), self.SPATIAL_STRIDE)
         if reference is not None and self.reference_frame:
             shown = drawn[:, self.channels :].sigmoid()
-            frames = torch.lerp(frames, reference.expand(*shape, -1, -1, -1).flatten(0, 1).to(frames), shown)
+            frames = frames + shown * (reference.expand(*shape, -1, -1, -1).flatten(0, 1) - frames)
         return frames.unflatten(0, shape)
 
     @torch.no_grad()
