@@ -30,6 +30,7 @@ NEEDS = {
     "train": {"train": "", "points": "for a segmenter"},
     "segment": {"points": ""},
     "eval": {"train": "", "points": "for a segmenter"},
+    "export": {"onnx": ""},
     "demo": {"doom": "", "train": ""},
 }
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-_ROUNDING = 1e-4  # of distances, relative
+ROUNDING = 1e-4  # of distances, relative
 _DEAD = 0.05  # entries used less than this share of an even use are revived
 
 
@@ -54,7 +54,7 @@ def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
     for entries in codebook:
         distance = torch.cdist(rest[None], entries[None])[0]
         least = distance.amin(-1, keepdim=True)
-        digits.append((distance <= least + _ROUNDING * (least + 1e-2)).int().argmax(-1))
+        digits.append((distance <= least + ROUNDING * (least + 1e-2)).int().argmax(-1))
         rest = rest - entries[digits[-1]]
     return code_of(digits, codebook.shape[1])
 

@@ -1,0 +1,1 @@
+"""A world as ONNX files, as programs that dream with them, and as a page."""

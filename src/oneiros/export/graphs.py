@@ -1,0 +1,212 @@
+"""What a dream computes, as modules with fixed shapes that become ONNX graphs: a step of the dynamics, the finer levels
+of its codes, the decoder and the encoder.
+
+A step takes the ring of past keys and values as inputs and gives those of its own elements, which whoever runs it puts
+into the ring. The ring holds the W newest frames; an element is in sight as soon as it is written, which is all that
+the mask says, for the frame that is overwritten has just left the window (see `oneiros.world.nn.layout.visible`).
+
+Legend: H heads, d channels of a head, m codes per step, S steps and E elements per frame, N codes per frame, L levels
+of the codebook, K entries of each, C width of a codebook vector, D width, M meta tokens, W window in frames, R = W * E
+elements of the ring, A numbers of an action.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneiros.world.model import World
+from oneiros.world.nn.code_loss import MIN_SQUARED
+from oneiros.world.nn.codebooks import ROUNDING
+from oneiros.world.nn.detail import Detail
+from oneiros.world.nn.dynamics import Dynamics, FinerLevel
+from oneiros.world.nn.rope import frequencies
+
+
+class StepGraph(nn.Module):
+    """One step of a frame: which codes it holds, and what led into the frame -> what the next step's codes may be."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.dynamics, self.actions = world.dynamics, ActionVector(world)
+        layout, levels = self.dynamics.layout, self.dynamics.levels
+        self.contents: Tensor  # (L, K + 1, D): what enters for each entry, and nothing
+        self.positions: Tensor  # (S, m, D)
+        self.in_space: Tensor  # (S, 2, m, pairs)
+        contents = self.dynamics._contents()
+        nothing = contents.new_zeros(len(levels), 1, contents.shape[-1])
+        self.register_buffer("contents", torch.cat([contents, nothing], 1))
+        steps = (layout.num_steps, layout.tokens_per_step)
+        self.register_buffer("positions", self.dynamics._positions().unflatten(0, steps))
+        elements = torch.arange(layout.num_elements)
+        rotary = self.dynamics.rotary(torch.zeros_like(elements), elements)
+        in_space = rotary[..., len(time_frequencies(self.dynamics)) :]
+        self.register_buffer("in_space", in_space.unflatten(1, steps).movedim(1, 0))
+        self.meta = _meta_keys_and_values(self.dynamics)
+
+    def forward(
+        self, digits: Tensor, action: Tensor, step: Tensor, in_time: Tensor, mask: Tensor, *ring: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """digits: int64 (L, m), the step's codes; K in step 0, which holds none. action: see `ActionVector`. step:
+        int64 (1,). in_time: cosines and sines (2, pairs) of the frame's place in time. mask (R,): 0 where the ring is
+        written, -inf elsewhere. ring: for each layer keys (H, d, R), then for each layer values (H, R, d).
+
+        Returns logits (m, K) of the first level of the next step's codes, the normalised outputs (m, D) that finer
+        levels read, and keys (layers, H, d, m) and values (layers, H, m, d) for the ring.
+        """
+        dynamics = self.dynamics
+        x = self.actions(action) + self.positions[step][0]
+        for level, contents in zip(digits, self.contents, strict=True):
+            x = x + F.embedding(level, contents)
+        in_space = self.in_space[step][0]
+        rotary = torch.cat([in_time[:, None].expand(-1, len(x), -1), in_space], -1)
+        memory = _RingInputs(ring, mask, self.meta)
+        outputs = dynamics.output_norm(dynamics.run(x[None], memory, rotary))[0]
+        logits = _logits(dynamics.leave(outputs), dynamics.levels[0], dynamics.log_scale)
+        keys, values = torch.stack(memory.keys), torch.stack(memory.values)
+        return logits, outputs, keys.transpose(-1, -2), values
+
+
+def time_frequencies(dynamics: Dynamics) -> list[float]:
+    """How fast each channel pair turns that tells of time, radians a frame."""
+    return frequencies(dynamics.head_dim, dynamics.periods)[0].tolist()
+
+
+class ActionVector(nn.Module):
+    """What led into a frame, as the numbers an exported world is given -> its condition (D,).
+
+    The numbers are the action's own, a one for each key that is held or for the choice that is made, in the env's units
+    where actions are continuous, and two more: 1 at the start of an episode, 1 where the action is not known.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.embedding, self.spec = world.action_embedding, world.config.action_spec
+        continuous = self.spec is not None and self.spec.kind == "continuous"
+        self.size = self.spec.size * (world.actions_per_step if continuous else 1) if self.spec else 0
+
+    def forward(self, action: Tensor) -> Tensor:
+        start, null = self.embedding.start, self.embedding.null
+        condition = action[self.size] * start + action[self.size + 1] * null
+        if self.spec is None:
+            return condition
+        if self.spec.kind == "continuous":
+            known = 1 - action[self.size] - action[self.size + 1]
+            return condition + known * self.embedding.vectors(action[None, : self.size])[0]
+        return condition + (action[None, : self.size] @ self.embedding.embed.weight)[0]  # type: ignore[union-attr]
+
+
+class LevelGraph(nn.Module):
+    """A finer level's logits, from the outputs of a step and the entries of the levels before."""
+
+    def __init__(self, world: World, level: int) -> None:
+        """level: 1 or more."""
+        super().__init__()
+        finer = world.dynamics.finer[level - 1]
+        assert isinstance(finer, FinerLevel)
+        self.finer, self.levels, self.level = finer, world.dynamics.levels, level
+
+    def forward(self, outputs: Tensor, digits: Tensor) -> Tensor:
+        """outputs (m, D) and digits int64 (level, m) -> logits (m, K)."""
+        vectors = torch.zeros(())
+        for drawn, entries in zip(digits, self.levels, strict=False):
+            vectors = vectors + F.embedding(drawn, entries)
+        return _logits(self.finer(outputs, vectors), self.levels[self.level], self.finer.log_scale)
+
+
+class DecodeGraph(nn.Module):
+    """Codes of a frame, and of those before it that the decoder looks back to -> the frame."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.tokenizer, self.scale = world.tokenizer, world.config.carry_detail
+        self.entries: Tensor  # (L, K + 1, C), the last of each level 0
+        levels = self.tokenizer.levels
+        self.register_buffer("entries", torch.cat([levels, levels.new_zeros(len(levels), 1, levels.shape[-1])], 1))
+
+    def forward(self, digits: Tensor, decoded: Tensor | None = None, missing: Tensor | None = None) -> Tensor:
+        """digits: int64 (L, frames, N) in raster order, the newest frame's last; K where there was none yet.
+
+        decoded, missing: of worlds that carry detail, a real frame as its codes decode and what that lacks, both
+        (channels, height, width). Returns the newest frame (channels, height, width) in [-1, 1].
+        """
+        vectors = sum(
+            (F.embedding(level, entries) for level, entries in zip(digits[1:], self.entries[1:], strict=True)),
+            start=F.embedding(digits[0], self.entries[0]),
+        )
+        tokenizer = self.tokenizer
+        latents = tokenizer.after(vectors.movedim(-1, 1).unflatten(-1, tokenizer.grid)[None])[:, -1:]
+        frame = tokenizer._frames(latents).clamp(-1, 1)
+        if decoded is not None and missing is not None:
+            frame = Detail(decoded[None, None], missing[None, None]).added_to(frame, self.scale)
+        return frame[0, 0]
+
+
+class EncodeGraph(nn.Module):
+    """A frame, and the latents of those before it that the encoder looks back to -> its codes."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.tokenizer = world.tokenizer
+
+    def forward(self, frame: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """frame (channels, height, width) in [-1, 1]; past: of tokenizers with convolutions over time, the latents
+        (frames, C, h, w) before it, 0 where there were none -> digits int64 (L, N), latents (1, C, h, w)."""
+        latents = self.tokenizer._latents(frame[None, None])
+        seen = latents if past is None else torch.cat([past[None], latents], 1)
+        rest, digits = self.tokenizer.before(seen)[0, -1].flatten(1).T, []
+        for entries in self.tokenizer.levels:
+            distances = _squared_distances(rest, entries).clamp_min(0).sqrt()
+            least = distances.amin(-1, keepdim=True)
+            digits.append((distances <= least + ROUNDING * (least + 1e-2)).int().argmax(-1))
+            rest = rest - F.embedding(digits[-1], entries)
+        return torch.stack(digits), latents[0]
+
+
+class _RingInputs:
+    """The memory of a graph: queries see what the ring holds, the meta tokens and one another. Keeps new keys (H, m, d)
+    and values of each layer."""
+
+    def __init__(self, ring: tuple[Tensor, ...], mask: Tensor, meta: list[tuple[Tensor, Tensor]]) -> None:
+        self._keys, self._values = ring[: len(meta)], ring[len(meta) :]
+        self._mask, self._meta = mask, meta
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        self.keys.append(key[0])
+        self.values.append(value[0])
+        meta_key, meta_value = self._meta[layer]
+        near_keys, near_values = torch.cat([meta_key, key[0]], 1), torch.cat([meta_value, value[0]], 1)
+        query = query[0] * query.shape[-1] ** -0.5
+        far = query @ self._keys[layer] + self._mask
+        scores = torch.cat([far, query @ near_keys.transpose(-1, -2)], -1).softmax(-1)
+        size = self._mask.shape[0]
+        read = scores[..., :size] @ self._values[layer] + scores[..., size:] @ near_values
+        return read[None]
+
+
+def _meta_keys_and_values(dynamics: Dynamics) -> list[tuple[Tensor, Tensor]]:
+    """Of the meta tokens, which see one another alone: for each layer (H, M, d) twice."""
+    nothing = [torch.zeros(dynamics.heads, 0, dynamics.head_dim)] * len(dynamics.blocks)
+    ring = (*(keys.transpose(-1, -2) for keys in nothing), *nothing)
+    memory = _RingInputs(ring, torch.zeros(0), [(nothing[0], nothing[0])] * len(nothing))
+    pairs = sum(map(len, frequencies(dynamics.head_dim, dynamics.periods)))
+    dynamics.run(dynamics.meta[None], memory, torch.zeros(2, len(dynamics.meta), pairs))
+    return list(zip(memory.keys, memory.values, strict=True))
+
+
+def _logits(query: Tensor, entries: Tensor, log_scale: Tensor) -> Tensor:
+    """As `distance_logits`, but for what all logits of a row share: the likeliest is 0.
+
+    In float64, which is no work here. Logits of some hundreds in float32 are so coarse that two runtimes would often
+    break ties between them differently, and dreams that differ once differ for good.
+    """
+    distances = _squared_distances(query.double(), entries.double()).clamp_min(MIN_SQUARED).sqrt()
+    return (log_scale.exp() * (distances.amin(-1, keepdim=True) - distances)).float()
+
+
+def _squared_distances(query: Tensor, entries: Tensor) -> Tensor:
+    """query (..., C), entries (K, C) -> (..., K)."""
+    return entries.square().sum(-1) + query.square().sum(-1, keepdim=True) - 2 * (query @ entries.T)

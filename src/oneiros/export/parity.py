@@ -1,0 +1,129 @@
+"""Whether an exported world dreams what the world itself dreams, and how fast: the same start, seed and actions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from oneiros.console import Advance
+from oneiros.envs.explore import StickyRandom
+from oneiros.export.programs.dream import Dreamer, Memory
+from oneiros.records import ActionSpec, Clip
+from oneiros.sampling import Sampling
+from oneiros.world.model import World
+
+FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A dream beside that of the world itself.
+
+    first_difference: the first frame, from 0 on, whose codes differ; None where all are the same. margin: by how much
+    the exported world preferred the first code that differs, in logits over the temperature; rounding makes some 1e-5.
+    pixels: the largest difference of the frames before, of values in [-1, 1]. milliseconds: of processor time a frame
+    took.
+    """
+
+    temperature: float
+    frames: int
+    first_difference: int | None
+    margin: float
+    pixels: float
+    milliseconds: float
+
+    def __str__(self) -> str:
+        if self.first_difference is None:
+            return f"the same codes in {self.frames} of {self.frames} frames"
+        return f"the same codes up to frame {self.first_difference}, where two were {self.margin:.1g} apart"
+
+
+@torch.no_grad()
+def compare(
+    world: World,
+    dreamer: Dreamer,
+    starts: Sequence[Clip],
+    *,
+    temperature: float,
+    frames: int = FRAMES,
+    start: int = 0,
+    seed: int = 0,
+    advance: Advance = lambda amount: None,
+) -> Parity:
+    """Dream from one of the starts with both, `advance` called for each frame."""
+    spec, sampling = world.config.action_spec, Sampling(temperature=temperature)
+    generator = torch.Generator().manual_seed(seed)
+    actions = scripted(spec, frames, seed)
+    dreamer.temperature = temperature
+    dreamer.begin(start, seed=seed)
+    state = world.init(starts[start])
+    difference, margin, pixels, spent = None, 0.0, 0.0, 0.0
+    for frame in range(frames):
+        before = dreamer.snapshot()
+        action = None if actions is None else actions[frame]
+        began = time.process_time()
+        dreamed = dreamer.step(action)
+        spent += time.process_time() - began
+        if difference is None:
+            state, expected = world.step(state, _batched(action, world), generator=generator, sampling=sampling)
+            codes = state.codes[0, -1].numpy()
+            if np.array_equal(newest_codes(dreamer), codes):
+                pixels = max(pixels, float(np.abs(dreamed - expected[0].numpy()).max()))
+            else:
+                difference, margin = frame, _margin(dreamer, before, action, codes)
+        advance(1)
+    return Parity(temperature, frames, difference, margin, pixels, 1e3 * spent / frames)
+
+
+def _batched(action: np.ndarray | None, world: World) -> torch.Tensor | None:
+    """An action as the world itself takes it, of a batch of one."""
+    spec = world.config.action_spec
+    if action is None or spec is None:
+        return None
+    batched = torch.from_numpy(np.asarray(action)[None])
+    return batched.repeat(1, world.actions_per_step) if spec.kind == "continuous" else batched
+
+
+def _margin(dreamer: Dreamer, before: Memory, action: np.ndarray | None, codes: np.ndarray) -> float:
+    """By how much the dreamer preferred the first digit in which its next frame differs from one of these codes."""
+    after, scored = dreamer.snapshot(), []
+    choose = dreamer._choose
+
+    def watched(logits: np.ndarray) -> np.ndarray:
+        scored.append(dreamer._scores(logits))
+        return scored[-1].argmax(-1)
+
+    dreamer._choose = watched
+    dreamer.restore(before)
+    mine = dreamer.step_codes(action)[:, dreamer.order]
+    dreamer._choose = choose
+    dreamer.restore(after)
+    theirs = dreamer._digits(codes)[:, dreamer.order]
+    m, levels = dreamer.about["tokens_per_step"], len(mine)
+    for call, scores in enumerate(scored):
+        group, level = divmod(call, levels)
+        for row, place in enumerate(range(group * m, (group + 1) * m)):
+            if mine[level, place] != theirs[level, place]:
+                return float(scores[row, mine[level, place]] - scores[row, theirs[level, place]])
+    return 0.0
+
+
+def newest_codes(dreamer: Dreamer) -> np.ndarray:
+    """Codes (N,) of the frame that was dreamed last: its digits as one number each."""
+    assert dreamer.memory is not None
+    codes = np.zeros(dreamer.memory.digits.shape[-1], np.int64)
+    for digits in dreamer.memory.digits[:, -1]:
+        codes = codes * dreamer.about["entries"] + digits
+    return codes
+
+
+def scripted(spec: ActionSpec | None, count: int, seed: int) -> np.ndarray | None:
+    """Actions (count, ...) as one who explores would do them; None for a world without."""
+    if spec is None:
+        return None
+    rng, policy = np.random.default_rng(seed), StickyRandom()
+    return np.stack([np.asarray(policy({}, spec, rng)) for _ in range(count)])

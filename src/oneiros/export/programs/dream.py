@@ -1,0 +1,303 @@
+"""Dreams with the files of this folder. Needs numpy and onnxruntime, and nothing of Oneiros.
+
+    python dream.py                      64 frames of the first start, as frames.npy
+    python dream.py --start 3 --seed 7 --frames 200 --temperature 0.9
+
+As a module:
+
+    from dream import Dreamer
+    dreamer = Dreamer("world")
+    frame = dreamer.begin(start=0, seed=7)        # float32 (channels, height, width) in [-1, 1]
+    frame = dreamer.step([1, 0, 0])               # keys held; a choice's index; numbers; None where it is unknown
+
+`dream.mjs` is the same program in JavaScript: both draw the same codes from the same seed, as does Oneiros itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+MOST = np.float32(1 - 1e-7)  # uniform numbers above it would make infinite noise
+
+
+@dataclass
+class Memory:
+    """Where a dream is: all that `Dreamer.step` changes.
+
+    keys, values: float32 (heads, d, R) and (heads, R, d) for each layer, the ring. mask: (R,), 0 where it is written.
+    digits: int64 (levels, frames, N), of the newest frames, which the decoder looks back to. decoded, missing: what the
+    last real frame's codes decode to, and what that lacks; None unless the world carries detail.
+    """
+
+    keys: list[np.ndarray]
+    values: list[np.ndarray]
+    mask: np.ndarray
+    time: int
+    digits: np.ndarray
+    random: np.random.RandomState
+    decoded: np.ndarray | None = None
+    missing: np.ndarray | None = None
+
+
+class Dreamer:
+    """A world that dreams frame by frame. `temperature` and `min_p` may be changed at any time."""
+
+    def __init__(self, folder: Path | str, *, threads: int = 0) -> None:
+        """threads: of ONNX Runtime, 0 = as many as there are cores. Raises ValueError for a folder without a world."""
+        self.folder = Path(folder)
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / "world.json").read_text())
+            self._starts = json.loads((self.folder / "starts.json").read_text())
+        except OSError as error:
+            raise ValueError(f"{folder} holds no exported world: {error}") from None
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._step, self._decode = self._session("step"), self._session("decode")
+        self._levels = [self._session(f"level_{level}") for level in range(1, self.about["levels"])]
+        self.temperature, self.min_p = self.about["temperature"], self.about["min_p"]
+        self.order = np.array(self.about["order"])
+        self._frequencies = np.array(self.about["time_frequencies"])
+        self.memory: Memory | None = None
+
+    @property
+    def num_starts(self) -> int:
+        return len(self._starts)
+
+    def begin(self, start: int = 0, *, seed: int = 0) -> np.ndarray:
+        """Begin at one of the starts that came with the world, and return its newest frame."""
+        if not 0 <= start < self.num_starts:
+            raise ValueError(f"start {start} does not exist; there are 0 to {self.num_starts - 1}")
+        codes, actions = self._starts[start]["codes"], self._starts[start]["actions"]
+        return self.begin_from(codes, actions, self._first_frame(start), seed=seed)
+
+    def begin_from(
+        self, codes: Sequence[Sequence[int]], actions: Sequence[Any] | None, frame: np.ndarray, *, seed: int = 0
+    ) -> np.ndarray:
+        """Begin after frames of these codes (see `encode.onnx`), with the actions between them (None = unknown).
+
+        frame: the newest of them, float32 (channels, height, width), which is returned.
+        """
+        self.memory = memory = self._blank(seed)
+        for index, of_frame in enumerate(codes):
+            digits = self._digits(np.asarray(of_frame))
+            if index == 0:
+                action = self._action(None, start=True)
+            else:
+                action = self._action(None if actions is None else actions[index - 1])
+            self._open_frame()
+            for step in range(self.about["steps"]):
+                self._run(step, self._of_step(digits, step), action)
+            self._keep(digits)
+        if self.about["carry_detail"]:
+            memory.decoded, memory.missing = np.zeros_like(frame), np.zeros_like(frame)
+            memory.decoded = self.decode()
+            memory.missing = frame - memory.decoded
+        return frame
+
+    def step(self, action: Any) -> np.ndarray:
+        """Dream the next frame, float32 (channels, height, width) in [-1, 1]."""
+        self.step_codes(action)
+        return self.decode()
+
+    def step_codes(self, action: Any) -> np.ndarray:
+        """`step` without decoding: the frame's digits, int64 (levels, N), row by row."""
+        given, m = self._action(action), self.about["tokens_per_step"]
+        frame = np.empty((self.about["levels"], self.about["num_codes"]), np.int64)
+        self._open_frame()
+        digits = self._of_step(frame, 0)
+        for step in range(self.about["steps"]):
+            logits, outputs = self._run(step, digits, given)
+            if step + 1 < self.about["steps"]:
+                digits = self._draw(logits, outputs)
+                frame[:, self.order[step * m : (step + 1) * m]] = digits
+        self._keep(frame)
+        return frame
+
+    def decode(self) -> np.ndarray:
+        """The newest frame."""
+        memory = self._at_hand()
+        feeds = {"digits": memory.digits}
+        if memory.decoded is not None and memory.missing is not None:
+            feeds |= {"decoded": memory.decoded, "missing": memory.missing}
+        return _results(self._decode, feeds)[0]
+
+    def rest(self) -> Any:
+        """The action of one who does nothing: no key, the first choice, or the mean."""
+        spec = self.about["action_spec"]
+        if spec is None:
+            return None
+        return {
+            "discrete": 0,
+            "keys": [0] * len(spec["names"]),
+            "continuous": spec["mean"] or [0] * len(spec["names"]),
+        }[spec["kind"]]
+
+    def snapshot(self) -> Memory:
+        """What `restore` goes back to, any number of times."""
+        return copy.deepcopy(self._at_hand())
+
+    def restore(self, snapshot: Memory) -> None:
+        self.memory = copy.deepcopy(snapshot)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def _open_frame(self) -> None:
+        """The next frame takes the slot of the oldest, which has just left the window."""
+        memory, elements = self._at_hand(), self.about["elements"]
+        memory.time += 1
+        slot = memory.time % self.about["window"] * elements
+        memory.mask[slot : slot + elements] = -np.inf
+
+    def _run(self, step: int, digits: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of the next step's codes, and the outputs that finer levels read; the ring remembers the step."""
+        memory, m = self._at_hand(), self.about["tokens_per_step"]
+        angle = memory.time * self._frequencies
+        feeds = {
+            "digits": digits,
+            "action": action,
+            "step": np.array([step]),
+            "in_time": np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32),
+            "mask": memory.mask,
+        }
+        feeds |= {f"keys_{layer}": keys for layer, keys in enumerate(memory.keys)}
+        feeds |= {f"values_{layer}": values for layer, values in enumerate(memory.values)}
+        logits, outputs, keys, values = _results(self._step, feeds)
+        first = memory.time % self.about["window"] * self.about["elements"] + step * m
+        place = slice(first, first + m)
+        for layer in range(self.about["layers"]):
+            memory.keys[layer][:, :, place] = keys[layer]
+            memory.values[layer][:, place] = values[layer]
+        memory.mask[place] = 0
+        return logits, outputs
+
+    def _draw(self, logits: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Digits (levels, m), level by level, each seeing those before it."""
+        drawn = [self._choose(logits)]
+        for session in self._levels:
+            drawn.append(self._choose(_results(session, {"outputs": outputs, "digits": np.stack(drawn)})[0]))
+        return np.stack(drawn)
+
+    def _choose(self, logits: np.ndarray) -> np.ndarray:
+        """The entry of the highest score in each row of logits (m, K)."""
+        return self._scores(logits).argmax(-1)
+
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (m, K) with chance: those at least min-p as likely as a row's likeliest, with Gumbel noise.
+
+        Random numbers are those of MT19937, of which 24 bits make a number in [0, 1), one for each logit in order.
+        """
+        if self.temperature == 0:
+            return logits
+        bits = self._at_hand().random.randint(0, 2**32, logits.shape, np.uint32)
+        kept = logits >= logits.max(-1, keepdims=True) + math.log(max(self.min_p, 1e-30))
+        uniform = np.clip((bits[kept] & 0xFFFFFF) * 2.0**-24, 1e-20, MOST)
+        scores = np.full(logits.shape, -np.inf)
+        scores[kept] = logits[kept].astype(float) / self.temperature - np.log(-np.log(uniform))
+        return scores
+
+    # -- codes and actions ---------------------------------------------------------------------------------------
+
+    def _digits(self, codes: np.ndarray) -> np.ndarray:
+        """Codes (N,), numbers whose digits in base K name an entry of each level -> int64 (levels, N)."""
+        levels, entries = self.about["levels"], self.about["entries"]
+        return np.stack([codes // entries ** (levels - 1 - level) % entries for level in range(levels)])
+
+    def _of_step(self, digits: np.ndarray, step: int) -> np.ndarray:
+        """A frame's digits (levels, N) -> those that a step holds, K in step 0, which holds none."""
+        m = self.about["tokens_per_step"]
+        if step == 0:
+            return np.full((len(digits), m), self.about["entries"])
+        return np.ascontiguousarray(digits[:, self.order[(step - 1) * m : step * m]])
+
+    def _keep(self, digits: np.ndarray) -> None:
+        memory = self._at_hand()
+        memory.digits = np.concatenate([memory.digits[:, 1:], digits[:, None]], 1)
+
+    def _action(self, action: Any, *, start: bool = False) -> np.ndarray:
+        """The numbers that a step is given: the action's own, then whether an episode starts, then whether the action
+        is unknown."""
+        spec, size = self.about["action_spec"], self.about["action_size"]
+        given = np.zeros(size + 2, np.float32)
+        if start or action is None or spec is None:
+            given[size if start else size + 1] = 1
+        elif spec["kind"] == "discrete":
+            given[action] = 1
+        else:
+            values = np.ravel(np.asarray(action, np.float32))
+            if size % len(values):
+                raise ValueError(f"an action has {len(spec['names'])} numbers ({', '.join(spec['names'])})")
+            given[:size] = np.tile(values, size // len(values))
+        return given
+
+    # -- beginnings ----------------------------------------------------------------------------------------------
+
+    def _session(self, name: str) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(
+            str(self.folder / f"{name}.onnx"), self._options, providers=["CPUExecutionProvider"]
+        )
+
+    def _at_hand(self) -> Memory:
+        if self.memory is None:
+            raise ValueError("the dream has not begun; call begin() first")
+        return self.memory
+
+    def _blank(self, seed: int) -> Memory:
+        about = self.about
+        heads, d, ring = about["heads"], about["head_dim"], about["window"] * about["elements"]
+        return Memory(
+            keys=[np.zeros((heads, d, ring), np.float32) for _ in range(about["layers"])],
+            values=[np.zeros((heads, ring, d), np.float32) for _ in range(about["layers"])],
+            mask=np.full(ring, -np.inf, np.float32),
+            time=-1,
+            digits=np.full((about["levels"], about["lookback"] + 1, about["num_codes"]), about["entries"]),
+            random=np.random.RandomState(seed & 0xFFFFFFFF),
+        )
+
+    def _first_frame(self, start: int) -> np.ndarray:
+        """A start's newest frame, from starts.bin: red, green, blue a pixel, then depth codes of 16 bits."""
+        height, width, depth = self.about["height"], self.about["width"], self.about["channels"] == 4
+        size = height * width * (5 if depth else 3)
+        with (self.folder / "starts.bin").open("rb") as file:
+            file.seek(start * size)
+            content = np.frombuffer(file.read(size), np.uint8)
+        colour = content[: height * width * 3].reshape(height, width, 3)
+        frame = colour.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - 1
+        if depth:
+            codes = content[height * width * 3 :].view("<u2").reshape(1, height, width)
+            frame = np.concatenate([frame, codes.astype(np.float32) * np.float32(2 / 4095) - 1])
+        return frame
+
+
+def _results(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> list[Any]:
+    return list(session.run(None, feeds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Dream with the ONNX files of this folder.")
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.9)
+    parser.add_argument("--out", type=Path, default=Path("frames.npy"))
+    options = parser.parse_args()
+    dreamer = Dreamer(Path(__file__).parent)
+    dreamer.temperature = options.temperature
+    frames = [dreamer.begin(options.start, seed=options.seed)]
+    frames += [dreamer.step(dreamer.rest()) for _ in range(options.frames)]
+    pixels = np.clip(np.rint((np.stack(frames)[:, :3] + 1) * 127.5), 0, 255).astype(np.uint8)
+    np.save(options.out, pixels.transpose(0, 2, 3, 1))
+    print(f"{len(frames)} frames, uint8 {pixels.transpose(0, 2, 3, 1).shape} -> {options.out}")
+
+
+if __name__ == "__main__":
+    main()

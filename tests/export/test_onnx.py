@@ -1,0 +1,141 @@
+"""`oneiros export --onnx`: what is written dreams in ONNX Runtime as the world does in torch."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+from oneiros.cli import main
+from oneiros.export.onnx_files import Part, write_parts
+from oneiros.export.parity import compare, newest_codes
+from oneiros.export.programs.dream import Dreamer
+from oneiros.records import Clip
+from oneiros.run_folder import Origin
+from oneiros.world.model import World
+from oneiros.world.starts import find_starts, save_starts
+from tests.export.worlds import CAMERA, pixel_world, starts_of
+from tests.places import ROOT
+
+FRAMES = 64
+NAMES = ("frames", "actions", "valid")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run folder of a world of colour and depth with keys."""
+    folder = tmp_path_factory.mktemp("runs") / "world"
+    world = pixel_world("keys", depth=True)
+    world.save(folder, data=Origin(depth_camera=CAMERA))
+    starts = starts_of(world, "keys")
+    frames, actions, valid = (torch.cat([getattr(start, name) for start in starts]) for name in NAMES)
+    save_starts(Clip(frames, actions, valid), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory) -> tuple[Path, str]:
+    """What `oneiros export` wrote, and what it printed."""
+    folder = tmp_path_factory.mktemp("exported") / "world"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main(["export", str(run), "--onnx", str(folder)])
+    return folder, printed.getvalue()
+
+
+def test_onnx_runtime_dreams_as_torch_does(run, exported):
+    folder, printed = exported
+    assert printed.count(f"the same codes in {FRAMES} of {FRAMES} frames") == 2, printed  # temperatures 0 and 0.9
+    world = World.load(run)
+    starts = find_starts(world, run)
+    parity = compare(world, Dreamer(folder, threads=1), starts, temperature=0.9, frames=4, start=1)
+    assert parity.first_difference is None
+    assert parity.pixels < 1e-4
+
+
+def test_the_readme_knows_the_world_and_nothing_of_this_machine(exported):
+    folder, _ = exported
+    assert "`left`, `right`, `up`, `fire`" in (folder / "README.md").read_text()
+    assert not [path for path in folder.iterdir() if str(ROOT).encode() in path.read_bytes()]
+
+
+def test_fewer_bits_are_smaller_and_close(tmp_path):
+    import onnxruntime
+
+    layer = torch.nn.Linear(128, 96)
+    part = Part("layer", layer, (torch.randn(4, 128),), ["x"], ["y"])
+    expected = layer(part.example[0]).detach().numpy()
+    whole = write_parts([part], tmp_path)["layer"]
+    for precision, share, error in (("float16", 0.55, 2e-3), ("int8", 0.32, 3e-2)):
+        assert write_parts([part], tmp_path / precision, precision=precision)["layer"] < share * whole + 1000
+        session = onnxruntime.InferenceSession(str(tmp_path / precision / "layer.onnx"))
+        found = session.run(None, {"x": part.example[0].numpy()})[0]
+        assert 0 < np.abs(found - expected).max() < error
+
+
+def test_the_program_runs_without_oneiros(exported, tmp_path):
+    folder = shutil.copytree(exported[0], tmp_path / "elsewhere")
+    script = (
+        "import runpy, sys; sys.modules['oneiros'] = sys.modules['torch'] = None; "
+        "sys.argv = ['dream.py', '--frames', '3']; runpy.run_path('dream.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert np.load(folder / "frames.npy").shape == (4, 32, 32, 3)
+
+
+def runtime_for_web() -> Path | None:
+    """The npm package onnxruntime-web, where this machine has it."""
+    places = [Path(os.environ.get("ONNXRUNTIME_WEB", "nowhere")), ROOT / "node_modules/onnxruntime-web"]
+    return next((place for place in places if (place / "package.json").is_file()), None)
+
+
+@pytest.mark.skipif(shutil.which("node") is None or runtime_for_web() is None, reason="needs node and onnxruntime-web")
+def test_javascript_dreams_as_python_does(exported, tmp_path):
+    folder, _ = exported
+    dreamer = Dreamer(folder, threads=1)
+    actions = np.random.default_rng(1).integers(0, 2, (FRAMES, 4))
+    plan = {"seed": 2**32 - 5, "temperature": dreamer.temperature, "actions": actions.tolist()}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    script = Path(__file__).with_name("dream_in_node.mjs")
+    done = subprocess.run(
+        ["node", script, folder, runtime_for_web(), tmp_path / "plan.json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    dreamer.begin(1, seed=plan["seed"])
+    for frame, (action, codes) in enumerate(zip(actions, json.loads(done.stdout), strict=True)):
+        dreamer.step_codes(action)
+        assert newest_codes(dreamer).tolist() == codes, f"frame {frame}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "nothing to write"),
+        (["nowhere", "--onnx", "out"], "no run folder"),
+        (["tokenizer", "--onnx", "out"], "holds a tokenizer; this needs a world"),
+        (["world", "--onnx", "full"], "name a new folder"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(run, tmp_path, monkeypatch, capsys, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    shutil.copytree(run, tmp_path / "world")
+    shutil.copytree(run / "tokenizer", tmp_path / "tokenizer")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
