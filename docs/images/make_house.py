@@ -18,6 +18,7 @@ HOLDS = {
     "cli": "one file a verb",
     "loading": "load(path): kind to class",
     "policy": "acts from what a world imagines: the three systems meet here",
+    "export": "a world as ONNX files",
     "world": "frames to codes,\ncodes to dreams",
     "points": "KPConvX and\nits networks, lidar",
     "video_former": "many features\nto a few tokens",

@@ -37,6 +37,7 @@ ASKING = {
     "data/episodes/episode_writer.py": 1,
     "data/video.py": 1,
     "envs/actions_of_space.py": 1,
+    "export/world_folder.py": 1,
     "envs/rendered.py": 1,
     "machine.py": 1,
     "points/nn/tensor_rules.py": 2,

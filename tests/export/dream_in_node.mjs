@@ -4,15 +4,15 @@ import { pathToFileURL } from "node:url";
 
 const [folder, runtime, plan] = process.argv.slice(2);
 const ort = await import(pathToFileURL(`${runtime}/dist/ort.wasm.bundle.min.mjs`));
-const { Dreamer } = await import(pathToFileURL(`${folder}/dream.mjs`));
+const { OnnxDream } = await import(pathToFileURL(`${folder}/dream.mjs`));
 const { seed, temperature, actions } = JSON.parse(await readFile(plan));
 ort.env.wasm.numThreads = 1;
-const dreamer = await Dreamer.load(ort, async (name) => new Uint8Array(await readFile(`${folder}/${name}`)));
-dreamer.temperature = temperature;
-await dreamer.begin(1, seed);
+const dream = await OnnxDream.load(ort, async (name) => new Uint8Array(await readFile(`${folder}/${name}`)));
+dream.temperature = temperature;
+await dream.begin(1, seed);
 const frames = [];
 for (const action of actions) {
-  const digits = await dreamer.stepCodes(action);
-  frames.push(Array.from(digits[0], (_, i) => digits.reduce((code, level) => code * dreamer.about.entries + level[i], 0)));
+  const digits = await dream.stepCodes(action);
+  frames.push(Array.from(digits[0], (_, i) => digits.reduce((code, level) => code * dream.about.entries + level[i], 0)));
 }
 console.log(JSON.stringify(frames));

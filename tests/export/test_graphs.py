@@ -11,7 +11,7 @@ from oneiros.export.parity import compare, newest_codes
 from oneiros.export.world_folder import check_exportable
 from oneiros.records import Clip
 from oneiros.world.rollout import LIKELIEST
-from tests.export.worlds import EagerDreamer, pixel_world, starts_of
+from tests.export.worlds import EagerDream, pixel_world, starts_of
 from tests.world.worlds import make_tokenizer, make_world
 
 THREE_WINDOWS = 10  # frames, of worlds that look back to three
@@ -22,7 +22,7 @@ THREE_WINDOWS = 10  # frames, of worlds that look back to three
     ("kind", "options"),
     [
         ("keys", {"depth": True}),
-        ("discrete", {"levels": 1, "temporal_convs": True}),
+        ("discrete", {"levels": 1, "temporal_convs": True, "reference_frame": True}),
         ("continuous", {"frame_stride": 2, "carry_detail": 0.2}),
         (None, {"levels": 3, "residual_streams": 2, "num_meta_tokens": 0}),
     ],
@@ -30,8 +30,8 @@ THREE_WINDOWS = 10  # frames, of worlds that look back to three
 def test_dreams_are_those_of_the_world(tmp_path, kind, options, temperature):
     world = pixel_world(kind, **options)
     starts = starts_of(world, kind)
-    dreamer = EagerDreamer(world, starts, tmp_path)
-    parity = compare(world, dreamer, starts, temperature=temperature, frames=THREE_WINDOWS, start=1, seed=5)
+    dream = EagerDream(world, starts, tmp_path)
+    parity = compare(world, dream, starts, temperature=temperature, frames=THREE_WINDOWS, start=1, seed=5)
     assert parity.first_difference is None
     assert parity.pixels < 1e-4
 
@@ -39,11 +39,11 @@ def test_dreams_are_those_of_the_world(tmp_path, kind, options, temperature):
 def test_a_first_difference_is_told_with_its_margin(tmp_path):
     world = pixel_world("keys")
     starts = starts_of(world, "keys")
-    dreamer = EagerDreamer(world, starts, tmp_path)
+    dream = EagerDream(world, starts, tmp_path)
     with torch.no_grad():
         world.dynamics.leave.bias += 3.0  # another world than the one that was exported
-    dreamer._step._part.graph.dynamics = pixel_world("keys").dynamics
-    parity = compare(world, dreamer, starts, temperature=0.0, frames=2)
+    dream._step._part.graph.dynamics = pixel_world("keys").dynamics
+    parity = compare(world, dream, starts, temperature=0.0, frames=2)
     assert parity.first_difference == 0
     assert parity.margin > 1e-3
     assert "up to frame 0" in str(parity)
@@ -51,26 +51,26 @@ def test_a_first_difference_is_told_with_its_margin(tmp_path):
 
 def test_dreams_go_on_from_a_snapshot_as_before(tmp_path):
     world = pixel_world("discrete")
-    dreamer = EagerDreamer(world, starts_of(world, "discrete"), tmp_path)
-    dreamer.begin(0, seed=1)
-    dreamer.step(1)
-    snapshot = dreamer.snapshot()
-    first = [dreamer.step(2) for _ in range(4)]
-    dreamer.restore(snapshot)
-    assert all(np.array_equal(dreamer.step(2), frame) for frame in first)
+    dream = EagerDream(world, starts_of(world, "discrete"), tmp_path)
+    dream.begin(0, seed=1)
+    dream.step(1)
+    snapshot = dream.snapshot()
+    first = [dream.step(2) for _ in range(4)]
+    dream.restore(snapshot)
+    assert all(np.array_equal(dream.step(2), frame) for frame in first)
 
 
 def test_unknown_actions_are_those_of_the_world(tmp_path):
     world = pixel_world("keys")
     starts = [Clip(start.frames, None, start.valid) for start in starts_of(world, "keys")]
-    dreamer = EagerDreamer(world, starts, tmp_path)
-    dreamer.temperature = 0
-    dreamer.begin(0)
+    dream = EagerDream(world, starts, tmp_path)
+    dream.temperature = 0
+    dream.begin(0)
     state = world.init(starts[0])
     for _ in range(4):
-        dreamer.step(None)
+        dream.step(None)
         state, _ = world.step(state, None, sampling=LIKELIEST)
-        assert np.array_equal(newest_codes(dreamer), state.codes[0, -1].numpy())
+        assert np.array_equal(newest_codes(dream), state.codes[0, -1].numpy())
 
 
 @pytest.mark.parametrize("temporal_convs", [False, True])

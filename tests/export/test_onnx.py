@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 from oneiros.cli import main
 from oneiros.export.onnx_files import Part, write_parts
 from oneiros.export.parity import compare, newest_codes
-from oneiros.export.programs.dream import Dreamer
+from oneiros.export.programs.dream import OnnxDream
 from oneiros.records import Clip
 from oneiros.run_folder import Origin
 from oneiros.world.model import World
@@ -57,7 +57,7 @@ def test_onnx_runtime_dreams_as_torch_does(run, exported):
     assert printed.count(f"the same codes in {FRAMES} of {FRAMES} frames") == 2, printed  # temperatures 0 and 0.9
     world = World.load(run)
     starts = find_starts(world, run)
-    parity = compare(world, Dreamer(folder, threads=1), starts, temperature=0.9, frames=4, start=1)
+    parity = compare(world, OnnxDream(folder, threads=1), starts, temperature=0.9, frames=4, start=1)
     assert parity.first_difference is None
     assert parity.pixels < 1e-4
 
@@ -102,19 +102,19 @@ def runtime_for_web() -> Path | None:
 @pytest.mark.skipif(shutil.which("node") is None or runtime_for_web() is None, reason="needs node and onnxruntime-web")
 def test_javascript_dreams_as_python_does(exported, tmp_path):
     folder, _ = exported
-    dreamer = Dreamer(folder, threads=1)
+    dream = OnnxDream(folder, threads=1)
     actions = np.random.default_rng(1).integers(0, 2, (FRAMES, 4))
-    plan = {"seed": 2**32 - 5, "temperature": dreamer.temperature, "actions": actions.tolist()}
+    plan = {"seed": 2**32 - 5, "temperature": dream.temperature, "actions": actions.tolist()}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     script = Path(__file__).with_name("dream_in_node.mjs")
     done = subprocess.run(
         ["node", script, folder, runtime_for_web(), tmp_path / "plan.json"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    dreamer.begin(1, seed=plan["seed"])
+    dream.begin(1, seed=plan["seed"])
     for frame, (action, codes) in enumerate(zip(actions, json.loads(done.stdout), strict=True)):
-        dreamer.step_codes(action)
-        assert newest_codes(dreamer).tolist() == codes, f"frame {frame}"
+        dream.step_codes(action)
+        assert newest_codes(dream).tolist() == codes, f"frame {frame}"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from oneiros.data.frames import to_model
 from oneiros.export.onnx_files import parts_of
-from oneiros.export.programs.dream import Dreamer
+from oneiros.export.programs.dream import OnnxDream
 from oneiros.export.world_folder import describe, write_about
 from oneiros.records import Camera, Clip
 from oneiros.world.model import World
@@ -20,7 +20,13 @@ CAMERA = Camera("observation.depth.front", SIDE, SIDE, "depth", fx=16, fy=16, cx
 
 
 def pixel_world(
-    kind: str | None, *, levels: int = 2, depth: bool = False, temporal_convs: bool = False, **options
+    kind: str | None,
+    *,
+    levels: int = 2,
+    depth: bool = False,
+    temporal_convs: bool = False,
+    reference_frame: bool = False,
+    **options,
 ) -> World:
     torch.manual_seed(7)
     config = TokenizerConfig(
@@ -34,6 +40,7 @@ def pixel_world(
         codec_depth=1,
         temporal_convs=temporal_convs,
         temporal_kernel_size=3,
+        reference_frame=reference_frame,
     )
     tokenizer = Tokenizer(config)
     scramble(tokenizer)
@@ -54,7 +61,7 @@ def starts_of(world: World, kind: str | None, count: int = 2, frames: int = 5) -
     ]
 
 
-class EagerDreamer(Dreamer):
+class EagerDream(OnnxDream):
     """The program that is exported, over graphs that torch runs itself."""
 
     def __init__(self, world: World, starts: list[Clip], folder: Path) -> None:

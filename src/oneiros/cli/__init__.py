@@ -22,8 +22,8 @@ VERBS = {
     "eval": ("eval", "measure a world or a segmenter on what it never saw, or a policy in its environment"),
     "dream": ("dream", "write a video of a dream beside the real episode"),
     "play": ("play", "step into the dream, in the browser or here"),
-    "export": ("export", "a world as ONNX files, for programs without torch"),
-    "demo": ("demo", "all of the above in one go, on ViZDoom"),
+    "export": ("export", "a world as ONNX files, and programs that dream with them"),
+    "demo": ("demo", "record, train, evaluate and dream in one go, on ViZDoom"),
 }
 
 _USAGE = "usage: oneiros VERB [OPTIONS]     (oneiros VERB --help explains one verb)"

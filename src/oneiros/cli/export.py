@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Take a world anywhere: as ONNX files with programs that dream with them.
 
-  oneiros export runs/world --onnx dreamer           ONNX files, and a program each in Python and JavaScript
-  oneiros export --onnx dreamer                      the world that ships with Oneiros
+  oneiros export runs/world --onnx dreamer         ONNX files, and a program each in Python and JavaScript
+  oneiros export --onnx dreamer                    the world that ships with Oneiros
   oneiros export runs/world --onnx small --quantize int8
 
 A table says how large each part is, and whether the exported world dreams what the world itself does. The README in
@@ -32,11 +32,13 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 @dataclass(frozen=True)
 class Export:
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
-    """A world's run folder. Default: the world that is built in."""
+    """A world's run folder, or the name of one that is built in. Default: the first of those."""
     onnx: Path | None = None
     """A new folder for ONNX files and programs."""
     quantize: Literal["float32", "float16", "int8"] | None = None
     """How weights are kept; whatever it is, the world computes in float32. Default: float32."""
+    codec: str | None = None
+    """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     data: Path | None = None
     """Starts from held-out episodes of this dataset. Default: the starts that training left in the run folder."""
 
@@ -60,14 +62,17 @@ def export(command: Export) -> None:
     from oneiros.export.parity import FRAMES
     from oneiros.export.world_folder import check_exportable, write_world
     from oneiros.run_folder import read_config, read_origin
-    from oneiros.world.bundle import bundled_world
+    from oneiros.world.built_in import bundled_world, bundled_worlds
     from oneiros.world.model import World
+    from oneiros.world.nn.own_codec import make_codec
     from oneiros.world.starts import find_starts
 
-    run = command.run or bundled_world()
+    run = command.run
+    if run is None or (not run.exists() and str(run) in bundled_worlds()):
+        run = bundled_world(run and str(run))
     config = read_config(run, World.kind)
     origin = read_origin(run, config)
-    world = World.load(run, config=config)
+    world = World.load(run, codec=make_codec(command.codec), config=config)
     check_exportable(world)
     starts = find_starts(world, run, data=command.data)
     with bars(transient=True) as track, replacing(folder) as temporary:
@@ -87,10 +92,10 @@ def export(command: Export) -> None:
 
 def _compare(world: World, folder: Path, starts: list[Clip], advance: object) -> list[Parity]:
     from oneiros.export.parity import compare
-    from oneiros.export.programs.dream import Dreamer
+    from oneiros.export.programs.dream import OnnxDream
 
-    dreamer = Dreamer(folder, threads=1)
-    return [compare(world, dreamer, starts, temperature=heat, advance=advance) for heat in (0.0, 0.9)]  # type: ignore[arg-type]
+    dream = OnnxDream(folder, threads=1)
+    return [compare(world, dream, starts, temperature=heat, advance=advance) for heat in (0.0, 0.9)]  # type: ignore[arg-type]
 
 
 def _parts(folder: Path, sizes: dict[str, int], compressed: dict[str, int]) -> Table:

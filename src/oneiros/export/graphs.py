@@ -125,11 +125,12 @@ class DecodeGraph(nn.Module):
         levels = self.tokenizer.levels
         self.register_buffer("entries", torch.cat([levels, levels.new_zeros(len(levels), 1, levels.shape[-1])], 1))
 
-    def forward(self, digits: Tensor, decoded: Tensor | None = None, missing: Tensor | None = None) -> Tensor:
+    def forward(self, digits: Tensor, *real: Tensor) -> Tensor:
         """digits: int64 (L, frames, N) in raster order, the newest frame's last; K where there was none yet.
 
-        decoded, missing: of worlds that carry detail, a real frame as its codes decode and what that lacks, both
-        (channels, height, width). Returns the newest frame (channels, height, width) in [-1, 1].
+        real: what is known of the last real frame, each (channels, height, width): the frame itself for tokenizers
+        that are shown one; for worlds that carry detail, how its codes decode, and what that lacks.
+        Returns the newest frame (channels, height, width) in [-1, 1].
         """
         vectors = sum(
             (F.embedding(level, entries) for level, entries in zip(digits[1:], self.entries[1:], strict=True)),
@@ -137,9 +138,11 @@ class DecodeGraph(nn.Module):
         )
         tokenizer = self.tokenizer
         latents = tokenizer.after(vectors.movedim(-1, 1).unflatten(-1, tokenizer.grid)[None])[:, -1:]
-        frame = tokenizer._frames(latents).clamp(-1, 1)
-        if decoded is not None and missing is not None:
-            frame = Detail(decoded[None, None], missing[None, None]).added_to(frame, self.scale)
+        frames = [frame[None, None] for frame in real]
+        reference = frames.pop(0) if tokenizer.config.reference_frame else None
+        frame = tokenizer._frames(latents, reference).clamp(-1, 1)
+        if frames:
+            frame = Detail(*frames).added_to(frame, self.scale)
         return frame[0, 0]
 
 

@@ -104,13 +104,11 @@ def _level(world: World, level: int) -> Part:
 def _decode(world: World) -> Part:
     tokenizer = world.tokenizer
     size = tokenizer.config
-    frames = tokenizer.lookback + 1
-    digits = torch.zeros(size.codebook_levels, frames, tokenizer.num_codes, dtype=torch.long)
-    example, inputs = (digits,), ["digits"]
-    if world.config.carry_detail:
-        frame = torch.zeros(size.channels, size.height, size.width)
-        example, inputs = (digits, frame, frame.clone()), ["digits", "decoded", "missing"]
-    return Part("decode", DecodeGraph(world), example, inputs, ["frame"])
+    digits = torch.zeros(size.codebook_levels, tokenizer.lookback + 1, tokenizer.num_codes, dtype=torch.long)
+    real = ["reference"] if size.reference_frame else []
+    real += ["decoded", "missing"] if world.config.carry_detail else []
+    frames = (torch.zeros(size.channels, size.height, size.width) for _ in real)
+    return Part("decode", DecodeGraph(world), (digits, *frames), ["digits", *real], ["frame"])
 
 
 def _encode(world: World) -> Part:

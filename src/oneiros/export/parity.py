@@ -11,7 +11,7 @@ import torch
 
 from oneiros.console import Advance
 from oneiros.envs.explore import StickyRandom
-from oneiros.export.programs.dream import Dreamer, Memory
+from oneiros.export.programs.dream import DreamMemory, OnnxDream
 from oneiros.records import ActionSpec, Clip
 from oneiros.sampling import Sampling
 from oneiros.world.model import World
@@ -45,7 +45,7 @@ class Parity:
 @torch.no_grad()
 def compare(
     world: World,
-    dreamer: Dreamer,
+    dream: OnnxDream,
     starts: Sequence[Clip],
     *,
     temperature: float,
@@ -58,23 +58,23 @@ def compare(
     spec, sampling = world.config.action_spec, Sampling(temperature=temperature)
     generator = torch.Generator().manual_seed(seed)
     actions = scripted(spec, frames, seed)
-    dreamer.temperature = temperature
-    dreamer.begin(start, seed=seed)
+    dream.temperature = temperature
+    dream.begin(start, seed=seed)
     state = world.init(starts[start])
     difference, margin, pixels, spent = None, 0.0, 0.0, 0.0
     for frame in range(frames):
-        before = dreamer.snapshot()
+        before = dream.snapshot()
         action = None if actions is None else actions[frame]
         began = time.process_time()
-        dreamed = dreamer.step(action)
+        dreamed = dream.step(action)
         spent += time.process_time() - began
         if difference is None:
             state, expected = world.step(state, _batched(action, world), generator=generator, sampling=sampling)
             codes = state.codes[0, -1].numpy()
-            if np.array_equal(newest_codes(dreamer), codes):
+            if np.array_equal(newest_codes(dream), codes):
                 pixels = max(pixels, float(np.abs(dreamed - expected[0].numpy()).max()))
             else:
-                difference, margin = frame, _margin(dreamer, before, action, codes)
+                difference, margin = frame, _margin(dream, before, action, codes)
         advance(1)
     return Parity(temperature, frames, difference, margin, pixels, 1e3 * spent / frames)
 
@@ -88,22 +88,22 @@ def _batched(action: np.ndarray | None, world: World) -> torch.Tensor | None:
     return batched.repeat(1, world.actions_per_step) if spec.kind == "continuous" else batched
 
 
-def _margin(dreamer: Dreamer, before: Memory, action: np.ndarray | None, codes: np.ndarray) -> float:
-    """By how much the dreamer preferred the first digit in which its next frame differs from one of these codes."""
-    after, scored = dreamer.snapshot(), []
-    choose = dreamer._choose
+def _margin(dream: OnnxDream, before: DreamMemory, action: np.ndarray | None, codes: np.ndarray) -> float:
+    """By how much the dream preferred the first digit in which its next frame differs from one of these codes."""
+    after, scored = dream.snapshot(), []
+    choose = dream._choose
 
     def watched(logits: np.ndarray) -> np.ndarray:
-        scored.append(dreamer._scores(logits))
+        scored.append(dream._scores(logits))
         return scored[-1].argmax(-1)
 
-    dreamer._choose = watched
-    dreamer.restore(before)
-    mine = dreamer.step_codes(action)[:, dreamer.order]
-    dreamer._choose = choose
-    dreamer.restore(after)
-    theirs = dreamer._digits(codes)[:, dreamer.order]
-    m, levels = dreamer.about["tokens_per_step"], len(mine)
+    dream._choose = watched
+    dream.restore(before)
+    mine = dream.step_codes(action)[:, dream.order]
+    dream._choose = choose
+    dream.restore(after)
+    theirs = dream._digits(codes)[:, dream.order]
+    m, levels = dream.about["tokens_per_step"], len(mine)
     for call, scores in enumerate(scored):
         group, level = divmod(call, levels)
         for row, place in enumerate(range(group * m, (group + 1) * m)):
@@ -112,12 +112,12 @@ def _margin(dreamer: Dreamer, before: Memory, action: np.ndarray | None, codes: 
     return 0.0
 
 
-def newest_codes(dreamer: Dreamer) -> np.ndarray:
+def newest_codes(dream: OnnxDream) -> np.ndarray:
     """Codes (N,) of the frame that was dreamed last: its digits as one number each."""
-    assert dreamer.memory is not None
-    codes = np.zeros(dreamer.memory.digits.shape[-1], np.int64)
-    for digits in dreamer.memory.digits[:, -1]:
-        codes = codes * dreamer.about["entries"] + digits
+    assert dream.memory is not None
+    codes = np.zeros(dream.memory.digits.shape[-1], np.int64)
+    for digits in dream.memory.digits[:, -1]:
+        codes = codes * dream.about["entries"] + digits
     return codes
 
 

@@ -32,6 +32,8 @@ def check_exportable(world: World) -> None:
         )
     if getattr(world.tokenizer.codec, "unbounded", False):
         raise ValueError("this world dreams latents, not pixels: there is no decoder to export")
+    if world.tokenizer.config.reference_frame and world.config.carry_detail:
+        raise ValueError("this world has both a reference frame and --carry-detail, which export cannot do together")
 
 
 def write_world(
@@ -100,6 +102,7 @@ def describe(
         "order": layout.order.tolist(),
         "time_frequencies": time_frequencies(dynamics),
         "lookback": world.tokenizer.lookback,
+        "reference_frame": size.reference_frame,
         "carry_detail": config.carry_detail > 0,
         "action_spec": spec.to_json() if spec else None,
         "action_size": ActionVector(world).size,
@@ -128,4 +131,3 @@ def _frame(start: Clip) -> bytes:
         return content
     codes = ((frame[3] + 1) * (MAX_CODE / 2)).round().clamp(0, MAX_CODE).numpy()
     return content + codes.astype("<u2").tobytes()
-

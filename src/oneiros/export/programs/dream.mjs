@@ -6,10 +6,10 @@
 // As a module, in a page or in Node:
 //
 //     import * as ort from "onnxruntime-web/wasm";
-//     import { Dreamer } from "./dream.mjs";
-//     const dreamer = await Dreamer.load(ort, read);   // read(name) -> Uint8Array of a file of this folder
-//     let frame = await dreamer.begin(0, 7);           // start, seed -> Float32Array (channels, height, width) in [-1, 1]
-//     frame = await dreamer.step([1, 0, 0]);           // keys held; a choice's index; numbers in the env's units; null
+//     import { OnnxDream } from "./dream.mjs";
+//     const dream = await OnnxDream.load(ort, read);   // read(name) -> Uint8Array of a file of this folder
+//     let frame = await dream.begin(0, 7);           // start, seed -> Float32Array (channels, height, width) in [-1, 1]
+//     frame = await dream.step([1, 0, 0]);           // keys held; a choice's index; numbers in the env's units; null
 //
 // dream.py is the same program in Python: both draw the same codes from the same seed, as does Oneiros itself.
 
@@ -61,7 +61,7 @@ export class Twister {
 }
 
 /** A world that dreams frame by frame. `temperature` and `minP` may be changed at any time. */
-export class Dreamer {
+export class OnnxDream {
   memory = null; // all that `step` changes
 
   /** ort: ONNX Runtime's module. read(name): a promise of a file of the folder, as Uint8Array. */
@@ -69,10 +69,10 @@ export class Dreamer {
     const parsed = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
     const session = async (name) => ort.InferenceSession.create(await read(`${name}.onnx`), { executionProviders: ["wasm"] });
     const about = await parsed("world.json");
-    const dreamer = new Dreamer(ort, about, await parsed("starts.json"), await read("starts.bin"));
-    dreamer.graphs = { step: await session("step"), decode: await session("decode"), levels: [] };
-    for (let level = 1; level < about.levels; level += 1) dreamer.graphs.levels.push(await session(`level_${level}`));
-    return dreamer;
+    const dream = new OnnxDream(ort, about, await parsed("starts.json"), await read("starts.bin"));
+    dream.graphs = { step: await session("step"), decode: await session("decode"), levels: [] };
+    for (let level = 1; level < about.levels; level += 1) dream.graphs.levels.push(await session(`level_${level}`));
+    return dream;
   }
 
   constructor(ort, about, starts, frames) {
@@ -95,10 +95,12 @@ export class Dreamer {
       for (let step = 0; step < this.about.steps; step += 1) await this.#run(step, this.#ofStep(digits, step), action);
       this.#keep(digits);
     }
+    const { real } = memory;
+    if (this.about.reference_frame) real.reference = frame;
     if (this.about.carry_detail) {
-      memory.decoded = memory.missing = new Float32Array(frame.length);
-      memory.decoded = await this.decode();
-      memory.missing = frame.map((value, index) => value - memory.decoded[index]);
+      real.decoded = real.missing = new Float32Array(frame.length);
+      real.decoded = await this.decode();
+      real.missing = frame.map((value, index) => value - real.decoded[index]);
     }
     return frame;
   }
@@ -129,14 +131,10 @@ export class Dreamer {
   /** The newest frame. */
   async decode() {
     const { levels, lookback, num_codes: count, channels, height, width } = this.about;
-    const { digits, decoded, missing } = this.memory;
+    const { digits, real } = this.memory;
     const byLevel = Array.from({ length: levels }, (_, level) => digits.map((frame) => frame[level])).flat();
     const feeds = { digits: this.#whole(byLevel, [levels, lookback + 1, count]) };
-    if (decoded) {
-      const shape = [channels, height, width];
-      feeds.decoded = new this.ort.Tensor("float32", decoded, shape);
-      feeds.missing = new this.ort.Tensor("float32", missing, shape);
-    }
+    for (const [name, frame] of Object.entries(real)) feeds[name] = new this.ort.Tensor("float32", frame, [channels, height, width]);
     return (await this.graphs.decode.run(feeds)).frame.data;
   }
 
@@ -289,8 +287,7 @@ export class Dreamer {
       time: -1,
       digits: new Array(lookback + 1).fill(none),
       random: new Twister(seed >>> 0),
-      decoded: null,
-      missing: null,
+      real: {}, // what the decoder is given beside digits of the last real frame
     };
   }
 
@@ -329,11 +326,11 @@ async function main([start = 0, seed = 0, count = 64, temperature]) {
   const ort = await import("onnxruntime-web/wasm");
   ort.env.wasm.numThreads = 1;
   const { readFile, writeFile } = await import("node:fs/promises");
-  const dreamer = await Dreamer.load(ort, async (name) => new Uint8Array(await readFile(new URL(name, import.meta.url))));
-  if (temperature !== undefined) dreamer.temperature = Number(temperature);
-  const { height, width } = dreamer.about;
-  const frames = [await dreamer.begin(Number(start), Number(seed))];
-  for (let i = 0; i < count; i += 1) frames.push(await dreamer.step(dreamer.rest()));
+  const dream = await OnnxDream.load(ort, async (name) => new Uint8Array(await readFile(new URL(name, import.meta.url))));
+  if (temperature !== undefined) dream.temperature = Number(temperature);
+  const { height, width } = dream.about;
+  const frames = [await dream.begin(Number(start), Number(seed))];
+  for (let i = 0; i < count; i += 1) frames.push(await dream.step(dream.rest()));
   await writeFile("frames.rgb", Buffer.concat(frames.map((frame) => pixelsOf(frame, height * width))));
   console.log(`${frames.length} frames of ${width} x ${height} pixels, 3 bytes each -> frames.rgb`);
 }

@@ -5,10 +5,10 @@
 
 As a module:
 
-    from dream import Dreamer
-    dreamer = Dreamer("world")
-    frame = dreamer.begin(start=0, seed=7)        # float32 (channels, height, width) in [-1, 1]
-    frame = dreamer.step([1, 0, 0])               # keys held; a choice's index; numbers; None where it is unknown
+    from dream import OnnxDream
+    dream = OnnxDream("world")
+    frame = dream.begin(start=0, seed=7)        # float32 (channels, height, width) in [-1, 1]
+    frame = dream.step([1, 0, 0])               # keys held; a choice's index; numbers; None where it is unknown
 
 `dream.mjs` is the same program in JavaScript: both draw the same codes from the same seed, as does Oneiros itself.
 """
@@ -31,12 +31,12 @@ MOST = np.float32(1 - 1e-7)  # uniform numbers above it would make infinite nois
 
 
 @dataclass
-class Memory:
-    """Where a dream is: all that `Dreamer.step` changes.
+class DreamMemory:
+    """Where a dream is: all that `OnnxDream.step` changes.
 
     keys, values: float32 (heads, d, R) and (heads, R, d) for each layer, the ring. mask: (R,), 0 where it is written.
-    digits: int64 (levels, frames, N), of the newest frames, which the decoder looks back to. decoded, missing: what the
-    last real frame's codes decode to, and what that lacks; None unless the world carries detail.
+    digits: int64 (levels, frames, N), of the newest frames, which the decoder looks back to. real: what the decoder is
+    given beside them of the last real frame: itself, what its codes decode to, what that lacks; whichever it wants.
     """
 
     keys: list[np.ndarray]
@@ -45,11 +45,10 @@ class Memory:
     time: int
     digits: np.ndarray
     random: np.random.RandomState
-    decoded: np.ndarray | None = None
-    missing: np.ndarray | None = None
+    real: dict[str, np.ndarray]
 
 
-class Dreamer:
+class OnnxDream:
     """A world that dreams frame by frame. `temperature` and `min_p` may be changed at any time."""
 
     def __init__(self, folder: Path | str, *, threads: int = 0) -> None:
@@ -67,7 +66,7 @@ class Dreamer:
         self.temperature, self.min_p = self.about["temperature"], self.about["min_p"]
         self.order = np.array(self.about["order"])
         self._frequencies = np.array(self.about["time_frequencies"])
-        self.memory: Memory | None = None
+        self.memory: DreamMemory | None = None
 
     @property
     def num_starts(self) -> int:
@@ -98,10 +97,12 @@ class Dreamer:
             for step in range(self.about["steps"]):
                 self._run(step, self._of_step(digits, step), action)
             self._keep(digits)
+        if self.about["reference_frame"]:
+            memory.real["reference"] = frame
         if self.about["carry_detail"]:
-            memory.decoded, memory.missing = np.zeros_like(frame), np.zeros_like(frame)
-            memory.decoded = self.decode()
-            memory.missing = frame - memory.decoded
+            memory.real |= {"decoded": np.zeros_like(frame), "missing": np.zeros_like(frame)}
+            memory.real["decoded"] = self.decode()
+            memory.real["missing"] = frame - memory.real["decoded"]
         return frame
 
     def step(self, action: Any) -> np.ndarray:
@@ -126,10 +127,7 @@ class Dreamer:
     def decode(self) -> np.ndarray:
         """The newest frame."""
         memory = self._at_hand()
-        feeds = {"digits": memory.digits}
-        if memory.decoded is not None and memory.missing is not None:
-            feeds |= {"decoded": memory.decoded, "missing": memory.missing}
-        return _results(self._decode, feeds)[0]
+        return _results(self._decode, {"digits": memory.digits, **memory.real})[0]
 
     def rest(self) -> Any:
         """The action of one who does nothing: no key, the first choice, or the mean."""
@@ -142,11 +140,11 @@ class Dreamer:
             "continuous": spec["mean"] or [0] * len(spec["names"]),
         }[spec["kind"]]
 
-    def snapshot(self) -> Memory:
+    def snapshot(self) -> DreamMemory:
         """What `restore` goes back to, any number of times."""
         return copy.deepcopy(self._at_hand())
 
-    def restore(self, snapshot: Memory) -> None:
+    def restore(self, snapshot: DreamMemory) -> None:
         self.memory = copy.deepcopy(snapshot)
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -246,21 +244,22 @@ class Dreamer:
             str(self.folder / f"{name}.onnx"), self._options, providers=["CPUExecutionProvider"]
         )
 
-    def _at_hand(self) -> Memory:
+    def _at_hand(self) -> DreamMemory:
         if self.memory is None:
             raise ValueError("the dream has not begun; call begin() first")
         return self.memory
 
-    def _blank(self, seed: int) -> Memory:
+    def _blank(self, seed: int) -> DreamMemory:
         about = self.about
         heads, d, ring = about["heads"], about["head_dim"], about["window"] * about["elements"]
-        return Memory(
+        return DreamMemory(
             keys=[np.zeros((heads, d, ring), np.float32) for _ in range(about["layers"])],
             values=[np.zeros((heads, ring, d), np.float32) for _ in range(about["layers"])],
             mask=np.full(ring, -np.inf, np.float32),
             time=-1,
             digits=np.full((about["levels"], about["lookback"] + 1, about["num_codes"]), about["entries"]),
             random=np.random.RandomState(seed & 0xFFFFFFFF),
+            real={},
         )
 
     def _first_frame(self, start: int) -> np.ndarray:
@@ -290,10 +289,10 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.9)
     parser.add_argument("--out", type=Path, default=Path("frames.npy"))
     options = parser.parse_args()
-    dreamer = Dreamer(Path(__file__).parent)
-    dreamer.temperature = options.temperature
-    frames = [dreamer.begin(options.start, seed=options.seed)]
-    frames += [dreamer.step(dreamer.rest()) for _ in range(options.frames)]
+    dream = OnnxDream(Path(__file__).parent)
+    dream.temperature = options.temperature
+    frames = [dream.begin(options.start, seed=options.seed)]
+    frames += [dream.step(dream.rest()) for _ in range(options.frames)]
     pixels = np.clip(np.rint((np.stack(frames)[:, :3] + 1) * 127.5), 0, 255).astype(np.uint8)
     np.save(options.out, pixels.transpose(0, 2, 3, 1))
     print(f"{len(frames)} frames, uint8 {pixels.transpose(0, 2, 3, 1).shape} -> {options.out}")
