@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from oneiros.records import Clip, CodeClip
 from oneiros.world.config import WorldConfig
+from oneiros.world.nn.motion import motion_weights
 from tests.world.worlds import (
     KINDS,
     close,
@@ -202,3 +203,16 @@ def test_the_scale_has_its_own_learning_rate():
     scales = {name: world.learning_rate_scale(name) for name, _ in world.named_parameters()}
     assert scales.pop("dynamics.log_scale") == 5.0
     assert set(scales.values()) == {1.0}
+
+
+def test_codes_where_something_moved_count_more():
+    """Each code's loss by its weight, in the order in which codes are drawn."""
+    plain, weighed = (make_world("discrete", motion_weight=weight).eval() for weight in (0.0, 3.0))
+    clip = code_clip(plain, "discrete", frames=4)
+    outputs = plain.dynamics(clip.codes, plain.action_embedding(clip.actions, 4, len(clip.codes)))
+    order = plain.dynamics.layout.order
+    losses, _ = plain.dynamics.code_losses(plain.dynamics.predictions(outputs[:, 1:]), clip.codes[:, 1:, order])
+    weights = motion_weights(plain.tokenizer.vectors(clip.codes), 3.0)[:, 1:, order]
+    expected = plain(clip).total + (losses * weights).mean() - losses.mean()
+    torch.testing.assert_close(weighed(clip).total, expected)
+    torch.testing.assert_close(weighed(clip).parts["world/state"], plain(clip).parts["world/state"])

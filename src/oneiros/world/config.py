@@ -23,9 +23,10 @@ class WorldConfig:
     can be told apart by their exact actions, and then are recited.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
     target_spread: codes this near one another, in units of the codebook's standard deviation, share their target, which
-    makes the likeliest code a good guess; 0 is plain cross-entropy. learn_first_frame: also learn to dream a first
-    frame from nothing. max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits'
-    scale, relative to the rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
+    makes the likeliest code a good guess; 0 is plain cross-entropy. motion_weight: how much more codes count where
+    something has just moved, see `motion_weights`. learn_first_frame: also learn to dream a first frame from nothing.
+    max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits' scale, relative to the
+    rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
     carry_detail: what worlds had for a camera that stands still before tokenizers had a `reference_frame`.
     """
 
@@ -46,6 +47,7 @@ class WorldConfig:
     learn_first_frame: bool = False
     carry_detail: float = 0.0
     state_weight: float = 1.0
+    motion_weight: float = 0.0
     action_weight: float = 0.1
     scale_learning_rate: float = 10.0
     max_keys: int = 10

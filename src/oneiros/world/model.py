@@ -27,6 +27,7 @@ from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.codebooks import StepWatch
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
+from oneiros.world.nn.motion import motion_weights
 from oneiros.world.nn.noise import corrupted_codes, noisy_actions
 from oneiros.world.nn.sampling import chooser
 from oneiros.world.rollout import generate
@@ -128,8 +129,11 @@ class World(Trainable):
         predictions = self.dynamics.predictions(outputs[:, first:])[learned]
         targets = codes[:, first:, self.dynamics.layout.order.to(codes.device)][learned]
         losses, hits = self.dynamics.code_losses(predictions, targets)
-        state = _mean(losses)
-        total = self.config.state_weight * state
+        state = weighed = _mean(losses)
+        if self.config.motion_weight:
+            weights = motion_weights(self.tokenizer.vectors(codes), self.config.motion_weight)
+            weighed = _mean(losses * weights[:, first:, self.dynamics.layout.order.to(codes.device)][learned])
+        total = self.config.state_weight * weighed
         parts = {"world/state": state, "world/accuracy": _mean(hits.float())}
 
         if self.action_head is not None and actions is not None:

@@ -211,6 +211,10 @@ class WorldSettings(EpisodeSettings):
     """Learn from clips shifted and recoloured by chance: for a few dozen episodes or fewer, which are learned by heart
     otherwise. Encodes frames while training, which takes a little longer."""
 
+    motion_weight: float = 0.0
+    """Count codes more where something has just moved, in proportion to how much: 2 for a camera that stands still,
+    where most of a frame stays as it is."""
+
     action_noise: float = 0.0
     """Noise on continuous actions in training, in their standard deviations: 0.3 for a few dozen episodes or fewer."""
 
