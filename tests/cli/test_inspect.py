@@ -74,7 +74,10 @@ def test_json_has_exactly_the_promised_entries(data, capsys):
             "observation.depth.front": {"kind": "depth", **camera},
             "observation.labels.front": {"kind": "labels", **camera},
         },
+        "camera": "observation.images.front",
         "action": KEYS.to_json(),
+        "offset": None,
+        "ignored": [],
         "problems": [],
     }
     assert [path.name for path in data.parent.iterdir()] == ["data"]
@@ -135,8 +138,9 @@ def test_wrong_time_stamps_are_named(data, capsys):
             table.column_names.index("timestamp"), "timestamp", pa.compute.multiply(table["timestamp"], pa.scalar(2.0))
         ),
     )
-    out, _ = fails(capsys, data, "--json")
-    assert "row 1: timestamp is 0.250 s; at 8 fps it would be 0.125 s" in json.loads(out)["problems"][0]
+    found = json.loads(inspect(capsys, data, "--json"))  # training goes on: it counts frames
+    assert "row 1: timestamp is 0.250 s; at 8 fps it would be 0.125 s" in found["problems"][0]
+    fails(capsys, data, "--json", "--strict")
 
 
 def edit_info(data, edit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import warnings
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from oneiros.data.checks import Check
     from oneiros.data.episodes.dataset import Dataset
+    from oneiros.data.episodes.inspection.look import Look
+    from oneiros.data.episodes.inspection.offset import Offset
 
 _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
 
   oneiros inspect data                      summary, checks, and the picture data-sheet.png
+  oneiros inspect data --fast               without decoding films: no search for frozen ones, or for shifted actions
   oneiros inspect data --json               the same for programs, without the picture
   oneiros inspect tile.laz                  the same for a cloud (LAS, LAZ, PLY, npy), with the picture tile-cloud.png
   oneiros inspect runs/world                what was trained, and on what
@@ -37,10 +41,14 @@ class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
     """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy) or a run folder."""
     json: bool = False
-    """Print {"episodes", "frames", "fps", "cameras", "action", "problems"} instead of tables; for a cloud {"points",
-    "low", "high", "density", "crs", "unit", "attributes", "classes", "class_names", "returns", "problems"}."""
+    """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "offset", "ignored"
+    (columns that are not read), "problems"} instead of tables; for a cloud {"points", "low", "high", "density", "crs",
+    "unit", "attributes", "classes", "class_names", "returns", "problems"}."""
+    fast: bool = False
+    """Leave out whatever takes decoding films."""
     out: Path | None = None
-    """Where the picture goes; by default NAME-sheet.png (a cloud: NAME-cloud.png) in the current folder."""
+    """Where the picture goes; by default NAME-sheet.png (a cloud: NAME-cloud.png) in the current folder, or
+    NAME-sheet-2.png, ... where that is there already."""
     strict: bool = False
     """Let every problem count, a missing episode included."""
 
@@ -64,20 +72,42 @@ def _inspect_dataset(command: Inspect) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the warning says is among the problems
         dataset = Dataset.open(command.path)
-    checks = run_checks(dataset)
+    checks, offset = run_checks(dataset), None
+    if not command.fast:
+        found = _look(dataset)
+        checks, offset = (*checks, *found.checks), found.offset
     problems = [problem for check in checks for problem in check.problems]
     if command.json:
-        print(json.dumps(_as_json(dataset, [problem.text for problem in problems]), indent=2, ensure_ascii=False))
+        print(
+            json.dumps(_as_json(dataset, offset, [problem.text for problem in problems]), indent=2, ensure_ascii=False)
+        )
     else:
-        _print_dataset(dataset, checks)
+        _print_dataset(dataset, offset, checks)
     grave = [problem.text for problem in problems if problem.fatal or command.strict]
     if grave:
         raise ValueError(grave[0] if len(grave) == 1 else f"{grave[0]} (and {len(grave) - 1} more problems)")
     if dataset.cameras and (command.out or not command.json):
-        _write_sheet(dataset, command.out or Path(f"{dataset.path.resolve().name}-sheet.png"))
+        _write_sheet(dataset, command.out or _free(f"{dataset.path.resolve().name}-sheet"))
 
 
-def _as_json(dataset: Dataset, problems: list[str]) -> dict[str, Any]:
+def _look(dataset: Dataset) -> Look:
+    from oneiros.console import bars
+    from oneiros.data.episodes.inspection.look import MOST_EPISODES, look
+
+    with bars(transient=True) as track:
+        return look(dataset, track("looking at episodes", min(MOST_EPISODES, len(dataset.episodes))))
+
+
+def _free(name: str) -> Path:
+    """NAME.png, or the first of NAME-2.png, NAME-3.png, ... that is not there."""
+    paths = (Path(f"{name}.png" if number == 1 else f"{name}-{number}.png") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def _as_json(dataset: Dataset, offset: Offset | None, problems: list[str]) -> dict[str, Any]:
+    from oneiros.data.episodes.features import unused_features
+
+    taken = next((camera.name for camera in dataset.cameras if camera.kind == "rgb"), None)
     return {
         "episodes": len(dataset.episodes),
         "frames": sum(episode.length for episode in dataset.episodes),
@@ -86,20 +116,25 @@ def _as_json(dataset: Dataset, problems: list[str]) -> dict[str, Any]:
             camera.name: {"kind": camera.kind, "height": camera.height, "width": camera.width}
             for camera in dataset.cameras
         },
+        "camera": taken,
         "action": None if dataset.action_spec is None else dataset.action_spec.to_json(),
+        "offset": offset and {"shift": offset.shift, "sure": offset.sure, "odd": offset.odd},
+        "ignored": unused_features(dataset.info["features"]),
         "problems": problems,
     }
 
 
-def _print_dataset(dataset: Dataset, checks: tuple[Check, ...]) -> None:
+def _print_dataset(dataset: Dataset, offset: Offset | None, checks: tuple[Check, ...]) -> None:
     from oneiros.console import show
 
-    for shown in (_summary(dataset), _actions(dataset, checks), _lengths(dataset), findings(checks)):
+    for shown in (_summary(dataset, offset), _actions(dataset, checks), _lengths(dataset), findings(checks)):
         if shown is not None:
             show(shown, "")
 
 
-def _summary(dataset: Dataset) -> Table:
+def _summary(dataset: Dataset, offset: Offset | None) -> Table:
+    from oneiros.data.episodes.features import unused_features
+
     shown = table(str(dataset.path))
     frames = sum(episode.length for episode in dataset.episodes)
     minutes, seconds = divmod(round(frames / dataset.fps), 60)
@@ -109,12 +144,25 @@ def _summary(dataset: Dataset) -> Table:
     shown.add_row("episodes", f"{len(dataset.episodes):,}")
     shown.add_row("frames", f"{frames:,} at {dataset.fps} fps ({minutes} min {seconds} s)")
     for camera in dataset.cameras:
-        shown.add_row("camera", f"{camera.name}  {camera.kind} {camera.width} x {camera.height}{_details(camera)}")
+        taken = camera == next((each for each in dataset.cameras if each.kind == "rgb"), None)
+        beside = f"{_details(camera)}{', which training takes' if taken and len(dataset.cameras) > 1 else ''}"
+        shown.add_row("camera", f"{camera.name}  {camera.kind} {camera.width} x {camera.height}{beside}")
     if dataset.state_names:
         shown.add_row("state", f"{len(dataset.state_names)} numbers: {', '.join(dataset.state_names)}")
     for task in dict.fromkeys(episode.task for episode in dataset.episodes):
         shown.add_row("task", task or "(none)")
+    if offset is not None:
+        shown.add_row("offset", _offset(offset))
+    if ignored := unused_features(dataset.info["features"]):
+        shown.add_row("not read", ", ".join(ignored))
     return shown
+
+
+def _offset(offset: Offset) -> str:
+    if offset.shift is None:
+        return "not clear: actions tell too little of what moves, or each of several frames a little"
+    own = "its own row's" if offset.shift == 0 else f"that of row t {offset.shift:+d}"
+    return f"{offset.shift}: frame t + 1 shows what {own} action did ({offset.sure:.0%} sure)"
 
 
 def _details(camera: Any) -> str:

@@ -210,10 +210,13 @@ def _frame_times(path: Path, size: int | None, changed: int | None) -> np.ndarra
     return found if len(found) == len(times) and (found >= 0).all() else found[:0]
 
 
-def decode(path: Path, start: int, stop: int, *, codes: bool = False) -> Iterator[np.ndarray]:
+def decode(
+    path: Path, start: int, stop: int, *, codes: bool = False, shrink: tuple[int, int] | None = None
+) -> Iterator[np.ndarray]:
     """Frames start, start + 1, ... stop - 1 of a file, counted in the order in which they are shown, one at a time.
 
-    Yields uint8 (H, W, 3), or uint16 (H, W) for `codes`. Raises DamagedVideoError when a frame cannot be had.
+    Yields uint8 (H, W, 3), or uint16 (H, W) for `codes`. shrink: to this height and width, quickly. Raises
+    DamagedVideoError when a frame cannot be had.
     """
     expected = start
     if expected >= stop:
@@ -231,7 +234,8 @@ def decode(path: Path, start: int, stop: int, *, codes: bool = False) -> Iterato
                     raise DamagedVideoError(
                         f"{path}: frame {index} is {frame.height} x {frame.width}, the film {size[0]} x {size[1]}"
                     )
-                yield _codes(frame, path) if codes else frame.to_ndarray(format="rgb24")
+                height, width = shrink or size
+                yield _codes(frame, path) if codes else frame.to_ndarray(format="rgb24", height=height, width=width)
                 expected += 1
                 if expected == stop:
                     return

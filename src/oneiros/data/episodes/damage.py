@@ -57,13 +57,13 @@ def mention(path: Path, notes: Sequence[str]) -> None:
 def report(summary: str, damage: dict[int, str], *, strict: bool) -> None:
     """One warning that lists every damaged episode; strict: one error."""
     first = next(iter(damage.values()))
-    message = f"{summary}: {_ranges(damage)} ({first}{', ...' if len(damage) > 1 else ''})"
+    message = f"{summary}: {ranges(damage)} ({first}{', ...' if len(damage) > 1 else ''})"
     if strict:
         raise ValueError(message)
     warnings.warn(message, stacklevel=3)
 
 
-def _ranges(indices: Iterable[int]) -> str:
+def ranges(indices: Iterable[int]) -> str:
     """3, 4, 5, 9 -> "3-5, 9"."""
     runs: list[list[int]] = []
     for index in sorted(indices):

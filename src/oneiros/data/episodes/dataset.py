@@ -16,7 +16,7 @@ import numpy as np
 
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.columns import Columns
-from oneiros.data.episodes.damage import find_damage, mention, report
+from oneiros.data.episodes.damage import find_damage, mention, ranges, report
 from oneiros.data.episodes.features import action_column, names_of, read_action_spec, read_cameras, state_column
 from oneiros.data.episodes.films import place_films
 from oneiros.data.episodes.metadata import (
@@ -30,6 +30,7 @@ from oneiros.data.episodes.metadata import (
 )
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.episodes.stills import decode_stills
+from oneiros.data.frames import resize
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
 from oneiros.records import ActionSpec, Camera
 
@@ -114,8 +115,10 @@ class Dataset:
         if damage:
             report(f"{path}: {len(damage)} of {len(metadata.episodes)} episodes cannot be read", damage, strict=strict)
         if len(damage) == len(metadata.episodes):
-            first = next(iter(damage.values()))
-            raise ValueError(f"{path}: has no readable episode; all {len(damage)} are missing or damaged ({first})")
+            which, first = ranges(damage), next(iter(damage.values()))
+            raise ValueError(
+                f"{path}: has no readable episode; all {len(damage)} are missing or damaged (episodes {which}: {first})"
+            )
         mention(metadata.root, placed.notes)
         return cls(metadata, damage, (*placed.notes, *placed.unclaimed))
 
@@ -222,6 +225,17 @@ class Dataset:
     def _read_column(self, name: str, episode_index: int) -> np.ndarray:
         size = math.prod(self.info["features"][name]["shape"])
         return self._columns.of(self._find(episode_index), name, size)
+
+    def thumbnails(self, episode_index: int, camera: Camera, side: int, *, stop: int) -> np.ndarray:
+        """The first rows of a colour camera, uint8 (T, side, side, 3), squeezed; quicker than whole ones."""
+        files = self._find(episode_index)
+        self.check_video(episode_index, camera)
+        if camera.name not in files.videos:
+            frames = self.stream(episode_index, camera, stop=stop)
+            return np.concatenate([resize(frame[None], side, side, crop=False) for frame in frames])
+        video = files.videos[camera.name]
+        first = video.first_frame
+        return np.stack(list(decode(video.path, first, first + stop, shrink=(side, side))))
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""

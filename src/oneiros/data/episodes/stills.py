@@ -51,7 +51,7 @@ def _decode(content: bytes, where: str) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise DamagedVideoError(f"{where} claims {image.height} x {image.width} pixels; too many to be read")
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except DamagedVideoError:
         raise
     except Exception as error:  # whatever damage makes a decoder of pictures stumble over

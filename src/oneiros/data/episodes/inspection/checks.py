@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from oneiros.data.checks import Check, Problem
-from oneiros.data.episodes.dataset import Dataset, Episode
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.metadata import INFO, STATS, read_tasks
 from oneiros.data.video import DamagedVideoError
 
 
 def run_checks(dataset: Dataset) -> tuple[Check, ...]:
-    """Every check of the dataset, in the order of the table that `oneiros inspect` prints."""
-    missing = tuple(Problem(text) for text in dataset.problems)
-    per_episode = {
-        "videos agree with the metadata in size, rate and length": _check_videos,
-        "actions are numbers": _check_actions,
-        "rows are in order and stamped at the dataset's rate": _check_rows,
-    }
+    """Every check that takes no decoding, in the order of the table that `oneiros inspect` prints.
+
+    A problem is fatal where training on the dataset, as it is without options, would stop.
+    """
     return (
-        Check("files of every episode are there and whole", missing),
-        *(Check(name, tuple(_over_episodes(dataset, look))) for name, look in per_episode.items()),
+        Check("files of every episode are there and whole", tuple(map(Problem, dataset.problems))),
+        Check("there is enough to train on", tuple(_check_enough(dataset))),
+        Check("films agree with the metadata in size, rate and length", tuple(_check_films(dataset))),
+        Check("actions are numbers, and move within their bounds", tuple(_check_actions(dataset))),
+        Check("rows are in order and stamped at the dataset's rate", tuple(_check_rows(dataset))),
         Check("the metadata counts what is there", tuple(_check_totals(dataset))),
         Check("every episode says what its task is", tuple(_check_tasks(dataset))),
     )
 
 
-def _over_episodes(dataset: Dataset, look: Callable[[Dataset, Episode], None]) -> Iterator[Problem]:
+def _check_enough(dataset: Dataset) -> Iterator[Problem]:
+    if len(dataset.episodes) < 2:
+        yield Problem("there is one episode; it takes one to train on and one to hold out", fatal=True)
+    if not any(camera.kind == "rgb" for camera in dataset.cameras):
+        yield Problem("there is no colour camera", fatal=True)
+
+
+def _check_films(dataset: Dataset) -> Iterator[Problem]:
+    yield from map(Problem, dataset.notes)
+    taken = next((camera for camera in dataset.cameras if camera.kind == "rgb"), None)
+    for camera in dataset.cameras:
+        lost = 0
+        for episode in dataset.episodes:
+            try:
+                dataset.check_video(episode.index, camera)
+            except DamagedVideoError as error:
+                lost += 1
+                alone = camera == taken and lost == len(dataset.episodes)
+                yield Problem(f"episode {episode.index}: {error}", fatal=alone)
+            except ValueError as error:
+                yield Problem(str(error), fatal=camera == taken)
+
+
+def _check_actions(dataset: Dataset) -> Iterator[Problem]:
+    spec, whole = dataset.action_spec, []
     for episode in dataset.episodes:
         try:
-            look(dataset, episode)
-        except DamagedVideoError as error:
-            yield Problem(f"episode {episode.index}: {error}")
+            whole.append(dataset.actions(episode.index))
         except ValueError as error:
             yield Problem(str(error), fatal=True)
+    if spec is None or not whole:
+        return
+    actions = np.concatenate(whole)
+    if len(actions) > 1 and (actions == actions[:1]).all():
+        yield Problem("every action is the same; nothing can be learned of what it does")
+    if spec.kind != "continuous":
+        return
+    for name, bound, beyond in (("low", spec.low, np.less), ("high", spec.high, np.greater)):
+        if not bound:
+            continue
+        outside = beyond(actions, np.array(bound, np.float32) + (-1e-4 if name == "low" else 1e-4))
+        for number in np.flatnonzero(outside.any(axis=0)):
+            share = outside[:, number].mean()
+            yield Problem(
+                f"action {spec.names[number]} is beyond its {name} of {bound[number]:g} in {share:.1%} of the rows"
+            )
 
 
-def _check_videos(dataset: Dataset, episode: Episode) -> None:
-    for camera in dataset.cameras:
-        dataset.check_video(episode.index, camera)
-
-
-def _check_actions(dataset: Dataset, episode: Episode) -> None:
-    dataset.actions(episode.index)
-
-
-def _check_rows(dataset: Dataset, episode: Episode) -> None:
+def _check_rows(dataset: Dataset) -> Iterator[Problem]:
     """A frame is found by its time stamp in other readers, by its row here: half a frame apart, they would differ."""
-    numbers = dataset.column(episode.index, "frame_index")[:, 0]
-    rows = np.arange(len(numbers))
-    if (numbers != rows).any():
-        row = int((numbers != rows).argmax())
-        raise ValueError(
-            f"{dataset.path}: episode {episode.index}, row {row}: frame_index is {numbers[row]}, not {row}"
-        )
-    times = dataset.column(episode.index, "timestamp")[:, 0]
-    late = np.abs(times * dataset.fps - rows) > 0.5
-    if late.any():
-        row = int(late.argmax())
-        raise ValueError(
-            f"{dataset.path}: episode {episode.index}, row {row}: timestamp is {times[row]:.3f} s; "
-            f"at {dataset.fps} fps it would be {row / dataset.fps:.3f} s"
-        )
+    for episode in dataset.episodes:
+        try:
+            numbers = dataset.column(episode.index, "frame_index")[:, 0]
+            times = dataset.column(episode.index, "timestamp")[:, 0]
+        except ValueError as error:
+            yield Problem(f"{error}; other readers may need it")
+            continue
+        rows, where = np.arange(len(numbers)), f"{dataset.path}: episode {episode.index}, row"
+        if (numbers != rows).any():
+            row = int((numbers != rows).argmax())
+            yield Problem(f"{where} {row}: frame_index is {numbers[row]}, not {row}; rows are taken in its order")
+        late = ~(np.abs(times * dataset.fps - rows) <= 0.5)
+        if late.any():
+            row = int(late.argmax())
+            yield Problem(
+                f"{where} {row}: timestamp is {times[row]:.3f} s; at {dataset.fps} fps it would be "
+                f"{row / dataset.fps:.3f} s; frames are counted here, other readers may take others"
+            )
 
 
 def _check_totals(dataset: Dataset) -> Iterator[Problem]:
@@ -82,13 +114,15 @@ def _check_totals(dataset: Dataset) -> Iterator[Problem]:
 
 def _check_tasks(dataset: Dataset) -> Iterator[Problem]:
     try:
-        known = set(read_tasks(dataset.path))
+        known = read_tasks(dataset.path)
     except ValueError as error:
         yield Problem(str(error))
         return
+    if twice := sorted({task for task in known if known.count(task) > 1}):
+        yield Problem(f"{dataset.path}: the table of tasks has {twice[0][:80]!r} twice; the two cannot be told apart")
     silent = sum(not episode.task for episode in dataset.episodes)
     if silent:
         yield Problem(f"{silent} of {len(dataset.episodes)} episodes have no task")
     for task in dict.fromkeys(episode.task for episode in dataset.episodes if episode.task):
-        if task not in known and not known.issuperset(task.split("; ")):
+        if task not in known and not set(known).issuperset(task.split("; ")):
             yield Problem(f"{dataset.path}: the table of tasks does not know {task[:80]!r}")
