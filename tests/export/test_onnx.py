@@ -1,9 +1,6 @@
 """`oneiros export --onnx`: what is written dreams in ONNX Runtime as the world does in torch."""
 
-import contextlib
-import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,43 +17,19 @@ from oneiros.cli import main
 from oneiros.export.onnx_files import Part, write_parts
 from oneiros.export.parity import compare, newest_codes
 from oneiros.export.programs.dream import OnnxDream
-from oneiros.records import Clip
-from oneiros.run_folder import Origin
 from oneiros.world.model import World
-from oneiros.world.starts import find_starts, save_starts
-from tests.export.worlds import CAMERA, pixel_world, starts_of
+from oneiros.world.starts import find_starts
+from tests.export.worlds import RUNTIME
 from tests.places import ROOT
 
 FRAMES = 64
-NAMES = ("frames", "actions", "valid")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """A run folder of a world of colour and depth with keys."""
-    folder = tmp_path_factory.mktemp("runs") / "world"
-    world = pixel_world("keys", depth=True)
-    world.save(folder, data=Origin(depth_camera=CAMERA))
-    starts = starts_of(world, "keys")
-    frames, actions, valid = (torch.cat([getattr(start, name) for start in starts]) for name in NAMES)
-    save_starts(Clip(frames, actions, valid), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(run, tmp_path_factory) -> tuple[Path, str]:
-    """What `oneiros export` wrote, and what it printed."""
-    folder = tmp_path_factory.mktemp("exported") / "world"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        main(["export", str(run), "--onnx", str(folder)])
-    return folder, printed.getvalue()
-
-
-def test_onnx_runtime_dreams_as_torch_does(run, exported):
+def test_onnx_runtime_dreams_as_torch_does(pixel_run, exported):
     folder, printed = exported
     assert printed.count(f"the same codes in {FRAMES} of {FRAMES} frames") == 2, printed  # temperatures 0 and 0.9
-    world = World.load(run)
-    starts = find_starts(world, run)
+    world = World.load(pixel_run)
+    starts = find_starts(world, pixel_run)
     parity = compare(world, OnnxDream(folder, threads=1), starts, temperature=0.9, frames=4, start=1)
     assert parity.first_difference is None
     assert parity.pixels < 1e-4
@@ -93,13 +66,7 @@ def test_the_program_runs_without_oneiros(exported, tmp_path):
     assert np.load(folder / "frames.npy").shape == (4, 32, 32, 3)
 
 
-def runtime_for_web() -> Path | None:
-    """The npm package onnxruntime-web, where this machine has it."""
-    places = [Path(os.environ.get("ONNXRUNTIME_WEB", "nowhere")), ROOT / "node_modules/onnxruntime-web"]
-    return next((place for place in places if (place / "package.json").is_file()), None)
-
-
-@pytest.mark.skipif(shutil.which("node") is None or runtime_for_web() is None, reason="needs node and onnxruntime-web")
+@pytest.mark.skipif(shutil.which("node") is None or RUNTIME is None, reason="needs node and onnxruntime-web")
 def test_javascript_dreams_as_python_does(exported, tmp_path):
     folder, _ = exported
     dream = OnnxDream(folder, threads=1)
@@ -107,9 +74,7 @@ def test_javascript_dreams_as_python_does(exported, tmp_path):
     plan = {"seed": 2**32 - 5, "temperature": dream.temperature, "actions": actions.tolist()}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     script = Path(__file__).with_name("dream_in_node.mjs")
-    done = subprocess.run(
-        ["node", script, folder, runtime_for_web(), tmp_path / "plan.json"], capture_output=True, text=True
-    )
+    done = subprocess.run(["node", script, folder, RUNTIME, tmp_path / "plan.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     dream.begin(1, seed=plan["seed"])
     for frame, (action, codes) in enumerate(zip(actions, json.loads(done.stdout), strict=True)):
@@ -124,14 +89,15 @@ def test_javascript_dreams_as_python_does(exported, tmp_path):
         (["nowhere", "--onnx", "out"], "no run folder"),
         (["tokenizer", "--onnx", "out"], "holds a tokenizer; this needs a world"),
         (["world", "--onnx", "full"], "name a new folder"),
+        (["world", "--web", "out", "--runtime", "full"], "npm install onnxruntime-web"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(run, tmp_path, monkeypatch, capsys, arguments, told):
+def test_what_cannot_be_exported_is_one_line(pixel_run, tmp_path, monkeypatch, capsys, arguments, told):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    shutil.copytree(run, tmp_path / "world")
-    shutil.copytree(run / "tokenizer", tmp_path / "tokenizer")
+    shutil.copytree(pixel_run, tmp_path / "world")
+    shutil.copytree(pixel_run / "tokenizer", tmp_path / "tokenizer")
     with pytest.raises(SystemExit) as ended:
         main(["export", *arguments])
     assert ended.value.code == 2

@@ -1,5 +1,6 @@
 """Small worlds of pixels with scrambled weights, their starts, and dreamers that run their graphs without ONNX."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from oneiros.export.world_folder import describe, write_about
 from oneiros.records import Camera, Clip
 from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer, TokenizerConfig
+from tests.places import ROOT
 from tests.world.worlds import make_world, random_actions, scramble
+
+# The npm package onnxruntime-web, where this machine has it.
+_PLACES = (Path(os.environ.get("ONNXRUNTIME_WEB", "nowhere")), ROOT / "node_modules" / "onnxruntime-web")
+RUNTIME = next((place for place in _PLACES if (place / "package.json").is_file()), None)
 
 SIDE = 32
 CAMERA = Camera("observation.depth.front", SIDE, SIDE, "depth", fx=16, fy=16, cx=15.5, cy=15.5)

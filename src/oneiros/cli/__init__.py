@@ -22,7 +22,7 @@ VERBS = {
     "eval": ("eval", "measure a world or a segmenter on what it never saw, or a policy in its environment"),
     "dream": ("dream", "write a video of a dream beside the real episode"),
     "play": ("play", "step into the dream, in the browser or here"),
-    "export": ("export", "a world as ONNX files, and programs that dream with them"),
+    "export": ("export", "a world as a page that plays without a server, or as ONNX files"),
     "demo": ("demo", "record, train, evaluate and dream in one go, on ViZDoom"),
 }
 

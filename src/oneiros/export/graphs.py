@@ -30,19 +30,13 @@ class StepGraph(nn.Module):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.dynamics, self.actions = world.dynamics, ActionVector(world)
-        layout, levels = self.dynamics.layout, self.dynamics.levels
-        self.contents: Tensor  # (L, K + 1, D): what enters for each entry, and nothing
-        self.positions: Tensor  # (S, m, D)
+        layout = self.dynamics.layout
+        self.steps = (layout.num_steps, layout.tokens_per_step)
         self.in_space: Tensor  # (S, 2, m, pairs)
-        contents = self.dynamics._contents()
-        nothing = contents.new_zeros(len(levels), 1, contents.shape[-1])
-        self.register_buffer("contents", torch.cat([contents, nothing], 1))
-        steps = (layout.num_steps, layout.tokens_per_step)
-        self.register_buffer("positions", self.dynamics._positions().unflatten(0, steps))
         elements = torch.arange(layout.num_elements)
         rotary = self.dynamics.rotary(torch.zeros_like(elements), elements)
         in_space = rotary[..., len(time_frequencies(self.dynamics)) :]
-        self.register_buffer("in_space", in_space.unflatten(1, steps).movedim(1, 0))
+        self.register_buffer("in_space", in_space.unflatten(1, self.steps).movedim(1, 0))
         self.meta = _meta_keys_and_values(self.dynamics)
 
     def forward(
@@ -56,9 +50,11 @@ class StepGraph(nn.Module):
         levels read, and keys (layers, H, d, m) and values (layers, H, m, d) for the ring.
         """
         dynamics = self.dynamics
-        x = self.actions(action) + self.positions[step][0]
-        for level, contents in zip(digits, self.contents, strict=True):
-            x = x + F.embedding(level, contents)
+        # Made in the graph, of the weights alone, so that they are as exact as these; a runtime makes them once.
+        contents, positions = dynamics._contents(), dynamics._positions().unflatten(0, self.steps)
+        x = self.actions(action) + positions[step][0]
+        for level, entries in zip(digits, contents, strict=True):
+            x = x + F.embedding(level, F.pad(entries, (0, 0, 0, 1)))
         in_space = self.in_space[step][0]
         rotary = torch.cat([in_time[:, None].expand(-1, len(x), -1), in_space], -1)
         memory = _RingInputs(ring, mask, self.meta)

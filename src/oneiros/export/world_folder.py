@@ -44,10 +44,11 @@ def write_world(
     title: str,
     depth_camera: Camera | None = None,
     precision: Precision = "float32",
+    to_encode: bool = True,
     advance: Advance = lambda amount: None,
 ) -> dict[str, int]:
     """Write the graphs, world.json, the starts and the programs into `folder`, which is made; returns the graphs' sizes
-    in bytes by name. advance: called with 1 for each graph.
+    in bytes by name. to_encode: with what turns frames into codes. advance: called with 1 for each graph.
 
     The world must be in float32, not prepared for inference. Raises ValueError for one that cannot be exported.
     """
@@ -55,7 +56,8 @@ def write_world(
     folder.mkdir(parents=True, exist_ok=True)
     about = describe(world, title=title, num_starts=len(starts), depth_camera=depth_camera, precision=precision)
     write_about(world, starts, folder, about)
-    return write_parts(parts_of(world), folder, precision=precision, advance=advance)
+    parts = [part for part in parts_of(world) if to_encode or part.name != "encode"]
+    return write_parts(parts, folder, precision=precision, advance=advance)
 
 
 def write_about(world: World, starts: Sequence[Clip], folder: Path, about: Mapping[str, Any]) -> None:

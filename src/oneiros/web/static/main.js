@@ -4,7 +4,8 @@ import { makeActions } from "./actions.js";
 import { Curve } from "./figures.js";
 import { label } from "./bindings.js";
 import { GONE, OVER, PAUSED, PLAYING, Player, WAITING } from "./player.js";
-import { Channel, FULL, IDLE, STOPPED } from "./protocol.js";
+import { Channel, describe, pictureOfStart } from "./host.js";
+import { FULL, IDLE, STOPPED } from "./protocol.js";
 import { Stage } from "./stage.js";
 
 const ALONE_AFTER = 120_000; // milliseconds without any input after which the dream waits
@@ -39,9 +40,7 @@ function say(sentence, button = null, act = null) {
 async function described() {
   for (let tries = 0; ; tries += 1) {
     try {
-      const answer = await fetch(`/api/info${asked}`, { cache: "no-store" });
-      if (answer.status === 403) throw Object.assign(new Error(`${await answer.text()}.`), { final: true });
-      const info = await answer.json();
+      const info = await describe(asked);
       find("title").textContent = (info.title ?? "").split("/").slice(-2).join("/"); // of a path, what tells runs apart
       find("title").title = info.title ?? "";
       if (info.error) throw Object.assign(new Error(info.error), { final: true });
@@ -69,6 +68,7 @@ async function main() {
   if (!info.ready) return showWorlds(info.worlds);
   document.title = `${find("title").textContent} · Oneiros`;
   document.body.dataset.kind = info.kind;
+  document.body.dataset.served = info.served ?? true; // what needs a server is hidden without one
   actions = makeActions(info.action_spec, (time, pressed) => player.touch(time, pressed));
   find("actions").append(actions.element);
   stage = new Stage(find("stage"), info);
@@ -313,7 +313,7 @@ function wireStarts() {
     const button = Object.assign(document.createElement("button"), { type: "button", value: index });
     button.setAttribute("aria-label", `Begin at start ${index + 1}`);
     button.setAttribute("aria-pressed", false);
-    button.append(Object.assign(document.createElement("img"), { src: `/api/starts/${index}.png${asked}`, alt: "", loading: "lazy" }));
+    button.append(Object.assign(document.createElement("img"), { src: pictureOfStart(index, asked), alt: "", loading: "lazy" }));
     button.onclick = () => begin(index);
     return button;
   });
