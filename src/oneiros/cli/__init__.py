@@ -15,6 +15,7 @@ from oneiros.cli.stopping import Stoppable, write_nowhere
 VERBS = {
     "doctor": ("doctor", "what is installed, what each verb still needs, cores and GPU"),
     "record": ("record", "play episodes in ViZDoom, Meta-World or any Gymnasium env and save a LeRobot dataset"),
+    "import": ("import_data", "turn films with actions, robomimic's or ALOHA's recordings into a LeRobot dataset"),
     "inspect": ("inspect", "summary, checks and picture of a dataset, a cloud of points or a run"),
     "clouds": ("clouds", "turn depth frames of a dataset into clouds of points, labelled where labels were recorded"),
     "train": ("train", "train a tokenizer, a world on its codes, a policy on its dreams; or a segmenter of clouds"),

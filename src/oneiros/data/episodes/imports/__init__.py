@@ -1,0 +1,1 @@
+"""Recordings of other kinds, episode by episode, as a LeRobot dataset."""

@@ -1,0 +1,55 @@
+"""A LeRobot dataset of any version, to be written anew: with actions shifted, or as v3.0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from oneiros.data.depth import codes_to_depth
+from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.imports.recording import ImportedEpisode, Options, Source
+
+
+def open_lerobot(path: Path, options: Options) -> Source:
+    """Every camera, the actions and states of a dataset. Episodes that cannot be read are named."""
+    dataset = Dataset.open(path)
+    states, spec = dataset.state_names, dataset.action_spec
+    recordings = tuple(
+        ImportedEpisode(
+            name=f"episode {episode.index}",
+            task=options.task or episode.task,
+            length=episode.length,
+            images=partial(_images, dataset, episode.index),
+            actions=partial(_numbers, dataset.actions, episode.index) if spec else None,
+            state=partial(_numbers, dataset.states, episode.index) if states else None,
+        )
+        for episode in dataset.episodes
+    )
+    return Source(
+        kind="lerobot",
+        fps=options.fps or dataset.fps,
+        cameras=dataset.cameras,
+        action_spec=spec,
+        state_names=states,
+        recordings=recordings,
+        unusable=dict(problem.split(": ", 1) for problem in dataset.problems),
+        robot_type=dataset.info.get("robot_type") or "unknown",
+    )
+
+
+def _numbers(read, episode: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+    values = read(episode)
+    assert values is not None
+    return values
+
+
+def _images(dataset: Dataset, episode: int) -> Iterator[Mapping[str, np.ndarray]]:
+    streams = {camera: dataset.stream(episode, camera) for camera in dataset.cameras}
+    for frames in zip(*streams.values(), strict=True):
+        yield {
+            camera.name: codes_to_depth(frame, camera) if camera.kind == "depth" else frame
+            for camera, frame in zip(streams, frames, strict=True)
+        }

@@ -1,0 +1,100 @@
+"""Recordings -> a LeRobot dataset, whole episodes only; what was complete stays, and is not made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from oneiros.data.episodes.imports.recording import ImportedEpisode, Source
+from oneiros.data.episodes.writer import DatasetWriter
+from oneiros.disk import replacing
+from oneiros.json_file import read_json
+
+_LOG = "meta/imported.json"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """episodes: in the dataset now, `before` of them from earlier. left_out: by name in the source, why."""
+
+    episodes: int
+    before: int
+    frames: int
+    left_out: dict[str, str]
+
+
+def write_recordings(
+    source: Source, origin: Path, out: Path, *, shift: int = 0, advance: Callable[[int, str], object] = lambda *_: None
+) -> Imported:
+    """Write what is not there yet. An episode that cannot be read is left out, and the next is tried.
+
+    origin: where the source is. shift: the action of the source's row t + shift is done between its frames t and t + 1;
+    rows without a frame or an action are dropped. advance: called with 1 and the episode's name after each.
+
+    Raises ValueError where `out` holds something else, OSError for a full disk.
+    """
+    told = {"source": str(origin.resolve()), "kind": source.kind, "shift": shift}
+    left_out, frames = {**_read_log(out, told), **source.unusable}, 0
+    with DatasetWriter(
+        out,
+        fps=source.fps,
+        cameras=source.cameras,
+        action_spec=source.action_spec,
+        state_names=source.state_names,
+        robot_type=source.robot_type,
+    ) as writer:
+        _write_log(out, told, left_out)
+        before = writer.num_episodes
+        wanted = [each for each in source.recordings if each.name not in left_out]
+        for recording in wanted[before:]:
+            try:
+                frames += _write(recording, writer, shift)
+            except ValueError as error:
+                left_out[recording.name] = str(error)
+                _write_log(out, told, left_out)
+            advance(1, recording.name)
+        return Imported(writer.num_episodes, before, frames, left_out)
+
+
+def _write(recording: ImportedEpisode, writer: DatasetWriter, shift: int) -> int:
+    actions = None if recording.actions is None else recording.actions()
+    state = None if recording.state is None else recording.state()
+    first, stop = max(0, -shift), recording.length
+    if actions is not None:
+        if not recording.length - 1 <= len(actions) <= recording.length:
+            raise ValueError(f"{recording.name}: has {recording.length} frames and {len(actions)} actions")
+        stop = min(stop, len(actions) - shift + (len(actions) < recording.length))
+    if stop - first < 2:
+        raise ValueError(f"{recording.name}: has {recording.length} frames; {max(0, stop - first)} are left of them")
+    with writer.episode(task=recording.task) as episode:
+        row = first
+        for row, images in zip(range(first, stop), islice(recording.images(), first, stop), strict=False):
+            action = None
+            if actions is not None and row + shift < len(actions):
+                action = actions[row + shift] if actions.ndim > 1 else int(actions[row + shift])
+            episode.add(images=images, action=action, state=None if state is None else state[row])
+        if row != stop - 1:
+            raise ValueError(f"{recording.name}: frame {row + 1} is missing; it should have {recording.length}")
+    return stop - first
+
+
+def _read_log(out: Path, told: dict[str, object]) -> dict[str, str]:
+    """What an earlier import left out. ValueError where that was of another source, or read otherwise."""
+    path = out / _LOG
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("left_out"), dict):
+        raise ValueError(f"{path}: is not what an import left")
+    before = {name: found.get(name) for name in told}
+    if before != told:
+        raise ValueError(f"{out}: was imported from {before}, not from {told}; name a new folder")
+    return {str(name): str(why) for name, why in found["left_out"].items()}
+
+
+def _write_log(out: Path, told: dict[str, object], left_out: dict[str, str]) -> None:
+    with replacing(out / _LOG) as temporary:
+        temporary.write_text(json.dumps({**told, "left_out": left_out}, indent=1, ensure_ascii=False), encoding="utf-8")
