@@ -233,3 +233,11 @@ def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path, monkeypatch
     out = inspect(capsys, tmp_path / "[old] data")
     assert "[old] data" in out
     assert "[bold]push[/bold] [/INST] the cube" in out
+
+
+def test_a_film_says_what_it_holds_and_how_it_is_imported(data, capsys):
+    film = next(data.glob("videos/observation.images.front/*/*.mp4"))
+    assert "oneiros import" in inspect(capsys, film)
+    found = json.loads(inspect(capsys, film, "--json"))
+    assert found == {"frames": 16, "fps": 8.0, "width": 48, "height": 32, "codec": "h264"}
+    assert "`oneiros import` makes one of films" in fails(capsys, film.parent)[1]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oneiros.data.episodes.inspection.look import Look
     from oneiros.data.episodes.inspection.offset import Offset
 
+_FILMS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
 
@@ -39,7 +40,7 @@ Exit code 2 when something is wrong that would stop training (with --strict: whe
 @dataclass(frozen=True)
 class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
-    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy) or a run folder."""
+    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy), a film or a run folder."""
     json: bool = False
     """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "offset", "ignored"
     (columns that are not read), "problems"} instead of tables; for a cloud {"points", "low", "high", "density", "crs",
@@ -55,7 +56,9 @@ class Inspect:
 
 def main(arguments: list[str]) -> None:
     command = tyro.cli(Inspect, prog="oneiros inspect", args=arguments, description=_DESCRIPTION)
-    if (command.path / "config.json").is_file():
+    if command.path.suffix.lower() in _FILMS and command.path.is_file():
+        _print_film(command.path, as_json=command.json)
+    elif (command.path / "config.json").is_file():
         _print_run(command.path, as_json=command.json)
     elif command.path.is_file() or command.path.suffix.lower() in (".las", ".laz", ".ply", ".npy"):
         from oneiros.cli.inspect_cloud import inspect_cloud
@@ -63,6 +66,22 @@ def main(arguments: list[str]) -> None:
         inspect_cloud(command.path, as_json=command.json, out=command.out, strict=command.strict)
     else:
         _inspect_dataset(command)
+
+
+def _print_film(path: Path, *, as_json: bool) -> None:
+    from oneiros.console import show
+    from oneiros.data.video import frame_times, probe
+
+    info, frames = probe(path), len(frame_times(path))
+    told = {"frames": frames, "fps": info.fps, "width": info.width, "height": info.height, "codec": info.codec}
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    shown = table(str(path))
+    for name, value in told.items():
+        shown.add_row(name, f"{value:g}" if isinstance(value, float) else str(value))
+    show(shown, "")
+    print(f"A folder of films, with actions beside them or without, becomes a dataset: oneiros import {path.parent}")
 
 
 def _inspect_dataset(command: Inspect) -> None:

@@ -108,7 +108,10 @@ def read_info(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     if not path.is_file():
-        raise ValueError(f"{root}: is no LeRobot dataset; it has no {INFO}")
+        raise ValueError(
+            f"{root}: is no LeRobot dataset; it has no {INFO} (`oneiros import` makes one of films with actions beside "
+            "them, or of HDF5)"
+        )
     inside(root, INFO)
     with errors_as_value_error(root, INFO):
         info = dict(read_json(path))
