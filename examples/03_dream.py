@@ -25,7 +25,7 @@ script = parse_script("MOVE_FORWARD*8,TURN_LEFT*8", world.config.action_spec)
 dream = world.generate(
     start,
     torch.from_numpy(script)[None],
-    sampling=Sampling(temperature=0.9, min_p=0.1),
+    sampling=Sampling(temperature=0.7, min_p=0.1),
     generator=torch.Generator().manual_seed(0),
 )
 

@@ -19,7 +19,7 @@ class Sampling:
     parallel_keep_fraction: how much of the guidance parallel to the conditional logits is kept.
     """
 
-    temperature: float = 0.9
+    temperature: float = 0.7
     min_p: float = 0.1
     top_k: int | None = None
     guidance_scale: float = 1.0

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from oneiros.data.frames import to_model
 from oneiros.records import Clip
 from oneiros.sampling import Sampling
-from oneiros.world.bundle import bundled_world
+from oneiros.world.built_in import bundled_world
 from oneiros.world.dream import Dream
 from oneiros.world.model import World
 from tests.dot_world import SPECS, DotWorld, draw_dots, real_episode

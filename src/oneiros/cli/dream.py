@@ -49,7 +49,7 @@ class DreamCommand:
     """What to do instead of what was recorded: names, + between keys held together, * to repeat, commas between."""
     image: Path | None = None
     """Begin with this picture instead of an episode."""
-    temperature: float = 0.9
+    temperature: float = 0.7
     """0 dreams the likeliest future, more dreams bolder ones."""
     guidance: float = 1.0
     """Above 1 the dream obeys more strictly, at twice the time a frame."""

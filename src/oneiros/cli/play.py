@@ -53,7 +53,7 @@ class Play:
     In the browser, the LeRobot dataset to which episodes are added when you record."""
     save_frame: Path | None = None
     """In the terminal: write the newest frame here after each step."""
-    temperature: float = 0.9
+    temperature: float = 0.7
     """0 dreams the likeliest future, more dreams bolder ones."""
     guidance: float = 1.0
     """Above 1 the dream obeys more strictly, at twice the time a frame."""

@@ -1,5 +1,6 @@
 """Things as patches, which of them are the same, and a network that learns to see a square."""
 
+from dataclasses import replace
 from types import SimpleNamespace as Namespace
 
 import numpy as np
@@ -147,6 +148,20 @@ def test_things_are_compared_with_the_frames_of_the_same_rows(judge, dataset):
     assert min(summary["per_frame"]) >= 1
     assert summary["by_size"]["large"]["things"] >= 4
     assert summary["by_size"]["large"]["model"] == 0.0
+
+
+def test_who_is_blind_on_real_frames_is_not_asked_about_dreams(judge):
+    """The frames do not show the things that the label images tell of; and there are none at all."""
+    blank = torch.tensor([40, 30, 60], dtype=torch.uint8).expand(1, 2, 32, 32, 3)
+    dreams = dict.fromkeys(("sampled", "model", "reconstruction", "copy_last_frame"), blank)
+    result = ThingScores(judge, context=3, stride=1)
+    result.add([(4, 0)], blank, dreams)
+    assert result.summary([4]) == {
+        "left_out": "on real frames, the network that looks for square finds too little (F1 0.00)"
+    }
+    result = ThingScores(replace(judge, kinds={4: np.zeros_like(judge.kinds[4])}), context=3, stride=1)
+    result.add([(4, 0)], blank, dreams)
+    assert "there is none" in result.summary([4])["left_out"]
 
 
 def test_why_there_is_nobody_to_look_is_said_in_a_word(dataset, tmp_path):

@@ -1,7 +1,7 @@
 // Dreams with the files of this folder. Needs onnxruntime-web (or onnxruntime-node), and nothing of Oneiros.
 //
 //     node dream.mjs                     64 frames of the first start, as frames.rgb
-//     node dream.mjs 3 7 200 0.9        start, seed, frames, temperature
+//     node dream.mjs 3 7 200 0.7        start, seed, frames, temperature
 //
 // As a module, in a page or in Node:
 //

@@ -1,7 +1,7 @@
 """Dreams with the files of this folder. Needs numpy and onnxruntime, and nothing of Oneiros.
 
     python dream.py                      64 frames of the first start, as frames.npy
-    python dream.py --start 3 --seed 7 --frames 200 --temperature 0.9
+    python dream.py --start 3 --seed 7 --frames 200 --temperature 0.7
 
 As a module:
 
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", type=int, default=64)
-    parser.add_argument("--temperature", type=float, default=0.9)
+    parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--out", type=Path, default=Path("frames.npy"))
     options = parser.parse_args()
     dream = OnnxDream(Path(__file__).parent)

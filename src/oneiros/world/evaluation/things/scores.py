@@ -20,6 +20,7 @@ from oneiros.world.evaluation.things.network import see
 SIZES = ("small", "medium", "large")
 LEAST, MEDIUM, LARGE = 6, 16, 64  # pixels of a frame of 64 x 64 from which on a thing counts, is medium, is large
 _JUDGED = ("sampled", "model", "reconstruction", "copy_last_frame")
+_SEEN = 0.5  # of the network's F1 on real frames, for its word to be taken
 REAL = "real"  # the network on the real frames: its own ceiling
 
 
@@ -58,8 +59,12 @@ class ThingScores:
         return torch.from_numpy(np.stack(kinds))
 
     def summary(self, episodes: list[int]) -> dict[str, Any]:
-        """`things` of metrics.json. episodes: of each clip added."""
+        """`things` of metrics.json; "left_out", and why, where they cannot be told. episodes: of each clip added."""
         hits, wrong = ({name: torch.cat(parts) for name, parts in each.items()} for each in (self._hits, self._wrong))
+        seen = _total_f1(hits[REAL], wrong[REAL])
+        if seen is None or seen < _SEEN:
+            names, how_well = ", ".join(self._judge.names), "there is none" if seen is None else f"F1 {seen:.2f}"
+            return {"left_out": f"on real frames, the network that looks for {names} finds too little ({how_well})"}
         f1 = {name: _f1(hits[name].sum(-1), wrong[name].sum(-1)) for name in hits}
         counts = torch.cat(self._counts)
         by_size = {

@@ -25,7 +25,7 @@ _ROWS = (REAL, "reconstruction", "sampled", "model", "copy_last_frame")
 def things_that_stay(measured: Mapping[str, Any], examples: Sequence[Example], judge: Judge | None, stride: int) -> str:
     """A section, or a sentence where things were not measured. stride: rows from one frame to the next."""
     things = measured["things"]
-    if not things or judge is None:
+    if not things or judge is None or "left_out" in things:
         why = (things or {}).get("left_out") or "nobody looked for them"
         return section("Things that stay", f"Left out: {escape(why)}.", "")
     text = (
