@@ -1,56 +1,38 @@
-"""Train a tokenizer around a codec of your own: here linear patches, in your work perhaps a pretrained VAE.
+"""Train a world around a codec of your own and play it: linear patches, and an autoencoder of diffusers if you have it.
 
     python examples/06_own_codec.py [FOLDER]
 
-Needs the dataset of example 01. `oneiros.world.nn.codec` says what a codec is, and its optional attributes.
+Needs the dataset of example 01. The codecs are in my_codecs.py beside this file. On the command line, in a folder with
+that file: `oneiros train tokenizer data --codec my_codecs:patches --out tokenizer`, and --codec again with
+`oneiros train world`, eval, dream and play: a run folder knows what its codec was called, but imports nothing by itself.
 """
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from torch import nn
+import my_codecs
 
-from oneiros import Dataset, Tokenizer, load
-from oneiros.data.episodes.clips import Clips, load_frames, split_episodes
-from oneiros.train.fit import FitConfig, fit
-from oneiros.train.order import Order
-from oneiros.world.tokenizer import TokenizerConfig
+from oneiros import Dream
+from oneiros.world.settings import TokenizerSettings, WorldSettings
+from oneiros.world.training import tokenizer, world
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
-out = folder / "patches"
-shutil.rmtree(out, ignore_errors=True)
+codecs = {"patches": my_codecs.patches}
+if find_spec("diffusers"):
+    codecs["diffusers_vae"] = my_codecs.diffusers_vae
 
+for name, make in codecs.items():
+    out = folder / name
+    shutil.rmtree(out, ignore_errors=True)
+    shared = {"data": folder / "data", "preset": "tiny", "precision": "float32", "codec": f"my_codecs:{name}"}
+    tokenizer.run(TokenizerSettings(out=out / "tokenizer", steps=100, **shared))
+    world.run(WorldSettings(tokenizer=out / "tokenizer", out=out / "world", steps=20, batch_size=4, **shared))
 
-class Patches(nn.Module):
-    """Frames (B, T, 3, H, W) in [-1, 1] <-> latents (B, T, 16, H/8, W/8)."""
-
-    def __init__(self):
-        super().__init__()
-        self.enter, self.leave = nn.Conv2d(3, 16, 8, stride=8), nn.ConvTranspose2d(16, 3, 8, stride=8)
-
-    def encode(self, frames):
-        return self.enter(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-
-    def decode(self, latents):
-        return self.leave(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-
-
-dataset = Dataset.open(folder / "data")
-training, held_out = split_episodes([episode.index for episode in dataset.episodes])
-clips = Clips(load_frames(dataset, training, height=64, width=64), None, length=1)
-
-tokenizer = Tokenizer(TokenizerConfig(codebook_size=64, code_dim=16, external_codec=True), Patches(), trainable=True)
-config = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=10, precision="float32")
-order = Order(len(clips), batch_size=config.batch_size, seed=config.seed)
-fitted = fit(
-    tokenizer,
-    lambda step, samples: clips.batch(order.indices(step, samples), order.seeds(step, samples)),
-    out=out,
-    config=config,
-    save_model=Tokenizer.save,
-)
-
-tokenizer = load(out, codec=Patches())  # bring the codec's class again; its weights are in the run folder
-codes = tokenizer.encode(clips.batch([0]).frames)
-print(f"loss {fitted.loss:.3f}; frame 0 is {codes.shape[-1]} codes, {len(codes.unique())} different ones")
+    dream = Dream.from_run(out / "world", codec=make())  # its weights are in the run folder
+    dream.reset(seed=0)
+    for _ in range(8):
+        frame = dream.step(dream.action_space.sample())[0]
+    rows, columns = dream.world.tokenizer.grid
+    print(f"{name}: frames of {rows * columns} codes, 8 dreamed, the last {frame.shape} with mean {frame.mean():.0f}")

@@ -33,5 +33,7 @@ class Sampling:
             raise ValueError(f"estimate is {self.estimate!r}; choose mode or mean")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p is {self.min_p}; it must lie in [0, 1]")
+        if not 0 <= self.parallel_keep_fraction <= 1:
+            raise ValueError(f"parallel_keep_fraction is {self.parallel_keep_fraction}; it must lie in [0, 1]")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1, or None to keep all")

@@ -15,7 +15,10 @@ PROMISES = {
     "03_dream": (r"24 frames", "dream.gif"),
     "04_dream_as_env": (r"MultiBinary\(3\).*40 steps.*\(64, 64, 3\) uint8\nleft and right", "world"),
     "05_own_env_and_policy": (r"to column (2[5-9]|3[01]) in 41 frames", "ball/meta/info.json"),
-    "06_own_codec": (r"64 codes, ([2-9]|\d\d) different", "patches/model.safetensors"),
+    "06_own_codec": (
+        r"patches: frames of 64 codes, 8 dreamed, .*\(64, 64, 3\)",
+        "patches/world/model.safetensors",
+    ),
     "07_points": (r"21 kernel points.*(9\d|100)% of a scene", "points/labelled.laz"),
     "08_policy": (r"policy: 30 steps.*button press: 40 steps.*\(1, 2, 4, 32, 32\)", "button/policy/model.safetensors"),
 }

@@ -56,7 +56,9 @@ def test_cached_equals_full(make, kind, tokens_per_step, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens_per_step", [1, 4, 32])
-@pytest.mark.parametrize("options", [{"residual_streams": 4}, {"num_meta_tokens": 0}, {"window": 1}, {"depth": 4}])
+@pytest.mark.parametrize(
+    "options", [{"residual_streams": 4}, {"num_meta_tokens": 0}, {"window": 1}, {"depth": 4}, {"heads": 3}]
+)
 def test_cached_equals_full_whatever_the_blocks(make, options, tokens_per_step, monkeypatch):
     check_cached(make(tokens_per_step=tokens_per_step, **options), "discrete", monkeypatch)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from oneiros.cli.sampling_options import SamplingOptions
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -30,7 +32,7 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 
 @dataclass(frozen=True)
-class DreamCommand:
+class DreamCommand(SamplingOptions):
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The world's run folder."""
     data: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
@@ -49,10 +51,6 @@ class DreamCommand:
     """What to do instead of what was recorded: names, + between keys held together, * to repeat, commas between."""
     image: Path | None = None
     """Begin with this picture instead of an episode."""
-    temperature: float = 0.7
-    """0 dreams the likeliest future, more dreams bolder ones."""
-    guidance: float = 1.0
-    """Above 1 the dream obeys more strictly, at twice the time a frame."""
     codec: str | None = None
     """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     device: str = "cpu"
@@ -72,7 +70,6 @@ def dream(command: DreamCommand) -> None:
     from oneiros.console import bars
     from oneiros.data.frames import to_uint8
     from oneiros.data.pictures import beside, check_ending, enlarge, save_frames
-    from oneiros.sampling import Sampling
     from oneiros.world.nn.own_codec import make_codec
     from oneiros.world.rollout import begin, roll
     from oneiros.world.starts import load_world
@@ -81,10 +78,9 @@ def dream(command: DreamCommand) -> None:
     world = load_world(command.run, device=command.device, codec=make_codec(command.codec))
     context, actions, real, origin = _beginning(command, world)
     num_frames = world.tokenizer.whole(1 + _length(command, actions, real)) - 1
-    sampling = Sampling(temperature=command.temperature, guidance_scale=command.guidance)
     with bars() as track:
         advance = track("dreaming", num_frames)
-        options: dict[str, Any] = {"sampling": sampling, "seed": command.seed, "advance": advance}
+        options: dict[str, Any] = {"sampling": command.sampling(), "seed": command.seed, "advance": advance}
         dreamed = roll(world, begin(world, context), actions, num_frames=num_frames, **options)[0][0].numpy()
     given = to_uint8(context.frames[0]).cpu().numpy()
     shown = np.concatenate([given, dreamed])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import tyro
+
+from oneiros.cli.sampling_options import SamplingOptions
 
 if TYPE_CHECKING:
     from oneiros.web.choices import Choice
@@ -36,7 +38,7 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 
 @dataclass(frozen=True)
-class Play:
+class Play(SamplingOptions):
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A world's run folder, the name of one that is built in, or an environment: doom:SCENARIO or gym:ENV_ID. Default:
     the page lets you choose among those built in; the terminal plays the first."""
@@ -53,10 +55,6 @@ class Play:
     In the browser, the LeRobot dataset to which episodes are added when you record."""
     save_frame: Path | None = None
     """In the terminal: write the newest frame here after each step."""
-    temperature: float = 0.7
-    """0 dreams the likeliest future, more dreams bolder ones."""
-    guidance: float = 1.0
-    """Above 1 the dream obeys more strictly, at twice the time a frame."""
     codec: str | None = None
     """The codec of the world's tokenizer, where it was made with one of your own: module:factory."""
     device: str = "cpu"
@@ -123,8 +121,7 @@ def _play_in_terminal(command: Play) -> None:
         save_frame=command.save_frame,
         about={
             "played": command.run or "the built-in world",
-            "temperature": command.temperature,
-            "guidance": command.guidance,
+            **{each.name: getattr(command, each.name) for each in fields(SamplingOptions)},
         },
     )
 
@@ -158,7 +155,6 @@ def _is_environment(run: str | None) -> TypeGuard[str]:
 
 def _open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
-    from oneiros.sampling import Sampling
     from oneiros.world.built_in import bundled_world, bundled_worlds
     from oneiros.world.dream import Dream
     from oneiros.world.nn.own_codec import make_codec
@@ -172,5 +168,5 @@ def _open_dream(command: Play) -> Dream:
         image=command.image,
         codec=make_codec(command.codec),
         device=command.device,
-        sampling=Sampling(temperature=command.temperature, guidance_scale=command.guidance),
+        sampling=command.sampling(),
     )

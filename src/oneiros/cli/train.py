@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated
 
 import tyro
 
 from oneiros import machine
+from oneiros.cli.model_options import help_text, split_options, typed
 from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.settings import CloningSettings, PolicySettings
 from oneiros.world.settings import DecoderSettings, TokenizerSettings, WorldSettings
@@ -22,6 +25,9 @@ cloning, which acts without a world; or a segmenter of clouds.
   oneiros train policy demonstrations --world runs/world --out runs/policy
   oneiros train cloning demonstrations --out runs/cloning
   oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
+
+--model.FIELD sets any field of the model of a tokenizer, world or policy, such as --model.depth 8; --help-model lists
+them: oneiros train world --help-model
 
 Ctrl-C saves; --resume goes on bit for bit, after a kill too. Episodes held out (the last tenth) are never trained on.
 Many GPUs or machines: torchrun --nproc-per-node=8 -m oneiros train world ...
@@ -39,6 +45,9 @@ Command = (
 
 def main(arguments: list[str]) -> None:
     """Train, then say on stdout where the model is and what comes next."""
+    if "--help-model" in arguments:
+        print(_help_of_model(arguments))
+        return
     settings = _parse(arguments)
     if isinstance(settings, TokenizerSettings):
         from oneiros.world.training.tokenizer import run as train
@@ -72,6 +81,7 @@ def main(arguments: list[str]) -> None:
 
 def _parse(arguments: list[str]) -> Command:
     """Settings, from the command line; those that it leaves out are the defaults, or those of the run to resume."""
+    arguments, given = split_options(arguments)
     settings = tyro.cli(
         Command,  # type: ignore[arg-type]
         prog="oneiros train",
@@ -79,8 +89,35 @@ def _parse(arguments: list[str]) -> Command:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
+    model = typed(given, _model_config(arguments[0]), type(settings)) if given else {}
     before = settings.begun_with()
-    if before is None:
-        return settings
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)  # with pairs: a flag that is on is accepted, too
-    return tyro.cli(type(before), args=arguments[1:], default=before, config=config)
+    if before is not None:
+        config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)  # with pairs: a flag that is on is accepted, too
+        settings = tyro.cli(type(before), args=arguments[1:], default=before, config=config)
+    return replace(settings, model={**settings.model, **model}) if model else settings
+
+
+def _model_config(kind: str) -> type:
+    """The config whose fields are options of a kind of training. Raises ValueError for a kind that has none."""
+    match kind:
+        case "tokenizer":
+            from oneiros.world.tokenizer import TokenizerConfig as Config
+        case "world":
+            from oneiros.world.config import WorldConfig as Config
+        case "policy":
+            from oneiros.policy.config import PolicyConfig as Config
+        case _:
+            raise ValueError(f"--model options are of a tokenizer, a world or a policy, not of a {kind}")
+    return Config
+
+
+def _help_of_model(arguments: list[str]) -> str:
+    """The options `--model.FIELD` of a kind, with the values of the preset that is named, or else of small."""
+    kinds = {"tokenizer": TokenizerSettings, "world": WorldSettings, "policy": PolicySettings}
+    kind = arguments[0]
+    config = _model_config(kind)
+    rest = [word for word in arguments[1:] if word != "--help-model"]
+    preset = dict(pairwise(rest)).get("--preset", "small")
+    if preset not in kinds[kind].presets:
+        raise ValueError(f"--preset is {preset}; choose {', '.join(kinds[kind].presets)}")
+    return f"options of the model of oneiros train {kind}:\n\n{help_text(config, kinds[kind], preset)}"

@@ -24,8 +24,9 @@ class PolicyConfig:
 
     observed_frames, imagined_frames: of the world, at its stride. layer: of the world, whose hidden states are read;
     None is the last. former: what condenses them: 2d, 3d or geometry (see `nn.video_former`), or none, where features,
-    averaged to at most 16 a frame, are read as they are. dim: width of all tokens. latents_per_frame: tokens that a
-    former makes of a frame. heads: of every attention.
+    averaged to at most 16 a frame, are read as they are. dim: width of all tokens. former_depth: layers
+    of the former. latents_per_frame: tokens that a former makes of a frame. heads: of every attention. encoder_depth,
+    decoder_depth: layers of what joins the tokens, and of what denoises actions. denoising_steps: of a decision.
     action_horizon: actions of a chunk. execute: how many are done before the next chunk is planned.
     goal_dropout: how often training forgets the goal. goal_dim: width of the goals' embeddings (see `set_goals`); 0 = a
     learned table. noise_draws: noisy chunks that a training step makes of each sample: the decoder alone runs for each,
@@ -34,7 +35,7 @@ class PolicyConfig:
     they are from it, from a former over time (3d or geometry); see `oneiros.video_former.frame_masks`.
     geometry_tokens: tokens made of the depth image, 0 for none; intrinsics: its fx, fy, cx, cy in pixels; max_depth: in
     metres, from where depth counts as missing; num_points: pixels looked at. geometry_dim: width of the teacher's
-    features, and alignment_weight: of their loss, for former geometry.
+    features. alignment_weight: of their loss, for former geometry.
     """
 
     action_spec: ActionSpec

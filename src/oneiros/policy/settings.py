@@ -103,6 +103,21 @@ class PolicySettings(ActingSettings):
     """Learn to act from demonstrations, on what a frozen world imagines."""
 
     presets: ClassVar = POLICY_PRESETS
+    elsewhere: ClassVar = {
+        **dict.fromkeys(("action_spec", "tasks", "state_mean", "state_std"), "is the data's"),
+        **dict.fromkeys(("intrinsics", "max_depth"), "is the depth camera's"),
+        **dict.fromkeys(("grid", "feature_mean", "feature_std"), "is the world's"),
+        "geometry_dim": "is the teacher's",
+        "goal_dim": "follows from --goal",
+        "observed_frames": "is the option --observed-frames",
+        "imagined_frames": "is the option --imagined-frames",
+        "action_horizon": "is the option --action-horizon",
+        "execute": "is the option --execute",
+        "former": "is the option --former",
+        "layer": "is the option --layer",
+        "frame_mask": "is the option --frame-mask",
+        "geometry_tokens": "is the option --geometry-tokens",
+    }
 
     world: Path | None = None
     """Run folder of the trained world."""

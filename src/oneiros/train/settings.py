@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
@@ -32,6 +33,7 @@ class Settings:
     """
 
     presets: ClassVar[Mapping[str, Preset]]
+    elsewhere: ClassVar[Mapping[str, str]] = {}  # fields of the model's config that `model` cannot set, and what does
 
     out: Path
     """The run folder to write: config.json, model.safetensors, state.pt, metrics.jsonl, pictures/."""
@@ -69,6 +71,9 @@ class Settings:
     warm_start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Begin with the weights of this run instead of random ones; its model size replaces the preset's."""
 
+    model: tyro.conf.SuppressFixed[tyro.conf.Fixed[Mapping[str, Any]]] = field(default_factory=dict)
+    """Fields of the model's config, in place of the preset's: --model.FIELD on the command line."""
+
     def __new__(cls, **given: Any) -> Self:
         settings = super().__new__(cls)
         settings.__dict__["_given"] = frozenset(given)  # no field: nothing to compare, to save or to ask for
@@ -88,8 +93,26 @@ class Settings:
         values.setdefault("warmup_steps", min(100, values["steps"] // 10))
         return FitConfig(**values, accumulate=self.accumulate, precision=self.precision, seed=self.seed)
 
+    @classmethod
+    def model_field(cls, name: str, config: type) -> str:
+        """The name of a field of the config that `model` may set. Raises ValueError for any other."""
+        if name in cls.elsewhere:
+            raise ValueError(f"--model.{name.replace('_', '-')} cannot be set: it {cls.elsewhere[name]}")
+        known = [each.name for each in fields(config) if each.name not in cls.elsewhere]
+        if name not in known:
+            near = get_close_matches(name, known, 3, 0.4)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ValueError(f"the model has no field {name!r}; {meant}--help-model lists all")
+        return name
+
+    def model_fields(self, config: type) -> dict[str, Any]:
+        """The preset's fields of the model's config, with those of `model` in their place. Raises ValueError for a name
+        that is none."""
+        given = {self.model_field(name, config): value for name, value in self.model.items()}
+        return dict(self.presets[self.preset].model) | given
+
     def to_json(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_THIS_CALL}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_THIS_CALL}
         return {name: _plain(value) for name, value in values.items()}
 
     def begun_with(self) -> Self | None:
@@ -99,7 +122,7 @@ class Settings:
             return None
         from oneiros.run_folder import from_json, read_config  # imports torch
 
-        names = {field.name for field in fields(self)} - set(_OF_THIS_CALL)
+        names = {each.name for each in fields(self)} - set(_OF_THIS_CALL)
         found = read_config(self.out).recipe.items()
         values = {name: value for name, value in found if name in names and value is not None}
         return from_json(type(self), values | {"out": self.out, "resume": True}, f"the recipe in {path}")
@@ -116,6 +139,20 @@ class EpisodeSettings(Settings):
 
     data_changed: bool = False
     """With --resume: go on though the data have other episodes or files by now. What was held out stays held out."""
+
+
+def check_as_begun(settings: Settings, config: Any) -> None:
+    """For a run that goes on: ValueError where a setting, or a field of `model`, is not what its model's config has."""
+    given = shared(settings, type(config)) | {
+        settings.model_field(name, type(config)): value for name, value in settings.model.items()
+    }
+    for name, value in given.items():
+        if (before := getattr(config, name)) != value:
+            flag = ("model." if name in settings.model else "") + name
+            raise ValueError(
+                f"--{flag.replace('_', '-')} is {value}, but {settings.out} was begun with {before}: a run goes on as "
+                "it began; leave the option out, or begin another (--from RUN takes over what fits)"
+            )
 
 
 def shared(settings: Settings, config_class: type) -> dict[str, Any]:

@@ -16,8 +16,11 @@ class WorldConfig:
     """A world's shape, and how it learns.
 
     action_spec: what the player can do; None = the data has no actions. frame_stride: dataset rows per model frame.
-    fps: model frames per second of real time. window: frames a frame can look back to, itself included.
-    tokens_per_step: codes drawn together; 1 is raster order. residual_streams: above 1, hyper-connections.
+    fps: model frames per second of real time. dim: width of the transformer. depth: its blocks. head_dim: channels of
+    a head. heads: of every attention; None = dim / head_dim, else heads x head_dim may differ from dim (then dreams on
+    a CPU run the plain blocks, not the compiled ones, which takes about twice as long). tokens_per_step: codes drawn
+    together; 1 is raster order. window: frames a frame can look back to, itself included. num_meta_tokens: elements in
+    front of the sequence that all others see; 0 = none. residual_streams: above 1, hyper-connections.
     action_dropout: how often a whole clip's actions are forgotten in training, which makes guidance possible.
     action_noise: standard deviation of the noise that training adds to standardised continuous actions; a few episodes
     can be told apart by their exact actions, and then are recited.
@@ -25,9 +28,12 @@ class WorldConfig:
     target_spread: codes this near one another, in units of the codebook's standard deviation, share their target, which
     makes the likeliest code a good guess; 0 is plain cross-entropy. motion_weight: how much more codes count where
     something has just moved, see `motion_weights`. learn_first_frame: also learn to dream a first frame from nothing.
-    max_keys: the most keys that a frame may hold together. scale_learning_rate: of the logits' scale, relative to the
-    rest. joint: train the tokenizer along with the dynamics, by the weights of its own config.
     carry_detail: what worlds had for a camera that stands still before tokenizers had a `reference_frame`.
+    state_weight: of the codes' cross-entropy in the loss. action_weight: of the action head's loss; 0 builds no head.
+    scale_learning_rate: of the logits' scale, relative to the rest. max_keys: the most keys that a frame may hold
+    together. key_depth: layers of the decoder of held keys, which the action head has where actions are keys.
+    key_heads, key_head_dim: its heads, and channels of each. key_gated: its feed-forward is gated (SwiGLU).
+    joint: train the tokenizer along with the dynamics, by the weights of its own config.
     """
 
     action_spec: ActionSpec | None = None
@@ -36,6 +42,7 @@ class WorldConfig:
     dim: int = 256
     depth: int = 6
     head_dim: int = 64
+    heads: int | None = None
     tokens_per_step: int = 16
     window: int = 16
     num_meta_tokens: int = 16
@@ -51,11 +58,16 @@ class WorldConfig:
     action_weight: float = 0.1
     scale_learning_rate: float = 10.0
     max_keys: int = 10
+    key_depth: int = 2
+    key_heads: int = 4
+    key_head_dim: int = 64
+    key_gated: bool = False
     joint: bool = False
 
     def __post_init__(self) -> None:
-        counts = ("frame_stride", "dim", "head_dim", "tokens_per_step", "max_keys")
+        counts = ("frame_stride", "dim", "head_dim", "tokens_per_step", "max_keys", "key_heads", "key_head_dim")
         check_counts({name: getattr(self, name) for name in counts})
+        check_counts({"key_depth": self.key_depth, "heads": 1 if self.heads is None else self.heads}, most=1024)
         check_counts({name: getattr(self, name) for name in ("depth", "window", "residual_streams")}, most=1024)
         if not 0 <= self.num_meta_tokens <= 1024:
             raise ValueError(f"num_meta_tokens is {self.num_meta_tokens}; it must be a whole number from 0 to 1024")

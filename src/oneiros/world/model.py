@@ -56,6 +56,7 @@ class World(Trainable):
             dim=config.dim,
             depth=config.depth,
             head_dim=config.head_dim,
+            heads=config.heads,
             tokens_per_step=config.tokens_per_step,
             window=config.window,
             num_meta_tokens=config.num_meta_tokens,
@@ -68,9 +69,9 @@ class World(Trainable):
         self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.actions_per_step)
         self.action_head = None
         if spec is not None and config.action_weight > 0:
-            self.action_head = ActionHead(
-                spec=spec, dim=dim, actions_per_step=self.actions_per_step, max_keys=config.max_keys
-            )
+            shape = {"depth": config.key_depth, "heads": config.key_heads, "head_dim": config.key_head_dim}
+            keys: Any = {"max_keys": config.max_keys, "gated": config.key_gated, **shape}
+            self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=self.actions_per_step, **keys)
 
     @property
     def device(self) -> torch.device:

@@ -119,6 +119,14 @@ class TokenizerSettings(EpisodeSettings):
     """Learn to turn frames into a few codes each, and back. The world model then dreams in those codes."""
 
     presets: ClassVar = TOKENIZER_PRESETS
+    elsewhere: ClassVar = {
+        "height": "is the option --height",
+        "width": "is the option --width",
+        "channels": "follows from --depth",
+        "reference_frame": "is the option --reference-frame",
+        "external_codec": "follows from --codec",
+        "codec_name": "follows from --codec",
+    }
 
     data: tyro.conf.Positional[Path]
     """A LeRobot dataset (v2.1 or v3.0), such as `oneiros record` writes."""
@@ -179,6 +187,16 @@ class WorldSettings(EpisodeSettings):
     """Learn what happens next: from the codes of past frames and an action to the codes of the next frame."""
 
     presets: ClassVar = WORLD_PRESETS
+    elsewhere: ClassVar = {
+        "action_spec": "is the data's",
+        "fps": "is the data's",
+        "frame_stride": "is the option --frame-stride",
+        "window": "is the option --context",
+        "tokens_per_step": "is the option --tokens-per-step",
+        "action_noise": "is the option --action-noise",
+        "motion_weight": "is the option --motion-weight",
+        "joint": "is the option --joint",
+    }
 
     data: tyro.conf.Positional[Path | None] = None
     """The dataset to learn from. Not needed with --codes."""

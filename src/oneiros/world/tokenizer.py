@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
@@ -34,13 +35,21 @@ class TokenizerConfig:
     """A tokenizer's shape, and how it learns.
 
     height, width: of frames in pixels, multiples of 8 for the default codec. channels: 3 RGB, 4 RGB + depth.
-    codebook_levels: codebooks of codebook_size entries stacked on one another; a code is one number all the same.
+    codebook_size: entries of a codebook. codebook_levels: codebooks stacked on one another; a code is one number all
+    the same. code_dim: channels of a latent and of an entry. codec_width: channels of the default codec at a quarter of
+    the frame's size, double at an eighth. codec_depth: its residual blocks at each size.
     linear_path: the default codec adds what its networks make to a linear map of each patch and back.
     external_codec: the codec is the caller's own module, given to the constructor and to `load`. codec_name: what it
     was called in training, module:factory, to tell whoever opens the run; nothing imports it.
+    temporal_convs: causal convolutions over time before and after the quantiser. temporal_kernel_size: of these.
+    commitment_weight: of the latents' distance to their entries in the loss. latent_reconstruction_weight: of the
+    latents' distance to what the convolution after the quantiser makes of them.
+    codebook_decay: of the moving averages by which entries follow latents. codebook_dead_share: entries used less than
+    this share of an even use begin anew. codebook_kmeans_steps: of the clustering that begins the codebooks.
+    codebook_cosine: latents and entries have length 1, so that the nearest entry is that of the largest cosine; one
+    level alone.
     rotation_trick: gradients pass the quantiser turned and scaled as its latents are, else straight through, which is
     better where latents lie around 0, as principal components do (the quotient of lengths then knows no bound).
-    temporal_kernel_size: of the causal convolutions around the quantiser, when `temporal_convs` is on.
     reference_frame: the default codec's decoder is also shown an earlier frame, so that codes need only say what has
     changed since: for a camera that stands still. A dream shows it the last real frame it began with.
     """
@@ -61,14 +70,23 @@ class TokenizerConfig:
     commitment_weight: float = 1.0
     latent_reconstruction_weight: float = 0.2
     codebook_decay: float = 0.99
+    codebook_dead_share: float = 0.05
+    codebook_kmeans_steps: int = 10
+    codebook_cosine: bool = False
     rotation_trick: bool = True
     reference_frame: bool = False
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in ("codebook_size", "code_dim", "codec_width")})
         check_counts({name: getattr(self, name) for name in ("height", "width", "channels")}, most=2**13)
-        check_counts({name: getattr(self, name) for name in ("codec_depth", "temporal_kernel_size")}, most=1024)
+        counts = ("codec_depth", "temporal_kernel_size", "codebook_kmeans_steps")
+        check_counts({name: getattr(self, name) for name in counts}, most=1024)
         check_counts({"codebook_levels": self.codebook_levels}, most=8)
+        for name in ("codebook_decay", "codebook_dead_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        if self.codebook_cosine and self.codebook_levels > 1:
+            raise ValueError("codebook_cosine is for one level: what a level leaves out has no length of 1")
         if self.num_entries > 2**31:
             raise ValueError(
                 f"{self.codebook_levels} levels of {self.codebook_size} entries make more codes than 32 bits can count"
@@ -139,6 +157,9 @@ class Tokenizer(Trainable):
                 dim=config.code_dim,
                 decay=config.codebook_decay,
                 rotation_trick=config.rotation_trick,
+                dead_share=config.codebook_dead_share,
+                kmeans_steps=config.codebook_kmeans_steps,
+                unit=config.codebook_cosine,
             )
         self._seen: list[tuple[Tensor, Tensor]] = []  # latents and their codes since the last optimiser step
         self._steps = StepWatch()
@@ -254,7 +275,7 @@ class Tokenizer(Trainable):
         assert self.quantiser is not None
         if isinstance(self.codec, ImageCodec):
             self.codec.begin(frames)
-        latents = self.before(self._latents(frames)).float().flatten(3).movedim(2, -1).flatten(0, 2)
+        latents = self._rows(self.before(self._latents(frames))).flatten(0, 2)
         self.quantiser.learn(latents, torch.zeros(len(latents), dtype=torch.long, device=latents.device))
         self.codebook.copy_(self.quantiser.codebook.flatten(0, 1))
 
@@ -285,7 +306,7 @@ class Tokenizer(Trainable):
         """
         assert self.quantiser is not None
         real = real[:, :, None].expand(-1, -1, self.num_codes).flatten()
-        flat = latents.float().flatten(3).movedim(2, -1).flatten(0, 2)  # (B * T' * N, C)
+        flat = self._rows(latents).flatten(0, 2)  # (B * T' * N, C)
         vectors, codes, commitment = self.quantiser(flat, real)
         if self.training and torch.is_grad_enabled():
             self._steps.batch(self.parameters())
@@ -343,9 +364,14 @@ class Tokenizer(Trainable):
             latents = latents.movedim(2, -1)
         return self.codec.decode(latents)
 
+    def _rows(self, latents: Tensor) -> Tensor:
+        """Latents (B, T', C, h, w) -> (B, T', N, C) as they are quantised."""
+        rows = latents.float().flatten(3).movedim(2, -1)
+        return F.normalize(rows, dim=-1) if self.config.codebook_cosine else rows
+
     def _nearest(self, latents: Tensor) -> Tensor:
         """Latents (B, T', C, h, w) -> the nearest code of each (B, T', N)."""
-        flat = latents.float().flatten(3).movedim(2, -1)
+        flat = self._rows(latents)
         return nearest(flat.flatten(0, 2), self.levels).view(flat.shape[:3])
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from oneiros.records import ActionSpec
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead, KeyDecoder
+from oneiros.world.nn.blocks import SwiGLU
 
 DISCRETE = ActionSpec("discrete", ("stay", "left", "right"))
 KEYS = ActionSpec("keys", ("left", "right", "up", "fire"))
@@ -163,9 +164,16 @@ def test_key_decoder_learns_which_keys_go_together():
 
 def test_key_decoder_has_the_shape_the_spec_gives_it():
     decoder = KeyDecoder(num_keys=20, dim=64)
-    assert (len(decoder.layers), decoder.layers[0].HEADS, decoder.layers[0].HEAD_DIM) == (2, 4, 64)
+    assert len(decoder.layers) == 2
+    assert decoder.layers[0].project.weight.shape == (3 * 4 * 64, 32)
     assert decoder.position.shape == (11, 32)  # at most 10 keys after the feature; width D / 2
     assert decoder.output[1].out_features == 21
+    other = KeyDecoder(num_keys=20, dim=64, depth=3, heads=2, head_dim=8, gated=True)
+    assert len(other.layers) == 3
+    assert other.layers[0].project.weight.shape == (3 * 2 * 8, 32)
+    assert isinstance(other.layers[0].feed_forward, SwiGLU)
+    held = torch.eye(20, dtype=torch.bool)[:3]
+    assert other.loss(torch.randn(3, 64), held).isfinite().all()
 
 
 @pytest.mark.parametrize(

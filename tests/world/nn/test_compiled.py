@@ -153,6 +153,9 @@ def test_nothing_is_compiled_where_it_would_not_fit(monkeypatch):
     world = make_world(residual_streams=2)
     world.dynamics.compile_for_cpu()
     assert world.dynamics.compiled is None
+    world = make_world(heads=3).prepare_for_inference(float32=True)  # 48 channels of heads, 32 of the model
+    assert world.dynamics.compiled is None
+    assert world.generate(torch.zeros(1, 4, 4, 8), num_frames=2).frames.shape == (1, 3, 4, 4, 8)
     monkeypatch.setenv(FORCED, "reference")
     world = make_world()
     world.dynamics.compile_for_cpu()

@@ -19,7 +19,7 @@ from oneiros.policy.training.teacher import WIDTH as TEACHER_WIDTH
 from oneiros.run_folder import read_config
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
-from oneiros.train.settings import shared
+from oneiros.train.settings import check_as_begun, shared
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.model import World
 
@@ -66,6 +66,7 @@ def _make_policy(settings: PolicySettings, world: World, data: PolicyData) -> Po
     torch.manual_seed(settings.seed)
     if settings.resume:
         config = PolicyConfig.from_json(read_config(settings.out, Policy.kind).model)
+        check_as_begun(settings, config)
         data.moments.check_like(settings.out, config.action_spec, config.tasks, len(config.state_mean))
         return Policy(config, world)
     start = Policy.load(settings.warm_start) if settings.warm_start else None
@@ -74,7 +75,7 @@ def _make_policy(settings: PolicySettings, world: World, data: PolicyData) -> Po
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None
     former = settings.former or ("geometry" if settings.alignment else "3d")
     config = PolicyConfig(
-        **settings.presets[settings.preset].model,
+        **settings.model_fields(PolicyConfig),
         **shared(replace(settings, former=former), PolicyConfig),
         action_spec=data.moments.spec,
         tasks=data.moments.tasks,

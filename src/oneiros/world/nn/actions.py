@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.records import ActionSpec
+from oneiros.world.nn.blocks import SwiGLU
 from oneiros.world.nn.norm import RMSNorm
 
 
@@ -64,11 +65,24 @@ class ActionEmbedding(nn.Module):
 class ActionHead(nn.Module):
     """Guesses the player's next action from a frame's features. `loss` trains it, `predict` uses it."""
 
-    def __init__(self, *, spec: ActionSpec, dim: int, actions_per_step: int = 1, max_keys: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        spec: ActionSpec,
+        dim: int,
+        actions_per_step: int = 1,
+        max_keys: int = 10,
+        depth: int = 2,
+        heads: int = 4,
+        head_dim: int = 64,
+        gated: bool = False,
+    ) -> None:
+        """max_keys, depth, heads, head_dim, gated: of the decoder of held keys."""
         super().__init__()
         self.spec = spec
         if spec.kind == "keys":
-            self.head = KeyDecoder(num_keys=spec.size, dim=dim, max_keys=max_keys)
+            shape = {"depth": depth, "heads": heads, "head_dim": head_dim}
+            self.head = KeyDecoder(num_keys=spec.size, dim=dim, max_keys=max_keys, gated=gated, **shape)
         else:
             self.head = nn.Linear(dim, spec.size * (actions_per_step if spec.kind == "continuous" else 1))
 
@@ -126,18 +140,28 @@ def _choose(logits: Tensor, generator: torch.Generator | None, temperature: floa
 class KeyDecoder(nn.Module):
     """Keys held together, as a sequence of their sorted ids closed by an end token, decoded one by one.
 
-    A small transformer: depth 2, 4 heads of 64, width D / 2, learned positions. The first element is the frame's
-    feature. At most `max_keys` keys are held together.
+    A small transformer of width D / 2 with learned positions. The first element is the frame's feature. At most
+    `max_keys` keys are held together. gated: SwiGLU instead of GELU.
     """
 
-    def __init__(self, *, num_keys: int, dim: int, max_keys: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        num_keys: int,
+        dim: int,
+        max_keys: int = 10,
+        depth: int = 2,
+        heads: int = 4,
+        head_dim: int = 64,
+        gated: bool = False,
+    ) -> None:
         super().__init__()
         width = max(dim // 2, 8)
         self.num_keys, self.max_keys = num_keys, min(max_keys, num_keys)
         self.enter = nn.Linear(dim, width)
         self.embed = nn.Embedding(num_keys, width)
         self.position = nn.Parameter(torch.randn(self.max_keys + 1, width) * 0.02)
-        self.layers = nn.ModuleList(_DecoderLayer(width) for _ in range(2))
+        self.layers = nn.ModuleList(_DecoderLayer(width, heads, head_dim, gated) for _ in range(depth))
         self.output = nn.Sequential(RMSNorm(width), nn.Linear(width, num_keys + 1))
 
     def logits(self, features: Tensor, ids: Tensor) -> Tensor:
@@ -184,21 +208,20 @@ class KeyDecoder(nn.Module):
 
 
 class _DecoderLayer(nn.Module):
-    """A pre-norm causal layer with 4 heads of 64."""
+    """A pre-norm causal layer."""
 
-    HEADS, HEAD_DIM = 4, 64
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int, head_dim: int, gated: bool) -> None:
         super().__init__()
-        inner = self.HEADS * self.HEAD_DIM
+        self.heads, inner = heads, heads * head_dim
         self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
         self.project = nn.Linear(width, 3 * inner, bias=False)
         self.output = nn.Linear(inner, width, bias=False)
-        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        plain = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.feed_forward = SwiGLU(width) if gated else plain
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (
-            self.project(self.attention_norm(x)).unflatten(-1, (3, self.HEADS, self.HEAD_DIM)).permute(2, 0, 3, 1, 4)
+            self.project(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         )
         read = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.output(read.transpose(1, 2).flatten(2))

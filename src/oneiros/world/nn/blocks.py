@@ -30,13 +30,14 @@ class Attention(nn.Module):
     without gains, so that one kernel serves both.
     """
 
-    def __init__(self, *, dim: int, head_dim: int, layer: int) -> None:
+    def __init__(self, *, dim: int, heads: int, head_dim: int, layer: int) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.layer = dim // head_dim, head_dim, layer
-        self.query_key = nn.Linear(dim, 2 * dim, bias=False)
-        self.value = nn.Linear(dim, dim, bias=False)
-        self.gate = nn.Linear(dim, self.heads) if layer > 0 else None
-        self.output = nn.Linear(dim, dim, bias=False)
+        self.heads, self.head_dim, self.layer = heads, head_dim, layer
+        inner = heads * head_dim
+        self.query_key = nn.Linear(dim, 2 * inner, bias=False)
+        self.value = nn.Linear(dim, inner, bias=False)
+        self.gate = nn.Linear(dim, heads) if layer > 0 else None
+        self.output = nn.Linear(inner, dim, bias=False)
 
     def forward(self, x: Tensor, memory: Memory, rotary: Tensor, first_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """x (B, L, D) -> what was read (B, L, D), and this layer's values (B, L, heads, d)."""
@@ -103,11 +104,11 @@ class Residual(nn.Module):
 class DynamicsBlock(nn.Module):
     """Attention, then feed-forward, each normalised before and added to the residual streams."""
 
-    def __init__(self, *, dim: int, head_dim: int, layer: int, streams: int) -> None:
+    def __init__(self, *, dim: int, heads: int, head_dim: int, layer: int, streams: int) -> None:
         super().__init__()
         self.attention_residual = Residual(dim=dim, streams=streams, index=2 * layer)
         self.attention_norm = RMSNorm(dim)
-        self.attention = Attention(dim=dim, head_dim=head_dim, layer=layer)
+        self.attention = Attention(dim=dim, heads=heads, head_dim=head_dim, layer=layer)
         self.feed_forward_residual = Residual(dim=dim, streams=streams, index=2 * layer + 1)
         self.feed_forward_norm = RMSNorm(dim)
         self.feed_forward = SwiGLU(dim)

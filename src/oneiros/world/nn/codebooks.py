@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 ROUNDING = 1e-4  # of distances, relative
-_DEAD = 0.05  # entries used less than this share of an even use are revived
 
 
 def digits_of(codes: Tensor, size: int, levels: int) -> list[Tensor]:
@@ -63,10 +62,23 @@ class LearningQuantiser(nn.Module):
     """The codebooks of a tokenizer in training. They begin as the clusters of the first step's latents, follow the
     latents by moving averages, and revive dead entries."""
 
-    def __init__(self, *, levels: int, size: int, dim: int, decay: float, rotation_trick: bool) -> None:
-        """rotation_trick: gradients are turned and scaled as latents are to their vectors, else go straight through."""
+    def __init__(
+        self,
+        *,
+        levels: int,
+        size: int,
+        dim: int,
+        decay: float,
+        rotation_trick: bool,
+        dead_share: float = 0.05,
+        kmeans_steps: int = 10,
+        unit: bool = False,
+    ) -> None:
+        """rotation_trick: gradients are turned and scaled as latents are to their vectors, else go straight through.
+        dead_share: entries used less than this share of an even use are revived. kmeans_steps: that begin the
+        codebooks; 0 begins with latents at random. unit: latents are of length 1, and entries kept so."""
         super().__init__()
-        self.rotation_trick = rotation_trick
+        self.rotation_trick, self.dead_share, self.unit = rotation_trick, dead_share, unit
         from vector_quantize_pytorch import VectorQuantize  # takes seconds: only training pays
 
         self.levels = nn.ModuleList(
@@ -77,7 +89,7 @@ class LearningQuantiser(nn.Module):
                 sync_codebook=False,  # the tokenizer gathers what all processes saw
                 threshold_ema_dead_code=1,  # see `learn`
                 kmeans_init=True,
-                kmeans_iters=10,
+                kmeans_iters=kmeans_steps,
             )
             for _ in range(levels)
         )
@@ -120,8 +132,10 @@ class LearningQuantiser(nn.Module):
                 share = len(rest) / inner.cluster_size.sum()
                 inner.cluster_size.mul_(share)
                 inner.embed_avg.mul_(share)
-                inner.threshold_ema_dead_code = _DEAD * len(rest) / size
+                inner.threshold_ema_dead_code = self.dead_share * len(rest) / size
                 level.update_indices(rest[None], digits[None])
+            if self.unit:
+                inner.embed.copy_(F.normalize(inner.embed, dim=-1))
             rest = left
 
     def forward(self, latents: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,7 +158,7 @@ class LearningQuantiser(nn.Module):
     def use(self) -> Tensor:
         """The fraction of entries that the running average of use counts as alive."""
         counts = torch.stack([level._codebook.cluster_size for level in self.levels])  # type: ignore[misc, union-attr]
-        return (counts > _DEAD * counts.mean(-1, keepdim=True)).float().mean()
+        return (counts > self.dead_share * counts.mean(-1, keepdim=True)).float().mean()
 
 
 class StepWatch:

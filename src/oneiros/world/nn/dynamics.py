@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.machine import bf16_is_faster
-from oneiros.nn.attention import attend
+from oneiros.nn.attention import attend, check_divides
 from oneiros.ops.choice import choose
 from oneiros.world.nn.blocks import DynamicsBlock, Memory
 from oneiros.world.nn.code_loss import distance_cross_entropy, distance_logits, neighbourly_targets
@@ -44,6 +44,7 @@ class Dynamics(nn.Module):
         dim: int = 256,
         depth: int = 6,
         head_dim: int = 64,
+        heads: int | None = None,
         tokens_per_step: int = 16,
         window: int = 16,
         num_meta_tokens: int = 16,
@@ -52,13 +53,14 @@ class Dynamics(nn.Module):
     ) -> None:
         """codebook: (L * K, C), level after level; kept shifted and scaled so that the first has unit spread, which
         lets one learning rate fit every tokenizer. Its spacing sets the initial scale of the logits. target_spread: see
-        `neighbourly_targets`, in the spread of each level."""
+        `neighbourly_targets`, in the spread of each level. heads: of head_dim channels each; None = as many as make
+        dim."""
         super().__init__()
-        if dim % head_dim:
-            raise ValueError(f"dim is {dim}; it must be a multiple of head_dim, {head_dim}")
+        if heads is None:
+            check_divides("head_dim", head_dim, "dim", dim)
         self.layout = TokenLayout.of(*grid, tokens_per_step)
         self.window, self.num_meta_tokens, self.streams = window, num_meta_tokens, residual_streams
-        self.head_dim, self.heads = head_dim, dim // head_dim
+        self.head_dim, self.heads = head_dim, heads or dim // head_dim
         self.periods = (8.0 * window, 4.0 * max(grid[0], 2), 4.0 * max(grid[1], 2))
         self.codebook_levels = codebook_levels
         first = codebook.detach().float()[: len(codebook) // codebook_levels]
@@ -75,7 +77,8 @@ class Dynamics(nn.Module):
         self.target_position = nn.Embedding(self.layout.num_codes + 1, dim)  # the last is NONE
         self.meta = nn.Parameter(torch.zeros(num_meta_tokens, dim))
         self.blocks = nn.ModuleList(
-            DynamicsBlock(dim=dim, head_dim=head_dim, layer=layer, streams=residual_streams) for layer in range(depth)
+            DynamicsBlock(dim=dim, heads=self.heads, head_dim=head_dim, layer=layer, streams=residual_streams)
+            for layer in range(depth)
         )
         self.compiled: CompiledDynamics | None = None
         self.output_norm = RMSNorm(dim)
@@ -114,9 +117,10 @@ class Dynamics(nn.Module):
     @torch.no_grad()
     def compile_for_cpu(self) -> None:
         """From now on, until the next training, dreams on this CPU run a compiled copy of this dynamics as it is. Does
-        nothing for several residual streams, on other devices, and where ONEIROS_KERNELS says reference."""
-        device = self.codebook.device
-        if device.type != "cpu" or self.streams > 1 or choose("auto", device) == "reference":
+        nothing for several residual streams, for heads that are together not as wide as the model, on other devices,
+        and where ONEIROS_KERNELS says reference."""
+        device, as_wide = self.codebook.device, self.heads * self.head_dim == self.meta.shape[1]
+        if device.type != "cpu" or self.streams > 1 or not as_wide or choose("auto", device) == "reference":
             return
         self.compiled = CompiledDynamics(
             [block for block in self.blocks if isinstance(block, DynamicsBlock)],

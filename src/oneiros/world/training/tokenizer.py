@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from oneiros.records import Clip
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
-from oneiros.train.settings import shared
+from oneiros.train.settings import check_as_begun, shared
 from oneiros.train.state import STATE
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.metrics import psnr
@@ -132,34 +132,30 @@ def _make_model(settings: TokenizerSettings) -> Tokenizer:
     torch.manual_seed(settings.seed)
     codec = make_codec(settings.codec)
     if settings.resume:
-        return Tokenizer.load(settings.out, codec=codec, trainable=True)
+        begun = Tokenizer.load(settings.out, codec=codec, trainable=True)
+        check_as_begun(settings, begun.config)
+        return begun
     size = shared(settings, TokenizerConfig) | {"channels": 4 if settings.depth else 3}
+    fields = settings.model_fields(TokenizerConfig)
     if settings.warm_start is None:
-        config = TokenizerConfig(**size, **settings.presets[settings.preset].model)
-        if codec is not None:
-            config = _with_own_codec(config, codec, settings.codec)
+        config = TokenizerConfig(**size, **fields) if codec is None else _around(codec, settings, size)
         return Tokenizer(config, codec, trainable=True)
     source = Tokenizer.load(settings.warm_start, codec=make_codec(settings.codec))
-    tokenizer = Tokenizer(replace(source.config, **size), codec, trainable=True)
+    tokenizer = Tokenizer(replace(source.config, **size | dict(settings.model)), codec, trainable=True)
     copy_weights(tokenizer, source)
     tokenizer.start_codebook(source.codebook)
     return tokenizer
 
 
-def _with_own_codec(config: TokenizerConfig, codec: nn.Module, name: str | None) -> TokenizerConfig:
+def _around(codec: nn.Module, settings: TokenizerSettings, size: Mapping[str, Any]) -> TokenizerConfig:
     """The config around a codec of the user's, as wide as its latents, and nothing of the default codec's own."""
-    latents = blank_latents(codec, config.channels, *config.size)
-    return TokenizerConfig(
-        height=config.height,
-        width=config.width,
-        channels=config.channels,
-        codebook_size=config.codebook_size,
-        codebook_levels=config.codebook_levels,
-        code_dim=latents.shape[2],
-        external_codec=True,
-        codec_name=name or "",
-        reference_frame=config.reference_frame,
-    )
+    if own := sorted({"codec_width", "codec_depth", "linear_path"} & settings.model.keys()):
+        raise ValueError(f"--model.{own[0].replace('_', '-')} is of the default codec; leave it out with --codec")
+    latents = blank_latents(codec, size["channels"], settings.height, settings.width)
+    preset = settings.presets[settings.preset].model
+    fields = {name: preset[name] for name in ("codebook_size", "codebook_levels") if name in preset}
+    fields |= {"code_dim": latents.shape[2], "external_codec": True, "codec_name": settings.codec or ""}
+    return TokenizerConfig(**size, **fields | dict(settings.model))
 
 
 def _draw(tokenizer: Tokenizer, frames: Tensor, step: int, path: Path) -> dict[str, float]:

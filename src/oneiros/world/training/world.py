@@ -21,7 +21,7 @@ from oneiros.records import Clip, CodeClip
 from oneiros.run_folder import held_out_before, read_config, read_origin
 from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
-from oneiros.train.settings import shared
+from oneiros.train.settings import check_as_begun, shared
 from oneiros.train.warm_start import copy_weights
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
 from oneiros.world.config import WorldConfig
@@ -147,9 +147,11 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
         config = WorldConfig.from_json(read_config(settings.out, World.kind).model)
         found = Controls(str(settings.data or settings.codes), episodes.action_spec, episodes.fps)
         check_agreement(found, Controls(str(settings.out), config.action_spec, config.fps * config.frame_stride))
+        check_as_begun(settings, config)
         return World(config, tokenizer)
     start = World.load(settings.warm_start, codec=make_codec(settings.codec)) if settings.warm_start else None
-    config = start.config if start else WorldConfig(**settings.presets[settings.preset].model)
+    fields = settings.model_fields(WorldConfig)
+    config = replace(start.config, **settings.model) if start else WorldConfig(**fields)
     config = replace(
         config,
         action_spec=episodes.action_spec,
