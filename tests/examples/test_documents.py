@@ -63,6 +63,11 @@ def test_names_exist(document):
         resolve_name(name)  # raises where there is none
 
 
+def test_a_translation_has_the_same_lines_of_code():
+    english, chinese = (blocks(ROOT / "docs" / name, "python") for name in ("world.md", "world.zh.md"))
+    assert english == chinese
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_runs(document, examples, tmp_path, monkeypatch):
     """Top to bottom, in a folder where demo/ holds data, tokenizer and world, as after `make demo`."""

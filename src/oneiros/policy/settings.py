@@ -100,7 +100,10 @@ class ActingSettings(EpisodeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySettings(ActingSettings):
-    """Learn to act from demonstrations, on what a frozen world imagines."""
+    """Learn to act from demonstrations, on what a frozen world imagines.
+
+    --model.FIELD sets any other field of its config, such as --model.former-depth 3; --help-model lists them all.
+    """
 
     presets: ClassVar = POLICY_PRESETS
     elsewhere: ClassVar = {

@@ -116,7 +116,10 @@ WORLD_PRESETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings(EpisodeSettings):
-    """Learn to turn frames into a few codes each, and back. The world model then dreams in those codes."""
+    """Learn to turn frames into a few codes each, and back. The world model then dreams in those codes.
+
+    --model.FIELD sets any other field of its config, such as --model.codebook-size 256; --help-model lists them all.
+    """
 
     presets: ClassVar = TOKENIZER_PRESETS
     elsewhere: ClassVar = {
@@ -184,7 +187,10 @@ class DecoderSettings(EpisodeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings(EpisodeSettings):
-    """Learn what happens next: from the codes of past frames and an action to the codes of the next frame."""
+    """Learn what happens next: from the codes of past frames and an action to the codes of the next frame.
+
+    --model.FIELD sets any other field of its config, such as --model.depth 8; --help-model lists them all.
+    """
 
     presets: ClassVar = WORLD_PRESETS
     elsewhere: ClassVar = {
