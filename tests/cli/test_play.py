@@ -200,3 +200,23 @@ def test_a_frame_is_drawn_in_half_blocks_that_fit_the_terminal():
     small.print(_blocks(frame, small))
     assert len(small.file.getvalue().strip().split("\n")) == 10
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        ("nothing-here", "nothing-here: there is no such run folder"),
+        (".", "is no run folder: it has no config.json"),
+        ("foo:bar", "'foo:bar' is no environment"),
+        ("gym:Nonsense-v0", "gym:Nonsense-v0 is not a registered environment"),
+    ],
+)
+def test_no_page_is_served_for_what_is_not_there(tmp_path, monkeypatch, capsys, run, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["play", run, "--no-browser", "--port", "0"])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("oneiros: ")
+    assert told in err
+    assert "http://" not in out

@@ -66,7 +66,7 @@ class Play(SamplingOptions):
     port: int = 7700
     """The port of the page; 0 takes any that is free."""
     browser: bool = True
-    """Open the page in a browser, where there is a screen."""
+    """Open the page in a browser, where there is a screen. --no-browser only prints its address."""
     sessions: int = 8
     """How many may play at once."""
     beside: str | None = None
@@ -76,6 +76,8 @@ class Play(SamplingOptions):
     """Pixels of a real environment's frames in the browser."""
     width: int = 160
     """The same from left to right."""
+    env_args: tuple[str, ...] = ()
+    """What a real Gymnasium environment is made with, such as level=3."""
     threads: int | None = None
     """How many cores a step of the dream uses. Default: one or all, whichever is quicker when play begins."""
 
@@ -94,6 +96,7 @@ def play(command: Play) -> None:
         return
     from oneiros.cli.play_browser import play_in_browser
 
+    _check_there(command.run)
     play_in_browser(
         _choices(command),
         record_to=command.out,
@@ -108,9 +111,9 @@ def _play_in_terminal(command: Play) -> None:
     from oneiros.cli.play_terminal import play_in_terminal
 
     if _is_environment(command.run):
-        from oneiros.envs.make import make_env
+        from oneiros.envs.make import make_env, read_arguments
 
-        env: Any = make_env(command.run)
+        env: Any = make_env(command.run, arguments=read_arguments(command.env_args))
     else:
         env = _open_dream(command)
     play_in_terminal(
@@ -145,8 +148,28 @@ def _game(command: Play) -> Game:
     from oneiros.cli.play_browser import dream_game, real_game
 
     if _is_environment(command.run):
-        return real_game(command.run, height=command.height, width=command.width)
+        return real_game(command.run, height=command.height, width=command.width, env_args=command.env_args)
     return dream_game(_open_dream(command), run=command.run, beside=command.beside, threads=command.threads)
+
+
+def _check_there(run: str | None) -> None:
+    """Before a page is served for what is not there: ValueError, as the game itself would raise later."""
+    if _is_environment(run):
+        from oneiros.envs.make import check_name
+
+        check_name(run)
+        return
+    from oneiros.world.built_in import bundled_worlds
+
+    if run is None or (Path(run) / "config.json").is_file():  # without torch, whose import takes seconds
+        return
+    if Path(run).exists():
+        raise ValueError(f"{run}: is no run folder: it has no config.json")
+    if run not in bundled_worlds():
+        raise ValueError(
+            f"{run}: there is no such run folder, nor such a world built in ({', '.join(bundled_worlds())}); "
+            "environments are doom:SCENARIO, metaworld:TASK or gym:ENV_ID"
+        )
 
 
 def _is_environment(run: str | None) -> TypeGuard[str]:

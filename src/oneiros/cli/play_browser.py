@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,13 +48,14 @@ def play_in_browser(
     serve(choices, record_to=record_to, host=host, port=port, limits=Limits(sessions=sessions), opened=opened)
 
 
-def real_game(name: str, *, height: int, width: int) -> Game:
-    """The environment `name` (see `make_env`) to be played, frames of this many pixels."""
-    from oneiros.envs.make import make_env
+def real_game(name: str, *, height: int, width: int, env_args: Sequence[str] = ()) -> Game:
+    """The environment `name` (see `make_env`), made with these arguments, to be played, frames of this many pixels."""
+    from oneiros.envs.make import make_env, read_arguments
     from oneiros.envs.replay import Replayed
     from oneiros.web.game import Game
 
     open_env = partial(make_env, name, height=height, width=width, depth=name.startswith("doom:"))
+    open_env = partial(open_env, arguments=read_arguments(env_args))
     probe = open_env()
     probe.close()
     return Game(
