@@ -6,9 +6,9 @@ from dataclasses import fields
 import pytest
 
 from oneiros.cli import main
-from oneiros.cli.model_options import explanations, split_options, typed
 from oneiros.policy.config import PolicyConfig
 from oneiros.policy.settings import PolicySettings
+from oneiros.train.model_options import explanations, split_options, typed
 from oneiros.world.config import WorldConfig
 from oneiros.world.settings import TokenizerSettings, WorldSettings
 from oneiros.world.tokenizer import TokenizerConfig

@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from oneiros import machine
-from oneiros.cli.model_options import help_text, split_options, typed
 from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.settings import CloningSettings, PolicySettings
+from oneiros.train.model_options import help_text, split_options, typed
 from oneiros.world.settings import DecoderSettings, TokenizerSettings, WorldSettings
 
 _DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; a decoder that draws sharper;

@@ -29,7 +29,8 @@ def _seconds(stepper: Stepper, model: Trainable, batch: Any) -> float:
     started = time.perf_counter()
     with stepper.fabric.autocast():
         total = model(batch).total
-    total.backward()
+    if total.requires_grad:  # else only `after_step` learns
+        total.backward()
     total.item()  # waits for a GPU
     seconds = time.perf_counter() - started
     model.after_step()  # the first may have only begun what the others use
