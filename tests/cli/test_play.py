@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from oneiros.cli import main
-from oneiros.cli.play_terminal import _blocks
+from oneiros.cli.playing.terminal import _blocks
 from tests.dot_runs import save_world, write_dataset
 from tests.dot_world import SPECS
 

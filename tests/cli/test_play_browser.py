@@ -131,7 +131,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(folder, tmp_path):
 
 
 def test_the_page_is_served_before_torch_is_imported():
-    script = "import sys; import oneiros.cli.play_browser; print(*sys.modules)"
+    script = "import sys; import oneiros.cli.playing.browser; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "oneiros.web.server" in loaded
     assert not {"torch", "gymnasium", "av", "pyarrow", "vizdoom", "lightning_fabric"} & set(loaded)

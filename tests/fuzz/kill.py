@@ -136,7 +136,7 @@ class Playing(Recording):
     """The player's server, while somebody records episodes on its page."""
 
     def attempt(self, say: Say) -> None:
-        from oneiros.cli.play_browser import play_in_browser, real_game
+        from oneiros.cli.playing.browser import play_in_browser, real_game
 
         read, write = os.pipe()
         if not os.fork():  # the page
@@ -164,7 +164,7 @@ class Playing(Recording):
         )
 
     def reopen(self) -> None:
-        from oneiros.cli.play_browser import real_game
+        from oneiros.cli.playing.browser import real_game
         from oneiros.data.episodes.writer import DatasetWriter
 
         DatasetWriter.of(real_game(ENVIRONMENT, height=32, width=32), self.data).close()
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     import_everything()
-    for name in ("oneiros.envs.record", "oneiros.web.server", "oneiros.cli.play_browser", "oneiros.cli.record"):
+    for name in ("oneiros.envs.record", "oneiros.web.server", "oneiros.cli.playing.browser", "oneiros.cli.record"):
         import_module(name)
     import_module("websockets.sync.client")
     random, work = Random(arguments.seed), Path(tempfile.mkdtemp(prefix="kill-"))

@@ -94,7 +94,7 @@ def play(command: Play) -> None:
     if command.terminal:
         _play_in_terminal(command)
         return
-    from oneiros.cli.play_browser import play_in_browser
+    from oneiros.cli.playing.browser import play_in_browser
 
     _check_there(command.run)
     play_in_browser(
@@ -108,7 +108,7 @@ def play(command: Play) -> None:
 
 
 def _play_in_terminal(command: Play) -> None:
-    from oneiros.cli.play_terminal import play_in_terminal
+    from oneiros.cli.playing.terminal import play_in_terminal
 
     if _is_environment(command.run):
         from oneiros.envs.make import make_env, read_arguments
@@ -145,7 +145,7 @@ def _choices(command: Play) -> dict[str, Choice]:
 
 def _game(command: Play) -> Game:
     """What the browser's players are given to play."""
-    from oneiros.cli.play_browser import dream_game, real_game
+    from oneiros.cli.playing.browser import dream_game, real_game
 
     if _is_environment(command.run):
         return real_game(command.run, height=command.height, width=command.width, env_args=command.env_args)

@@ -1,0 +1,1 @@
+"""Where `oneiros play` leads: a page in the browser, or this terminal."""
