@@ -4,7 +4,7 @@
 
 Needs the dataset of example 01. The codecs are in my_codecs.py beside this file. On the command line, in a folder with
 that file: `oneiros train tokenizer data --codec my_codecs:patches --out tokenizer`, and --codec again with
-`oneiros train world`, eval, dream and play: a run folder knows what its codec was called, but imports nothing by itself.
+`oneiros train world`, eval, dream and play: a run folder knows what its codec was called, but imports none by itself.
 """
 
 import shutil
