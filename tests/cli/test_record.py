@@ -124,7 +124,8 @@ def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_t
     complete = len(Dataset.open(out, strict=True).episodes)
     assert complete >= 3
     if number == signal.SIGINT:
-        assert f"{complete} episodes" in stdout
+        # The signal may come between the newest episode's last file and its being counted.
+        assert f"{complete} episodes" in stdout or f"{complete - 1} episodes" in stdout
     subprocess.run([*command, "--episodes", "1"], check=True, capture_output=True)
     dataset = Dataset.open(out, strict=True)
     assert [len(dataset.frames(e.index)) for e in dataset.episodes] == [e.length for e in dataset.episodes]

@@ -287,9 +287,8 @@ def test_actions_are_in_the_environments_units_and_bounds():
     spec = ActionSpec("continuous", ("x", "y"), mean=(50.0, 0.0), std=(300.0, 0.0), low=(-1.0, -5.0), high=(60.0, 5.0))
     actions, _ = played(make_policy(spec=spec, world=make_world("continuous", frame_stride=STRIDE)), 4, 8)
     assert actions.dtype == torch.float32
-    assert float(actions[..., 0].max()) == 60
-    assert float(actions[..., 0].min()) == -1
-    assert float(actions[..., 1].abs().max()) <= 5
+    assert -1 == actions[..., 0].min() <= actions[..., 0].max() <= 60
+    assert (actions[..., 1] == 0).all()  # as in the data, where it never moved
     discrete, _ = played(make_policy("discrete"), 4, 8)
     assert discrete.dtype == torch.int64
     assert set(discrete.flatten().tolist()) <= {0, 1, 2}

@@ -224,7 +224,11 @@ def test_an_end_between_any_two_renames_leaves_whole_episodes(tmp_path, counting
         monkeypatch.undo()
         lengths = [2, 3, 2] if renames <= 3 else [2, 3, 2, 4]
         counting.check(reopen(tmp_path), lengths)
-        assert not found_by_inspect(tmp_path)  # counted anew where needed
+        # What is counted is counted anew where needed; the film of an episode that never was is told of, and harmless.
+        found = found_by_inspect(tmp_path)
+        assert [each.partition(" has ")[2] for each in found] == (
+            ["4 frames at its end that are no episode's"] if 1 <= renames <= 3 else []
+        )
         save_episode(recorder, counting, first=sum(lengths), length=3)
     counting.record(tmp_path, [2], first=sum(lengths) + 3)
     dataset = reopen(tmp_path)
@@ -233,7 +237,7 @@ def test_an_end_between_any_two_renames_leaves_whole_episodes(tmp_path, counting
     assert {name: info[name] for name in dataset.totals} == dataset.totals
     rows = sum(pq.ParquetFile(file).metadata.num_rows for file in tmp_path.glob("data/*/*.parquet"))
     assert rows == dataset.totals["total_frames"]  # the official reader loads every row of every file
-    assert not found_by_inspect(tmp_path)
+    assert found_by_inspect(tmp_path) == found
 
 
 def found_by_inspect(path: Path) -> list[str]:

@@ -23,20 +23,20 @@ def test_swiglu_formula():
 def test_values_mix_with_the_first_layers_before_they_are_remembered():
     torch.manual_seed(0)
     rotary = torch.stack([torch.ones(5, 6), torch.zeros(5, 6)])
-    attention, memory, x = Attention(dim=32, head_dim=16, layer=1), Everything(), torch.randn(1, 5, 32)
+    attention, memory, x = Attention(dim=32, heads=2, head_dim=16, layer=1), Everything(), torch.randn(1, 5, 32)
     first = torch.randn(1, 5, 2, 16)
     _, values = attention(x, memory, rotary, first)
     own = (x @ attention.value.weight.T).unflatten(-1, (2, 16))
     share = attention.gate(x).sigmoid()[..., None]
     torch.testing.assert_close(values, own * (1 - share) + first * share)
     assert torch.equal(memory.value.transpose(1, 2), values)
-    assert Attention(dim=32, head_dim=16, layer=0).gate is None
+    assert Attention(dim=32, heads=2, head_dim=16, layer=0).gate is None
 
 
 def test_queries_and_keys_are_normalised():
     torch.manual_seed(0)
     rotary = torch.stack([torch.ones(5, 6), torch.zeros(5, 6)])
-    attention, x = Attention(dim=32, head_dim=16, layer=0), torch.randn(1, 5, 32)
+    attention, x = Attention(dim=32, heads=2, head_dim=16, layer=0), torch.randn(1, 5, 32)
     read, _ = attention(x, Everything(), rotary, None)
     with torch.no_grad():
         attention.query_key.weight.mul_(100)
@@ -47,8 +47,8 @@ def test_streams_start_as_a_plain_residual():
     """Hyper-connections begin with the widths' identity: equal streams stay what one stream would be."""
     torch.manual_seed(0)
     rotary = torch.stack([torch.ones(5, 6), torch.zeros(5, 6)])
-    plain = DynamicsBlock(dim=32, head_dim=16, layer=0, streams=1)
-    streamed = DynamicsBlock(dim=32, head_dim=16, layer=0, streams=4)
+    plain = DynamicsBlock(dim=32, heads=2, head_dim=16, layer=0, streams=1)
+    streamed = DynamicsBlock(dim=32, heads=2, head_dim=16, layer=0, streams=4)
     streamed.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(1, 5, 32)
     expected, _ = plain(x, Everything(), rotary, None)

@@ -85,7 +85,8 @@ class FrameSource:
     def _hold_out(self, loaded: Sequence[EpisodeArrays]) -> tuple[int, ...]:
         there = tuple(episode.index for episode in loaded if episode.index in self.hold_out)
         if self.hold_out and not there:
-            raise ValueError(f"{self.dataset.path}: none of the episodes to hold out can be decoded")
+            numbers = ", ".join(map(str, self.hold_out[:5])) + (", ..." if len(self.hold_out) > 5 else "")
+            raise ValueError(f"{self.dataset.path}: no episode to hold out (number {numbers}) can be decoded")
         return there
 
     def _load(self, indices: Sequence[int]) -> list[EpisodeArrays]:

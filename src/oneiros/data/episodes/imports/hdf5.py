@@ -132,7 +132,8 @@ def _array(file: Any, name: str, path: Path) -> Any:
 
     parts = name.split("/")
     for end in range(1, len(parts) + 1):
-        link = file.get("/".join(parts[:end]), getlink=True) if "/".join(parts[:end]) in file else None
+        above = "/".join(parts[:end])
+        link: Any = file.get(above, getlink=True) if above in file else None
         if isinstance(link, h5py.ExternalLink):
             raise ValueError(
                 f"{path}: {name} leads to another file, {str(link.filename)[:80]}; put a copy in its place"
