@@ -23,7 +23,7 @@ A page opens in the browser: keys, touch or a gamepad decide what happens. It ca
 real environment beside the dream, and record what is played into a LeRobot dataset. Ctrl-C ends it.
 
   oneiros play                                       the worlds that ship with Oneiros
-  oneiros play my_way_home                           one of them
+  oneiros play health_gathering                      one of them, by name
   oneiros play runs/world
   oneiros play doom:my_way_home                      the real environment
 
