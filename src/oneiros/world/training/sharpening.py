@@ -23,6 +23,7 @@ from oneiros.world.tokenizer import Tokenizer
 
 _COLOURS = 3  # the first channels: a critic of depth would find its steps, and roughen what is smooth
 _RECONSTRUCTION, _MATCHING, _ADVERSARIAL = 10.0, 1.0, 0.1  # weights of what the decoder learns from
+_BESIDE_REFERENCE = 40.0  # of reconstruction, where most of the frame is known and must only not be spoiled
 DREAMED_FROM, DREAMED_FRAMES = 4, 2  # real frames, and how many are dreamed after them: the last one is drawn
 
 Dream = Callable[[Clip], Tensor]
@@ -77,7 +78,8 @@ class Sharpening(Trainable):
         pairs = [(ours[compared], theirs[compared].detach()) for ours, theirs in zip(seen, real_seen, strict=True)]
         matching = torch.stack([(ours - theirs).abs().float().mean() for ours, theirs in pairs]).mean()
         adversarial = -scores.float().mean()
-        total = _RECONSTRUCTION * reconstruction + _MATCHING * matching + _ADVERSARIAL * adversarial + critic.float()
+        weight = _RECONSTRUCTION if reference is None else _BESIDE_REFERENCE
+        total = weight * reconstruction + _MATCHING * matching + _ADVERSARIAL * adversarial + critic.float()
         parts = {
             "decoder/reconstruction": reconstruction,
             "decoder/matching": matching,
