@@ -93,14 +93,12 @@ def export(command: Export) -> None:
 def _open(command: Export) -> _Exported:
     from oneiros.export.world_folder import check_exportable
     from oneiros.run_folder import read_config, read_origin
-    from oneiros.world.built_in import bundled_world, bundled_worlds
+    from oneiros.world.built_in import run_named
     from oneiros.world.model import World
     from oneiros.world.nn.own_codec import make_codec
     from oneiros.world.starts import find_starts
 
-    run = command.run
-    if run is None or (not run.exists() and str(run) in bundled_worlds()):
-        run = bundled_world(run and str(run))
+    run = run_named(command.run)
     config = read_config(run, World.kind)
     world = World.load(run, codec=make_codec(command.codec), config=config)
     check_exportable(world)

@@ -178,15 +178,12 @@ def _is_environment(run: str | None) -> TypeGuard[str]:
 
 def _open_dream(command: Play) -> Dream:
     """The world of the run folder, or the built-in one, as an environment."""
-    from oneiros.world.built_in import bundled_world, bundled_worlds
+    from oneiros.world.built_in import run_named
     from oneiros.world.dream import Dream
     from oneiros.world.nn.own_codec import make_codec
 
-    run = command.run
-    if run is None or (not Path(run).exists() and run in bundled_worlds()):
-        run = bundled_world(run)
     return Dream.from_run(
-        run,
+        run_named(command.run),
         data=command.data,
         image=command.image,
         codec=make_codec(command.codec),

@@ -19,12 +19,17 @@ def bundled_worlds() -> dict[str, Path]:
     return found
 
 
-def bundled_world(name: str | None = None) -> Path:
-    """The run folder of the world of that name, or of the first. ValueError where there is none."""
-    worlds = bundled_worlds()
-    if name is not None and name not in worlds:
-        raise ValueError(f"no world {name!r} is built in; there are {', '.join(worlds)}")
-    return worlds[name] if name else next(iter(worlds.values()))
+def bundled_world() -> Path:
+    """The run folder of the first world that ships. ValueError in a copy that has none."""
+    return next(iter(bundled_worlds().values()))
+
+
+def run_named(run: Path | str | None) -> Path:
+    """The run folder that somebody names: one that exists, else the world built in of that name; None = the first of
+    these."""
+    if run is None:
+        return bundled_world()
+    return Path(run) if Path(run).exists() else bundled_worlds().get(str(run), Path(run))
 
 
 def picture_of(run: Path) -> np.ndarray:
