@@ -9,6 +9,7 @@ from typing import Any
 from oneiros.nn.attention import check_counts
 from oneiros.records import ActionSpec
 from oneiros.run_folder import from_json
+from oneiros.world.nn.actions import KeyShape
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class WorldConfig:
             raise ValueError(f"num_meta_tokens is {self.num_meta_tokens}; it must be a whole number from 0 to 1024")
         if not self.fps > 0:
             raise ValueError(f"fps is {self.fps}; it must be above 0")
+
+    @property
+    def keys(self) -> KeyShape:
+        """Of the decoder of held keys."""
+        return KeyShape(self.max_keys, self.key_depth, self.key_heads, self.key_head_dim, self.key_gated)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:

@@ -69,9 +69,8 @@ class World(Trainable):
         self.action_embedding = ActionEmbedding(spec=spec, dim=dim, actions_per_step=self.actions_per_step)
         self.action_head = None
         if spec is not None and config.action_weight > 0:
-            shape = {"depth": config.key_depth, "heads": config.key_heads, "head_dim": config.key_head_dim}
-            keys: Any = {"max_keys": config.max_keys, "gated": config.key_gated, **shape}
-            self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=self.actions_per_step, **keys)
+            actions_per_step = self.actions_per_step
+            self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=actions_per_step, keys=config.keys)
 
     @property
     def device(self) -> torch.device:

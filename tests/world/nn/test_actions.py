@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from oneiros.records import ActionSpec
-from oneiros.world.nn.actions import ActionEmbedding, ActionHead, KeyDecoder
+from oneiros.world.nn.actions import ActionEmbedding, ActionHead, KeyDecoder, KeyShape
 from oneiros.world.nn.blocks import SwiGLU
 
 DISCRETE = ActionSpec("discrete", ("stay", "left", "right"))
@@ -110,7 +110,7 @@ def test_key_sequences_are_sorted_closed_and_padded():
 
 
 def test_no_more_than_max_keys_are_held_together():
-    decoder = KeyDecoder(num_keys=12, dim=16, max_keys=10)
+    decoder = KeyDecoder(num_keys=12, dim=16, shape=KeyShape(max_keys=10))
     assert decoder.sequences(torch.arange(12)[None] < 10).tolist() == [[*range(10), 12]]
     with pytest.raises(ValueError, match="row 1 holds 11 keys, more than max_keys, 10"):
         decoder.loss(torch.randn(2, 16), torch.arange(12) < torch.tensor([[10], [11]]))
@@ -168,7 +168,7 @@ def test_key_decoder_has_the_shape_the_spec_gives_it():
     assert decoder.layers[0].project.weight.shape == (3 * 4 * 64, 32)
     assert decoder.position.shape == (11, 32)  # at most 10 keys after the feature; width D / 2
     assert decoder.output[1].out_features == 21
-    other = KeyDecoder(num_keys=20, dim=64, depth=3, heads=2, head_dim=8, gated=True)
+    other = KeyDecoder(num_keys=20, dim=64, shape=KeyShape(depth=3, heads=2, head_dim=8, gated=True))
     assert len(other.layers) == 3
     assert other.layers[0].project.weight.shape == (3 * 2 * 8, 32)
     assert isinstance(other.layers[0].feed_forward, SwiGLU)

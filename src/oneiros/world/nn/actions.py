@@ -5,6 +5,8 @@ Legend: B batch, T frames, A names of the action spec, D width, k actions of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,6 +64,18 @@ class ActionEmbedding(nn.Module):
         return torch.cat([start, led], 1)
 
 
+@dataclass(frozen=True)
+class KeyShape:
+    """Of the decoder of held keys. max_keys: at most so many are held together. depth: layers. heads: of these.
+    head_dim: channels of each. gated: SwiGLU instead of GELU."""
+
+    max_keys: int = 10
+    depth: int = 2
+    heads: int = 4
+    head_dim: int = 64
+    gated: bool = False
+
+
 class ActionHead(nn.Module):
     """Guesses the player's next action from a frame's features. `loss` trains it, `predict` uses it."""
 
@@ -71,18 +85,12 @@ class ActionHead(nn.Module):
         spec: ActionSpec,
         dim: int,
         actions_per_step: int = 1,
-        max_keys: int = 10,
-        depth: int = 2,
-        heads: int = 4,
-        head_dim: int = 64,
-        gated: bool = False,
+        keys: KeyShape = KeyShape(),
     ) -> None:
-        """max_keys, depth, heads, head_dim, gated: of the decoder of held keys."""
         super().__init__()
         self.spec = spec
         if spec.kind == "keys":
-            shape = {"depth": depth, "heads": heads, "head_dim": head_dim}
-            self.head = KeyDecoder(num_keys=spec.size, dim=dim, max_keys=max_keys, gated=gated, **shape)
+            self.head = KeyDecoder(num_keys=spec.size, dim=dim, shape=keys)
         else:
             self.head = nn.Linear(dim, spec.size * (actions_per_step if spec.kind == "continuous" else 1))
 
@@ -140,28 +148,18 @@ def _choose(logits: Tensor, generator: torch.Generator | None, temperature: floa
 class KeyDecoder(nn.Module):
     """Keys held together, as a sequence of their sorted ids closed by an end token, decoded one by one.
 
-    A small transformer of width D / 2 with learned positions. The first element is the frame's feature. At most
-    `max_keys` keys are held together. gated: SwiGLU instead of GELU.
+    A small transformer of width D / 2 with learned positions. The first element is the frame's feature.
     """
 
-    def __init__(
-        self,
-        *,
-        num_keys: int,
-        dim: int,
-        max_keys: int = 10,
-        depth: int = 2,
-        heads: int = 4,
-        head_dim: int = 64,
-        gated: bool = False,
-    ) -> None:
+    def __init__(self, *, num_keys: int, dim: int, shape: KeyShape = KeyShape()) -> None:
         super().__init__()
         width = max(dim // 2, 8)
-        self.num_keys, self.max_keys = num_keys, min(max_keys, num_keys)
+        self.num_keys, self.max_keys = num_keys, min(shape.max_keys, num_keys)
         self.enter = nn.Linear(dim, width)
         self.embed = nn.Embedding(num_keys, width)
         self.position = nn.Parameter(torch.randn(self.max_keys + 1, width) * 0.02)
-        self.layers = nn.ModuleList(_DecoderLayer(width, heads, head_dim, gated) for _ in range(depth))
+        layers = range(shape.depth)
+        self.layers = nn.ModuleList(_DecoderLayer(width, shape.heads, shape.head_dim, shape.gated) for _ in layers)
         self.output = nn.Sequential(RMSNorm(width), nn.Linear(width, num_keys + 1))
 
     def logits(self, features: Tensor, ids: Tensor) -> Tensor:
