@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneiros.cli import main
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.writer import DatasetWriter
 from tests.data.conftest import Counting
+from tests.data.episodes.imports.command import run
 from tests.data.episodes.test_films import film
-
-
-def run(*arguments) -> int:
-    try:
-        main(["import", *map(str, arguments)])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def table(path, rows) -> None:

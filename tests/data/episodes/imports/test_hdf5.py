@@ -7,19 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneiros.cli import main
 from oneiros.data.episodes.dataset import Dataset
 from tests.data.conftest import Counting
+from tests.data.episodes.imports.command import run
 
 h5py = pytest.importorskip("h5py")
-
-
-def run(*arguments) -> int:
-    try:
-        main(["import", *map(str, arguments)])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def drawn(numbers) -> np.ndarray:
