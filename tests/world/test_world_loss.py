@@ -216,3 +216,11 @@ def test_codes_where_something_moved_count_more():
     expected = plain(clip).total + (losses * weights).mean() - losses.mean()
     torch.testing.assert_close(weighed(clip).total, expected)
     torch.testing.assert_close(weighed(clip).parts["world/state"], plain(clip).parts["world/state"])
+
+
+def test_the_decoder_of_held_keys_has_the_shape_that_the_config_says():
+    shape = {"key_depth": 3, "key_heads": 2, "key_head_dim": 8, "key_gated": True}
+    keys = WorldConfig(max_keys=3, **shape).keys
+    assert (keys.max_keys, keys.depth, keys.heads, keys.head_dim, keys.gated) == (3, 3, 2, 8, True)
+    head = make_world("keys", max_keys=3, **shape).action_head.head
+    assert (head.max_keys, len(head.layers)) == (3, 3)

@@ -78,7 +78,13 @@ class WorldConfig:
     @property
     def keys(self) -> KeyShape:
         """Of the decoder of held keys."""
-        return KeyShape(self.max_keys, self.key_depth, self.key_heads, self.key_head_dim, self.key_gated)
+        return KeyShape(
+            max_keys=self.max_keys,
+            depth=self.key_depth,
+            heads=self.key_heads,
+            head_dim=self.key_head_dim,
+            gated=self.key_gated,
+        )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WorldConfig:
