@@ -18,15 +18,17 @@ def attend(
 ) -> Tensor:
     """softmax(scale q k + mask) v: query (B, H, N, d), key and value (B, H, M, d) -> (B, H, N, d).
 
-    mask: added to the scores, (N, M), of their type. scale: 1 / sqrt(d) unless given. On CPUs products in bf16 are
-    fast, but torch's fused kernel does not use them: with the scores written out, forward and backward were measured
-    1.5 to 5 times as fast there.
+    mask: added to the scores, (N, M) or (B, 1, N, M), of their type. scale: 1 / sqrt(d) unless given. On CPUs products
+    in bf16 are fast, but torch's fused kernel does not use them: with the scores written out, forward and backward were
+    measured 1.5 to 5 times as fast there.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))
     alpha = query.shape[-1] ** -0.5 if scale is None else scale
     added, beta = (q.new_zeros(()), 0) if mask is None else (mask, 1)
+    if added.ndim == 4:
+        added = added.expand(*query.shape[:3], -1).flatten(0, 1)
     scores = torch.baddbmm(added, q, k.transpose(1, 2), beta=beta, alpha=alpha)
     return (scores.softmax(-1) @ v).unflatten(0, query.shape[:2])
 

@@ -38,15 +38,19 @@ class WorldState:
     detail: Detail | None = None
 
     @classmethod
-    def after(cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, lookback: int) -> WorldState:
-        """The state after a clip of codes int64 (B, T, N) and conditions (B, T, D); the last `lookback` are kept."""
-        ring, outputs = Ring.filled(dynamics, codes, conditions)
+    def after(
+        cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, lookback: int, time: int | None = None
+    ) -> WorldState:
+        """The state after a clip of codes int64 (B, T, N) and conditions (B, T, D); the last `lookback` are kept. time:
+        index of the newest latent, T - 1 where none is given."""
+        time = codes.shape[1] - 1 if time is None else time
+        ring, outputs = Ring.filled(dynamics, codes, conditions, first_time=time - codes.shape[1] + 1)
         m = dynamics.layout.tokens_per_step
         return cls(
             ring=ring,
             codes=codes[:, -lookback:],
             conditions=conditions[:, -1],
-            time=codes.shape[1] - 1,
+            time=time,
             pending=dynamics.last_step_elements(codes[:, -1], conditions[:, -1]),
             outputs=outputs[:, m:-m],
         )
@@ -64,6 +68,46 @@ class WorldState:
     def clone(self) -> WorldState:
         """An independent copy: stepping one leaves the other as it is."""
         return replace(self, ring=self.ring.clone())
+
+    def of(self, samples: Tensor) -> WorldState:
+        """An independent copy of these samples (R,), of which one may be named several times; without guidance."""
+        alone = self.without_guidance() if self.guided else self
+        parts = {name: value[samples] for name, value in alone._tensors().items()}
+        return replace(alone, ring=alone.ring.of(samples), **parts)
+
+    def replaced(self, rows: Tensor, other: WorldState) -> WorldState:
+        """Samples `rows` (R,) become those of another state (R, ...), as those of one that begins anew do. Consumes
+        this one. Raises ValueError where the two are at different times, or one is guided."""
+        if self.time != other.time or self.guided or other.guided or (self.pending is None) != (other.pending is None):
+            raise ValueError("dreams take the place of others where both are at the same time, and neither guided")
+        self.ring.replaced(rows, other.ring)
+        parts = {name: value.clone() for name, value in self._tensors().items()}
+        for name, value in other._tensors().items():
+            parts[name][rows] = value
+        return replace(self, **parts)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What has a row for each sample, the ring left out."""
+        every = {
+            "codes": self.codes,
+            "conditions": self.conditions,
+            "pending": self.pending,
+            "outputs": self.outputs,
+            "reference": self.reference,
+        }
+        return {name: value for name, value in every.items() if value is not None}
+
+    def observed(self, codes: Tensor, conditions: Tensor) -> WorldState:
+        """The state after a frame of these codes (B, N), in raster order, instead of one that is drawn, which
+        conditions (B, D) led into. Consumes this one, and leaves guidance out."""
+        alone = self.without_guidance() if self.guided else self
+        state, time, layout = alone.flushed(), self.time + 1, self.ring.dynamics.layout
+        elements = self.ring.dynamics.elements(codes, conditions)
+        outputs = state.ring.run(elements, [(time, step) for step in range(layout.num_steps)])
+        kept = torch.cat([state.codes, codes[:, None]], 1)[:, -state.codes.shape[1] :]
+        return replace(
+            state, codes=kept, conditions=conditions, time=time, outputs=outputs[:, layout.tokens_per_step :]
+        )
 
     def flushed(self) -> WorldState:
         """The same state with its pending step written into the ring and its outputs complete. Consumes this one."""

@@ -95,13 +95,16 @@ def test_spans_are_what_the_mask_rule_shows(window, written):
     layout, slots = TokenLayout.of(4, 4, 4), [1 << 62] * (window + 1)
     for time in range(written):
         slots[time % len(slots)] = time
-    times = torch.tensor(slots).repeat_interleave(layout.num_elements)
+    other = [slot if slot == written - 1 else 1 << 62 for slot in slots]  # remembers the newest alone
+    both = torch.tensor([slots, other])
+    times = both.repeat_interleave(layout.num_elements, 1)
     for step in range(layout.num_steps):
         time = torch.tensor([written - 1])
-        seen = visible(time, torch.tensor([step]), times, layout.step.repeat(len(slots)), window)[0]
+        seen = visible(time, torch.tensor([step]), times, layout.step.repeat(len(slots)), window)[:, 0]
         spanned = torch.zeros_like(seen)
-        for first, end in visible_spans(slots, layout, written - 1, step, window):
-            spanned[first:end] = True
+        for sample, spans in enumerate(visible_spans(both.numpy(), layout, written - 1, step, window)):
+            for first, end in spans:
+                spanned[sample, first:end] = True
         assert torch.equal(spanned, seen)
 
 

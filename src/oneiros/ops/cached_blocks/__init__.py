@@ -83,8 +83,8 @@ def cached_blocks(
     """All blocks over x (B, P, m, D) -> (B, P, m, D); everything float32 on the CPU.
 
     keys, values: (layers, B, H, E, d), of which the elements of each place are overwritten from `places` (P,) on.
-    spans: int64 (P, S, 2), first and last of the runs of ring elements that a place sees, its own among them; runs may
-    be empty. rotary: cosines and sines (2, P, C, pairs, 16) in lanes.
+    spans: int64 (B, P, S, 2), first and last of the runs of ring elements that a place sees, its own among them; runs
+    may be empty. rotary: cosines and sines (2, P, C, pairs, 16) in lanes.
     """
     from oneiros.ops.cached_blocks import cpu
 

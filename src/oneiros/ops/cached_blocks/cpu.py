@@ -309,7 +309,7 @@ def blocks(
                     entered[g, span],
                     keys[layer, sample, head],
                     values[layer, sample, head],
-                    spans[place],
+                    spans[sample, place],
                     read[g, span],
                     scores,
                     ones,

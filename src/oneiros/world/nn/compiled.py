@@ -46,17 +46,18 @@ class CompiledDynamics:
         self._step_angles = to_lanes(torch.stack([steps.cos(), steps.sin()]).float().numpy())
 
     def run(
-        self, x: Tensor, keys: Tensor, values: Tensor, slots: Sequence[int], places: Sequence[tuple[int, int]]
+        self, x: Tensor, keys: Tensor, values: Tensor, slots: np.ndarray, places: Sequence[tuple[int, int]]
     ) -> Tensor:
         """Outputs (B, L, D) of elements x (B, L, D) at `places`, each a frame index and a step, whose keys and values
-        are written into the ring. slots: the frame that each slot of the ring holds, those of `places` included."""
+        are written into the ring. slots: the frame that each slot of the ring holds (B, S), those of `places`
+        included."""
         layout, m = self._layout, self._layout.tokens_per_step
-        starts = [self._num_meta + time % len(slots) * layout.num_elements + step * m for time, step in places]
-        spans = np.zeros((len(places), len(slots) + 1, 2), np.int64)
-        spans[:, 0, 1] = self._num_meta
+        num_slots, meta = slots.shape[1], self._num_meta
+        starts = [meta + time % num_slots * layout.num_elements + step * m for time, step in places]
+        spans = np.zeros((len(x), len(places), num_slots + 1, 2), np.int64)
+        spans[:, :, 0, 1] = meta
         for place, (time, step) in enumerate(places):
-            seen = visible_spans(slots, layout, time, step, self._window)
-            spans[place, 1 : 1 + len(seen)] = self._num_meta + np.array(seen)
+            spans[:, place, 1:] = meta + visible_spans(slots, layout, time, step, self._window)
         out = cached_blocks(
             x.float().unflatten(1, (len(places), m)),
             self._weights,

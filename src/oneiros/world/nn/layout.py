@@ -12,9 +12,9 @@ Legend: N codes per frame, m codes per step, S steps per frame, E = S * m elemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,21 +107,20 @@ class TokenLayout:
 def visible(query_time: Tensor, query_step: Tensor, key_time: Tensor, key_step: Tensor, window: int) -> Tensor:
     """The one mask rule, for training and for the cache: bool (queries, keys), True where a query may look.
 
-    All arguments but `window` (frames) are int64 vectors, one entry an element.
+    All arguments but `window` (frames) are int64 vectors, one entry an element; key_time may be (B, keys), where the
+    samples of a batch hold other frames, which makes the mask (B, queries, keys).
     """
-    age = query_time[:, None] - key_time[None, :]
+    age = query_time[:, None] - key_time[..., None, :]
     earlier = (age > 0) | (key_step[None, :] <= query_step[:, None])
     return (age >= 0) & (age < window) & earlier
 
 
-def visible_spans(
-    slots: Sequence[int], layout: TokenLayout, time: int, step: int, window: int
-) -> list[tuple[int, int]]:
-    """`visible` for a query at (time, step) where slot after slot holds all elements of a frame: the runs of elements
-    that it may look at, each from its first to before its last. slots: the frame indices."""
-    size, spans = layout.num_elements, []
-    for slot, frame in enumerate(slots):
-        if 0 <= time - frame < window:
-            seen = size if frame < time else (step + 1) * layout.tokens_per_step
-            spans.append((slot * size, slot * size + seen))
-    return spans
+def visible_spans(slots: np.ndarray, layout: TokenLayout, time: int, step: int, window: int) -> np.ndarray:
+    """`visible` for a query at (time, step) where slot after slot holds all elements of a frame: int64 (B, S, 2), for
+    each slot the first of the elements that it may look at, and the one after the last. slots: the frame indices
+    (B, S), of which samples may hold others."""
+    size = layout.num_elements
+    age = time - slots
+    seen = np.where(age > 0, size, (step + 1) * layout.tokens_per_step) * ((age >= 0) & (age < window))
+    first = np.broadcast_to(np.arange(slots.shape[1]) * size, slots.shape)
+    return np.stack([first, first + seen], -1)

@@ -21,7 +21,8 @@ _UNWRITTEN = 1 << 62  # a frame index that no query can look back to
 class Ring:
     """Keys and values of the last W + 1 frames, and of the meta tokens, which come first. `run` writes into them.
 
-    keys, values: (layers, B, heads, M + (W+1)*E, d). slots: int64 (W+1,), the frame index each slot holds.
+    keys, values: (layers, B, heads, M + (W+1)*E, d). slots: int64 (B, W+1), the frame index each slot holds; the newest
+    is the same for all samples, but some may remember fewer before it.
     """
 
     dynamics: Dynamics
@@ -50,7 +51,7 @@ class Ring:
             dynamics,
             keys.new_zeros(shape, dtype=dtype),
             values.new_zeros(shape, dtype=dtype),
-            torch.full((num_slots,), _UNWRITTEN, device=codes.device),
+            torch.full((len(codes), num_slots), _UNWRITTEN, device=codes.device),
         )
         ring.keys[..., :meta, :], ring.values[..., :meta, :] = keys[..., :meta, :], values[..., :meta, :]
         for frame in range(max(0, frames - num_slots), frames):
@@ -59,7 +60,7 @@ class Ring:
             start = meta + time % num_slots * elements
             ring.keys[..., start : start + elements, :] = keys[..., source, :]
             ring.values[..., start : start + elements, :] = values[..., source, :]
-            ring.slots[time % num_slots] = time
+            ring.slots[:, time % num_slots] = time
         return ring, outputs[:, -1]
 
     def run(self, x: Tensor, places: list[tuple[int, int]]) -> Tensor:
@@ -70,19 +71,28 @@ class Ring:
         layout = self.dynamics.layout
         m, meta, elements, device = layout.tokens_per_step, self.dynamics.num_meta_tokens, layout.num_elements, x.device
         for time, _ in places:
-            self.slots[time % len(self.slots)] = time
+            self.slots[:, time % self.slots.shape[1]] = time
         if self.dynamics.compiled is not None and device.type == "cpu":
-            return self.dynamics.compiled.run(x, self.keys, self.values, self.slots.tolist(), places)
+            return self.dynamics.compiled.run(x, self.keys, self.values, self.slots.numpy(), places)
         times = torch.tensor([time for time, _ in places], device=device).repeat_interleave(m)
         steps = torch.tensor([step for _, step in places], device=device).repeat_interleave(m)
         of_step = torch.cat([torch.arange(step * m, (step + 1) * m, device=device) for _, step in places])
-        places_in_ring = meta + times % len(self.slots) * elements + of_step
-        key_times = self.slots.repeat_interleave(elements)
-        key_steps = layout.step.to(device).repeat(len(self.slots))
-        mask = visible(times, steps, key_times, key_steps, self.dynamics.window)
-        mask = additive(torch.cat([mask.new_ones(len(mask), meta), mask], 1)).to(self.keys.dtype)
+        places_in_ring = meta + times % self.slots.shape[1] * elements + of_step
+        key_steps = layout.step.to(device).repeat(self.slots.shape[1])
+        mask = visible(times, steps, self._key_times(), key_steps, self.dynamics.window)
+        mask = additive(torch.cat([mask.new_ones(*mask.shape[:-1], meta), mask], -1)).to(self.keys.dtype)
         memory = _RingMemory(self.keys, self.values, places_in_ring, mask)
         return self.dynamics.run(x, memory, self.dynamics.rotary(times, of_step))
+
+    def _key_times(self) -> Tensor:
+        """The frame that each element of the ring is of: (ring,), or (B, 1, ring) where samples hold different ones."""
+        slots = self.slots[:1] if bool((self.slots == self.slots[:1]).all()) else self.slots[:, None]
+        times = slots.repeat_interleave(self.dynamics.layout.num_elements, -1)
+        return times[0] if len(times) == 1 else times
+
+    def replaced(self, rows: Tensor, other: Ring) -> None:
+        """Samples `rows` (R,) become those of another ring (R, ...), in place. Its newest frame is this one's."""
+        self.keys[:, rows], self.values[:, rows], self.slots[rows] = other.keys, other.values, other.slots
 
     def clone(self) -> Ring:
         """An independent copy."""
@@ -91,18 +101,25 @@ class Ring:
     def joined(self, other: Ring) -> Ring:
         """Both batches in one ring, this one's first. The two must hold the same frames."""
         return replace(
-            self, keys=torch.cat([self.keys, other.keys], 1), values=torch.cat([self.values, other.values], 1)
+            self,
+            keys=torch.cat([self.keys, other.keys], 1),
+            values=torch.cat([self.values, other.values], 1),
+            slots=torch.cat([self.slots, other.slots]),
         )
 
     def first(self, count: int) -> Ring:
         """The ring of the first `count` samples alone."""
-        return replace(self, keys=self.keys[:, :count].clone(), values=self.values[:, :count].clone())
+        return self.of(torch.arange(count, device=self.slots.device))
+
+    def of(self, samples: Tensor) -> Ring:
+        """The ring of these samples (R,), of which one may be named several times."""
+        return replace(self, keys=self.keys[:, samples], values=self.values[:, samples], slots=self.slots[samples])
 
 
 @dataclass(frozen=True)
 class _RingMemory:
     """The memory of one run: new keys and values go to their `places` in the ring (L,), queries see all that `mask`
-    (L, ring) allows."""
+    (L, ring), or (B, 1, L, ring), allows."""
 
     keys: Tensor
     values: Tensor
