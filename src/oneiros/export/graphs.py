@@ -2,12 +2,12 @@
 of its codes, the decoder and the encoder.
 
 A step takes the ring of past keys and values as inputs and gives those of its own elements, which whoever runs it puts
-into the ring. The ring holds the W newest frames; an element is in sight as soon as it is written, which is all that
-the mask says, for the frame that is overwritten has just left the window (see `oneiros.world.nn.layout.visible`).
+into the ring. The last step of a frame predicts nothing: its elements wait, and are run together with those of the next
+frame's first, as `oneiros.world.rollout` does, for a call with twice the elements costs less than two calls.
 
-Legend: H heads, d channels of a head, m codes per step, S steps and E elements per frame, N codes per frame, L levels
-of the codebook, K entries of each, C width of a codebook vector, D width, M meta tokens, W window in frames, R = W * E
-elements of the ring, A numbers of an action.
+Legend: H heads, d channels of a head, m codes per step, r elements of a call (m or 2m), S steps and E elements per
+frame, N codes per frame, L levels of the codebook, K entries of each, C width of a codebook vector, D width, M meta
+tokens, W window in frames, R = W * E elements of the ring, A numbers of an action.
 """
 
 from __future__ import annotations
@@ -25,40 +25,45 @@ from oneiros.world.nn.rope import frequencies
 
 
 class StepGraph(nn.Module):
-    """One step of a frame: which codes it holds, and what led into the frame -> what the next step's codes may be."""
+    """Elements of a step or two: which codes they hold, and what led into their frames -> what the next step's codes
+    may be."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self.dynamics, self.actions = world.dynamics, ActionVector(world)
-        layout = self.dynamics.layout
-        self.steps = (layout.num_steps, layout.tokens_per_step)
-        self.in_space: Tensor  # (S, 2, m, pairs)
-        elements = torch.arange(layout.num_elements)
+        self.in_space: Tensor  # (2, E, pairs)
+        elements = torch.arange(self.dynamics.layout.num_elements)
         rotary = self.dynamics.rotary(torch.zeros_like(elements), elements)
-        in_space = rotary[..., len(time_frequencies(self.dynamics)) :]
-        self.register_buffer("in_space", in_space.unflatten(1, self.steps).movedim(1, 0))
+        self.register_buffer("in_space", rotary[..., len(time_frequencies(self.dynamics)) :])
         self.meta = _meta_keys_and_values(self.dynamics)
 
     def forward(
-        self, digits: Tensor, action: Tensor, step: Tensor, in_time: Tensor, mask: Tensor, *ring: Tensor
+        self,
+        digits: Tensor,
+        elements: Tensor,
+        action: Tensor,
+        in_time: Tensor,
+        near: Tensor,
+        mask: Tensor,
+        *ring: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """digits: int64 (L, m), the step's codes; K in step 0, which holds none. action: see `ActionVector`. step:
-        int64 (1,). in_time: cosines and sines (2, pairs) of the frame's place in time. mask (R,): 0 where the ring is
-        written, -inf elsewhere. ring: for each layer keys (H, d, R), then for each layer values (H, R, d).
+        """digits: int64 (L, r), the elements' codes; K in step 0, which holds none. elements: int64 (r,), their numbers
+        within their frames. action (r, A + 2): see `ActionVector`. in_time (2, r, pairs): cosines and sines of their
+        frames' places in time. near (r, r) and mask (r, R): 0 where one sees another of the call, or of the ring, -inf
+        elsewhere. ring: for each layer keys (H, d, R), then for each layer values (H, R, d).
 
-        Returns logits (m, K) of the first level of the next step's codes, the normalised outputs (m, D) that finer
-        levels read, and keys (layers, H, d, m) and values (layers, H, m, d) for the ring.
+        Returns, of the last m elements, logits (m, K) of the first level of the next step's codes and the normalised
+        outputs (m, D) that finer levels read; of all, keys (layers, H, d, r) and values (layers, H, r, d).
         """
         dynamics = self.dynamics
         # Made in the graph, of the weights alone, so that they are as exact as these; a runtime makes them once.
-        contents, positions = dynamics._contents(), dynamics._positions().unflatten(0, self.steps)
-        x = self.actions(action) + positions[step][0]
+        contents, positions = dynamics._contents(), dynamics._positions()
+        x = self.actions(action) + positions[elements]
         for level, entries in zip(digits, contents, strict=True):
             x = x + F.embedding(level, F.pad(entries, (0, 0, 0, 1)))
-        in_space = self.in_space[step][0]
-        rotary = torch.cat([in_time[:, None].expand(-1, len(x), -1), in_space], -1)
-        memory = _RingInputs(ring, mask, self.meta)
-        outputs = dynamics.output_norm(dynamics.run(x[None], memory, rotary))[0]
+        rotary = torch.cat([in_time, self.in_space[:, elements]], -1)
+        memory = _RingInputs(ring, near, mask, self.meta)
+        outputs = dynamics.output_norm(dynamics.run(x[None], memory, rotary)[:, -dynamics.layout.tokens_per_step :])[0]
         logits = _logits(dynamics.leave(outputs), dynamics.levels[0], dynamics.log_scale)
         keys, values = torch.stack(memory.keys), torch.stack(memory.values)
         return logits, outputs, keys.transpose(-1, -2), values
@@ -70,7 +75,7 @@ def time_frequencies(dynamics: Dynamics) -> list[float]:
 
 
 class ActionVector(nn.Module):
-    """What led into a frame, as the numbers an exported world is given -> its condition (D,).
+    """What led into a frame, as the numbers an exported world is given -> its condition (..., D).
 
     The numbers are the action's own, a one for each key that is held or for the choice that is made, in the env's units
     where actions are continuous, and two more: 1 at the start of an episode, 1 where the action is not known.
@@ -83,14 +88,14 @@ class ActionVector(nn.Module):
         self.size = self.spec.size * (world.actions_per_step if continuous else 1) if self.spec else 0
 
     def forward(self, action: Tensor) -> Tensor:
-        start, null = self.embedding.start, self.embedding.null
-        condition = action[self.size] * start + action[self.size + 1] * null
+        """action: (..., A + 2)."""
+        own, start, unknown = action.split([self.size, 1, 1], -1)
+        condition = start * self.embedding.start + unknown * self.embedding.null
         if self.spec is None:
             return condition
         if self.spec.kind == "continuous":
-            known = 1 - action[self.size] - action[self.size + 1]
-            return condition + known * self.embedding.vectors(action[None, : self.size])[0]
-        return condition + (action[None, : self.size] @ self.embedding.embed.weight)[0]  # type: ignore[union-attr]
+            return condition + (1 - start - unknown) * self.embedding.vectors(own)
+        return condition + own @ self.embedding.embed.weight  # type: ignore[union-attr]
 
 
 class LevelGraph(nn.Module):
@@ -164,12 +169,12 @@ class EncodeGraph(nn.Module):
 
 
 class _RingInputs:
-    """The memory of a graph: queries see what the ring holds, the meta tokens and one another. Keeps new keys (H, m, d)
-    and values of each layer."""
+    """The memory of a graph: queries see what the masks show of the ring and of one another, and all meta tokens. Keeps
+    new keys (H, r, d) and values of each layer."""
 
-    def __init__(self, ring: tuple[Tensor, ...], mask: Tensor, meta: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, ring: tuple[Tensor, ...], near: Tensor, mask: Tensor, meta: list[tuple[Tensor, Tensor]]) -> None:
         self._keys, self._values = ring[: len(meta)], ring[len(meta) :]
-        self._mask, self._meta = mask, meta
+        self._near, self._mask, self._meta = F.pad(near, (meta[0][0].shape[1], 0)), mask, meta
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
@@ -180,8 +185,8 @@ class _RingInputs:
         near_keys, near_values = torch.cat([meta_key, key[0]], 1), torch.cat([meta_value, value[0]], 1)
         query = query[0] * query.shape[-1] ** -0.5
         far = query @ self._keys[layer] + self._mask
-        scores = torch.cat([far, query @ near_keys.transpose(-1, -2)], -1).softmax(-1)
-        size = self._mask.shape[0]
+        near = query @ near_keys.transpose(-1, -2) + self._near
+        scores, size = torch.cat([far, near], -1).softmax(-1), self._mask.shape[-1]
         read = scores[..., :size] @ self._values[layer] + scores[..., size:] @ near_values
         return read[None]
 
@@ -190,9 +195,11 @@ def _meta_keys_and_values(dynamics: Dynamics) -> list[tuple[Tensor, Tensor]]:
     """Of the meta tokens, which see one another alone: for each layer (H, M, d) twice."""
     nothing = [torch.zeros(dynamics.heads, 0, dynamics.head_dim)] * len(dynamics.blocks)
     ring = (*(keys.transpose(-1, -2) for keys in nothing), *nothing)
-    memory = _RingInputs(ring, torch.zeros(0), [(nothing[0], nothing[0])] * len(nothing))
+    tokens = len(dynamics.meta)
+    near, mask = torch.zeros(tokens, tokens), torch.zeros(tokens, 0)
+    memory = _RingInputs(ring, near, mask, [(nothing[0], nothing[0])] * len(nothing))
     pairs = sum(map(len, frequencies(dynamics.head_dim, dynamics.periods)))
-    dynamics.run(dynamics.meta[None], memory, torch.zeros(2, len(dynamics.meta), pairs))
+    dynamics.run(dynamics.meta[None], memory, torch.zeros(2, tokens, pairs))
     return list(zip(memory.keys, memory.values, strict=True))
 
 

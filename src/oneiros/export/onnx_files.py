@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,13 +34,15 @@ _LEAST = 4096  # numbers of a tensor that is worth fewer bits
 
 @dataclass(frozen=True)
 class Part:
-    """A graph, what it is given for an example, and the names of what goes in and comes out."""
+    """A graph, what it is given for an example, and the names of what goes in and comes out. shapes: the axes
+    of inputs that have more lengths than one, as `torch.export` takes them; None = there are none."""
 
     name: str
     graph: nn.Module
     example: tuple[Tensor, ...]
     inputs: Sequence[str]
     outputs: Sequence[str]
+    shapes: tuple[Any, ...] | None = None
 
 
 def parts_of(world: World) -> list[Part]:
@@ -80,19 +82,22 @@ def write_parts(
 def _step(world: World) -> Part:
     graph, dynamics = StepGraph(world), world.dynamics
     layers, m, heads, d = len(dynamics.blocks), dynamics.layout.tokens_per_step, dynamics.heads, dynamics.head_dim
-    ring = dynamics.window * dynamics.layout.num_elements
+    rows, ring = 2 * m, dynamics.window * dynamics.layout.num_elements
     example = (
-        torch.zeros(len(dynamics.levels), m, dtype=torch.long),
-        torch.zeros(graph.actions.size + 2),
-        torch.zeros(1, dtype=torch.long),
-        torch.zeros(2, len(time_frequencies(dynamics))),
-        torch.zeros(ring),
+        torch.zeros(len(dynamics.levels), rows, dtype=torch.long),
+        torch.zeros(rows, dtype=torch.long),
+        torch.zeros(rows, graph.actions.size + 2),
+        torch.zeros(2, rows, len(time_frequencies(dynamics))),
+        torch.zeros(rows, rows),
+        torch.zeros(rows, ring),
         *(torch.zeros(heads, d, ring) for _ in range(layers)),
         *(torch.zeros(heads, ring, d) for _ in range(layers)),
     )
     of_ring = [f"{kind}_{layer}" for kind in ("keys", "values") for layer in range(layers)]
-    inputs = ["digits", "action", "step", "in_time", "mask", *of_ring]
-    return Part("step", graph, example, inputs, ["logits", "outputs", "keys", "values"])
+    inputs = ["digits", "elements", "action", "in_time", "near", "mask", *of_ring]
+    some = torch.export.Dim.DYNAMIC
+    shapes = ({1: some}, {0: some}, {0: some}, {1: some}, {0: some, 1: some}, {0: some}, (None,) * len(of_ring))
+    return Part("step", graph, example, inputs, ["logits", "outputs", "keys", "values"], shapes)
 
 
 def _level(world: World, level: int) -> Part:
@@ -131,6 +136,7 @@ def _exported(part: Part) -> ModelProto:
                 part.example,
                 input_names=list(part.inputs),
                 output_names=list(part.outputs),
+                dynamic_shapes=part.shapes,
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

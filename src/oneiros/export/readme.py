@@ -31,20 +31,23 @@ oldest is overwritten.
 
 ## The graphs
 
-`step.onnx` is called {steps} times a frame. Step 0 holds what was done, step s the {m} codes of group s, whose places
-in the frame `order` in world.json tells; each call gives logits of the next group's codes{finer}.
+A frame has {steps} steps of {m} elements. Step 0 holds what was done, step s the {m} codes of group s, whose places in
+the frame `order` in world.json tells. `step.onnx` runs the elements of a step and gives logits of the next group's
+codes{finer}. The last step of a frame predicts nothing: it is run together with the next frame's first. So there are
+r = {m} or {twice} elements a call.
 
 | input | what it is |
 |---|---|
-| `digits` (levels, {m}) | the step's codes, an entry of each level; {entries} in step 0, which holds none |
-| `action` ({action_size}) | the action's numbers, then 1 if an episode begins, then 1 if the action is unknown |
-| `step` (1) | which step it is |
-| `in_time` (2, pairs) | cosines and sines of the frame's number times each of `time_frequencies` |
-| `mask` ({ring}) | 0 for elements of the ring that are written, minus infinity for others |
-| `keys_*`, `values_*` | the ring; outputs `keys`, `values` go to (frame mod {window}) * {elements} + step * {m} |
+| `digits` (levels, r) | the elements' codes, an entry of each level; {entries} in step 0, which holds none |
+| `elements` (r) | their numbers within their frame: step * {m} and on |
+| `action` (r, {action_size}) | the action's numbers, then 1 if an episode begins, then 1 if the action is unknown |
+| `in_time` (2, r, pairs) | cosines and sines of their frame's number times each of `time_frequencies` |
+| `near` (r, r) | 0 where one element sees another: of its step and of the step before; else minus infinity |
+| `mask` (r, {ring}) | 0 where it sees an element of the ring, one of the last {window} frames; else minus infinity |
+| `keys_*`, `values_*` | the ring; outputs `keys`, `values` go to (frame mod {window}) * {elements} + element |
 
-`outputs` are what `level_1.onnx` and further ones read, with the digits drawn so far. `decode.onnx` takes the digits of
-a frame row by row, after those of the {lookback} frames before it.
+`outputs`, of the last {m} elements, are what `level_1.onnx` and further ones read, with the digits drawn so far.
+`decode.onnx` takes the digits of a frame row by row, after those of the {lookback} frames before it.
 """
 
 
@@ -56,6 +59,7 @@ def readme(about: Mapping[str, Any]) -> str:
         **{name: about[name] for name in ("title", "width", "height", "fps", "num_starts", "precision", "window")},
         **{name: about[name] for name in ("steps", "entries", "elements", "lookback")},
         m=about["tokens_per_step"],
+        twice=2 * about["tokens_per_step"],
         ring=about["window"] * about["elements"],
         action_size=about["action_size"] + 2,
         depth=" of colour and depth" if about["channels"] == 4 else "",

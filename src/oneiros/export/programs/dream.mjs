@@ -89,11 +89,8 @@ export class OnnxDream {
   async beginFrom(codes, actions, frame, seed = 0) {
     const memory = (this.memory = this.#blank(seed));
     for (const [index, ofFrame] of codes.entries()) {
-      const digits = this.#digits(ofFrame);
       const action = index === 0 ? this.#action(null, true) : this.#action(actions ? actions[index - 1] : null);
-      this.#openFrame();
-      for (let step = 0; step < this.about.steps; step += 1) await this.#run(step, this.#ofStep(digits, step), action);
-      this.#keep(digits);
+      await this.#advance(action, this.#digits(ofFrame));
     }
     const { real } = memory;
     if (this.about.reference_frame) real.reference = frame;
@@ -113,19 +110,7 @@ export class OnnxDream {
 
   /** `step` without decoding: the frame's digits, for each level an array of N, row by row. */
   async stepCodes(action) {
-    const { levels, num_codes: count, tokens_per_step: m, steps, order } = this.about;
-    const given = this.#action(action);
-    const frame = Array.from({ length: levels }, () => new Int32Array(count));
-    this.#openFrame();
-    let digits = this.#ofStep(frame, 0);
-    for (let step = 0; step < steps; step += 1) {
-      const { logits, outputs } = await this.#run(step, digits, given);
-      if (step + 1 === steps) break;
-      digits = await this.#draw(logits, outputs);
-      digits.forEach((drawn, level) => drawn.forEach((digit, i) => (frame[level][order[step * m + i]] = digit)));
-    }
-    this.#keep(frame);
-    return frame;
+    return this.#advance(this.#action(action));
   }
 
   /** The newest frame. */
@@ -156,47 +141,77 @@ export class OnnxDream {
 
   // -- one step ----------------------------------------------------------------------------------------------------
 
-  /** The next frame takes the slot of the oldest, which has just left the window. */
-  #openFrame() {
-    const { memory, about } = this;
+  /** The next frame's digits by level, those given or else drawn. Its last step predicts nothing, and waits to be run
+   *  with the next frame's first. */
+  async #advance(action, digits = null) {
+    const { levels, num_codes: count, tokens_per_step: m, steps: many, order } = this.about;
+    const { memory } = this;
     memory.time += 1;
-    const slot = (memory.time % about.window) * about.elements;
-    memory.mask.fill(-Infinity, slot, slot + about.elements);
+    const frame = digits ?? Array.from({ length: levels }, () => new Int32Array(count));
+    let steps = [...memory.waiting, this.#stepOf(frame, 0, action)];
+    for (let number = 0; number + 1 < many; number += 1) {
+      const { logits, outputs } = await this.#run(steps);
+      if (digits === null) {
+        const drawn = await this.#draw(logits, outputs);
+        drawn.forEach((ofLevel, level) => ofLevel.forEach((digit, i) => (frame[level][order[number * m + i]] = digit)));
+      }
+      steps = [this.#stepOf(frame, number + 1, action)];
+    }
+    memory.waiting = steps;
+    memory.digits = [...memory.digits.slice(1), frame];
+    return frame;
   }
 
-  /** Logits of the next step's codes, and the outputs that finer levels read; the ring remembers the step. */
-  async #run(step, digits, action) {
+  /** Logits of the codes after the last of these steps, and the outputs that finer levels read; the ring remembers them
+   *  all. They see the ring's frames of their window, themselves and the steps before. */
+  async #run(steps) {
     const { memory, about } = this;
     const { Tensor } = this.ort;
-    const { layers, heads, head_dim: d, tokens_per_step: m, levels } = about;
-    const ring = about.window * about.elements;
-    const angles = about.time_frequencies.map((frequency) => memory.time * frequency);
-    const inTime = Float32Array.from([...angles.map(Math.cos), ...angles.map(Math.sin)]);
+    const { layers, heads, head_dim: d, tokens_per_step: m, levels, window } = about;
+    const [ring, rows, pairs] = [window * about.elements, steps.length * m, about.time_frequencies.length];
+    const inTime = new Float32Array(2 * rows * pairs);
+    const near = new Float32Array(rows * rows);
+    const mask = new Float32Array(rows * ring);
+    steps.forEach(({ time }, index) => {
+      const angles = about.time_frequencies.map((frequency) => time * frequency);
+      const [cosines, sines] = [angles.map(Math.cos), angles.map(Math.sin)];
+      const unseen = steps.map((other, place) => place > index || other.time <= time - window);
+      const hidden = Float32Array.from(memory.held, (held) => (held > time - window ? 0 : -Infinity));
+      for (let row = index * m; row < (index + 1) * m; row += 1) {
+        inTime.set(cosines, row * pairs);
+        inTime.set(sines, (rows + row) * pairs);
+        unseen.forEach((yes, place) => yes && near.fill(-Infinity, row * rows + place * m, row * rows + (place + 1) * m));
+        mask.set(hidden, row * ring);
+      }
+    });
+    const elements = steps.flatMap(({ number }) => Array.from({ length: m }, (_, i) => number * m + i));
+    const digits = Array.from({ length: levels }, (_, level) => steps.flatMap((step) => Array.from(step.digits[level])));
+    const actions = steps.flatMap(({ action }) => Array.from({ length: m }, () => Array.from(action)).flat());
     const feeds = {
-      digits: this.#whole(digits, [levels, m]),
-      action: new Tensor("float32", action, [action.length]),
-      step: this.#whole([[step]], [1]),
-      in_time: new Tensor("float32", inTime, [2, angles.length]),
-      mask: new Tensor("float32", memory.mask, [ring]),
+      digits: this.#whole(digits, [levels, rows]),
+      elements: this.#whole([elements], [rows]),
+      action: new Tensor("float32", Float32Array.from(actions), [rows, actions.length / rows]),
+      in_time: new Tensor("float32", inTime, [2, rows, pairs]),
+      near: new Tensor("float32", near, [rows, rows]),
+      mask: new Tensor("float32", mask, [rows, ring]),
     };
     for (let layer = 0; layer < layers; layer += 1) {
       feeds[`keys_${layer}`] = new Tensor("float32", memory.keys[layer], [heads, d, ring]);
       feeds[`values_${layer}`] = new Tensor("float32", memory.values[layer], [heads, ring, d]);
     }
-    const { logits, outputs, keys: newKeys, values: newValues } = await this.graphs.step.run(feeds);
-    const [keys, values] = [newKeys.data, newValues.data];
-    const first = (memory.time % about.window) * about.elements + step * m;
-    for (let layer = 0, from = 0; layer < layers; layer += 1) {
-      const ringKeys = memory.keys[layer];
-      for (let row = 0; row < heads * d; row += 1) {
-        for (let place = row * ring + first; place < row * ring + first + m; place += 1) ringKeys[place] = keys[from++];
+    const { logits, outputs, keys, values } = await this.graphs.step.run(feeds);
+    steps.forEach(({ time, number }, index) => {
+      const first = (time % window) * about.elements + number * m;
+      for (let row = 0; row < layers * heads * d; row += 1) {
+        const [from, to] = [row * rows + index * m, (row % (heads * d)) * ring + first];
+        memory.keys[Math.floor(row / (heads * d))].set(keys.data.subarray(from, from + m), to);
       }
-      for (let head = 0; head < heads; head += 1) {
-        const start = (layer * heads + head) * m * d;
-        memory.values[layer].set(values.subarray(start, start + m * d), (head * ring + first) * d);
+      for (let row = 0; row < layers * heads; row += 1) {
+        const [from, to] = [(row * rows + index * m) * d, ((row % heads) * ring + first) * d];
+        memory.values[Math.floor(row / heads)].set(values.data.subarray(from, from + m * d), to);
       }
-    }
-    memory.mask.fill(0, first, first + m);
+      memory.held.fill(time, first, first + m);
+    });
     return { logits: logits.data, outputs };
   }
 
@@ -248,15 +263,12 @@ export class OnnxDream {
     return Array.from({ length: levels }, (_, level) => Int32Array.from(ofLevel(level)));
   }
 
-  /** Of a frame's digits those that a step holds, K in step 0, which holds none. */
-  #ofStep(digits, step) {
+  /** The m elements of a step of the newest frame, of which digits are known as far as it holds them: K in step 0. */
+  #stepOf(frame, number, action) {
     const { tokens_per_step: m, entries, order } = this.about;
-    const places = order.slice((step - 1) * m, step * m);
-    return digits.map((ofLevel) => (step === 0 ? new Int32Array(m).fill(entries) : Int32Array.from(places, (place) => ofLevel[place])));
-  }
-
-  #keep(digits) {
-    this.memory.digits = [...this.memory.digits.slice(1), digits];
+    const places = order.slice((number - 1) * m, number * m);
+    const held = (ofLevel) => (number === 0 ? new Int32Array(m).fill(entries) : Int32Array.from(places, (place) => ofLevel[place]));
+    return { time: this.memory.time, number, digits: frame.map(held), action };
   }
 
   /** The numbers that a step is given: the action's own, then whether an episode starts, then whether the action is
@@ -283,8 +295,9 @@ export class OnnxDream {
     return {
       keys: Array.from({ length: layers }, () => new Float32Array(size)),
       values: Array.from({ length: layers }, () => new Float32Array(size)),
-      mask: new Float32Array(window * elements).fill(-Infinity),
+      held: new Int32Array(window * elements).fill(-window - 1), // of which frame an element of the ring is
       time: -1,
+      waiting: [], // the newest frame's last step, which is not in the ring yet
       digits: new Array(lookback + 1).fill(none),
       random: new Twister(seed >>> 0),
       real: {}, // what the decoder is given beside digits of the last real frame
@@ -311,8 +324,8 @@ export class OnnxDream {
 
 function copied(memory) {
   const each = (arrays) => arrays.map((array) => array.slice());
-  const { keys, values, mask, random } = memory;
-  return { ...memory, keys: each(keys), values: each(values), mask: mask.slice(), random: random.copy() };
+  const { keys, values, held, random } = memory;
+  return { ...memory, keys: each(keys), values: each(values), held: held.slice(), random: random.copy() };
 }
 
 /** uint8 red, green, blue of a frame (channels, height, width) in [-1, 1], pixel by pixel. */

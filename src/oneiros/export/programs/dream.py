@@ -30,19 +30,31 @@ import onnxruntime
 MOST = np.float32(1 - 1e-7)  # uniform numbers above it would make infinite noise
 
 
+@dataclass(frozen=True)
+class Step:
+    """The m elements of one step of a frame: digits int64 (levels, m), and the action as the graph takes it."""
+
+    time: int
+    number: int
+    digits: np.ndarray
+    action: np.ndarray
+
+
 @dataclass
 class DreamMemory:
     """Where a dream is: all that `OnnxDream.step` changes.
 
-    keys, values: float32 (heads, d, R) and (heads, R, d) for each layer, the ring. mask: (R,), 0 where it is written.
-    digits: int64 (levels, frames, N), of the newest frames, which the decoder looks back to. real: what the decoder is
-    given beside them of the last real frame: itself, what its codes decode to, what that lacks; whichever it wants.
+    keys, values: float32 (heads, d, R) and (heads, R, d) for each layer, the ring. held: int64 (R,), of which frame an
+    element of the ring is. time: the newest frame. waiting: its last step, which is not in the ring yet. digits: int64
+    (levels, frames, N), of the newest frames, which the decoder looks back to. real: what the decoder is given beside
+    them of the last real frame: itself, what its codes decode to, what that lacks; whichever it wants.
     """
 
     keys: list[np.ndarray]
     values: list[np.ndarray]
-    mask: np.ndarray
+    held: np.ndarray
     time: int
+    waiting: list[Step]
     digits: np.ndarray
     random: np.random.RandomState
     real: dict[str, np.ndarray]
@@ -93,10 +105,7 @@ class OnnxDream:
                 action = self._action(None, start=True)
             else:
                 action = self._action(None if actions is None else actions[index - 1])
-            self._open_frame()
-            for step in range(self.about["steps"]):
-                self._run(step, self._of_step(digits, step), action)
-            self._keep(digits)
+            self._advance(action, digits)
         if self.about["reference_frame"]:
             memory.real["reference"] = frame
         if self.about["carry_detail"]:
@@ -112,17 +121,7 @@ class OnnxDream:
 
     def step_codes(self, action: Any) -> np.ndarray:
         """`step` without decoding: the frame's digits, int64 (levels, N), row by row."""
-        given, m = self._action(action), self.about["tokens_per_step"]
-        frame = np.empty((self.about["levels"], self.about["num_codes"]), np.int64)
-        self._open_frame()
-        digits = self._of_step(frame, 0)
-        for step in range(self.about["steps"]):
-            logits, outputs = self._run(step, digits, given)
-            if step + 1 < self.about["steps"]:
-                digits = self._draw(logits, outputs)
-                frame[:, self.order[step * m : (step + 1) * m]] = digits
-        self._keep(frame)
-        return frame
+        return self._advance(self._action(action))
 
     def decode(self) -> np.ndarray:
         """The newest frame."""
@@ -149,33 +148,48 @@ class OnnxDream:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def _open_frame(self) -> None:
-        """The next frame takes the slot of the oldest, which has just left the window."""
-        memory, elements = self._at_hand(), self.about["elements"]
-        memory.time += 1
-        slot = memory.time % self.about["window"] * elements
-        memory.mask[slot : slot + elements] = -np.inf
-
-    def _run(self, step: int, digits: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits of the next step's codes, and the outputs that finer levels read; the ring remembers the step."""
+    def _advance(self, action: np.ndarray, digits: np.ndarray | None = None) -> np.ndarray:
+        """The next frame's digits (levels, N), those given or else drawn. Its last step predicts nothing, and waits to
+        be run with the next frame's first."""
         memory, m = self._at_hand(), self.about["tokens_per_step"]
-        angle = memory.time * self._frequencies
+        memory.time += 1
+        shape = self.about["levels"], self.about["num_codes"]
+        frame = np.empty(shape, np.int64) if digits is None else digits
+        steps = [*memory.waiting, self._step_of(frame, 0, action)]
+        for number in range(self.about["steps"] - 1):
+            logits, outputs = self._run(steps)
+            if digits is None:
+                frame[:, self.order[number * m : (number + 1) * m]] = self._draw(logits, outputs)
+            steps = [self._step_of(frame, number + 1, action)]
+        memory.waiting = steps
+        memory.digits = np.concatenate([memory.digits[:, 1:], frame[:, None]], 1)
+        return frame
+
+    def _run(self, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of the codes after the last of these steps, and the outputs that finer levels read; the ring remembers
+        them all. They see the ring's frames of their window, themselves and the steps before."""
+        memory, m, window = self._at_hand(), self.about["tokens_per_step"], self.about["window"]
+        times = np.repeat([step.time for step in steps], m)
+        order = np.repeat(np.arange(len(steps)), m)
+        elements = np.concatenate([np.arange(m) + step.number * m for step in steps])
+        near = (order <= order[:, None]) & (times > times[:, None] - window)
+        angles = times[:, None] * self._frequencies
         feeds = {
-            "digits": digits,
-            "action": action,
-            "step": np.array([step]),
-            "in_time": np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32),
-            "mask": memory.mask,
+            "digits": np.concatenate([step.digits for step in steps], 1),
+            "elements": elements,
+            "action": np.repeat([step.action for step in steps], m, axis=0),
+            "in_time": np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32),
+            "near": np.where(near, 0, -np.inf).astype(np.float32),
+            "mask": np.where(memory.held > times[:, None] - window, 0, -np.inf).astype(np.float32),
         }
         feeds |= {f"keys_{layer}": keys for layer, keys in enumerate(memory.keys)}
         feeds |= {f"values_{layer}": values for layer, values in enumerate(memory.values)}
         logits, outputs, keys, values = _results(self._step, feeds)
-        first = memory.time % self.about["window"] * self.about["elements"] + step * m
-        place = slice(first, first + m)
+        places = times % window * self.about["elements"] + elements
         for layer in range(self.about["layers"]):
-            memory.keys[layer][:, :, place] = keys[layer]
-            memory.values[layer][:, place] = values[layer]
-        memory.mask[place] = 0
+            memory.keys[layer][:, :, places] = keys[layer]
+            memory.values[layer][:, places] = values[layer]
+        memory.held[places] = times
         return logits, outputs
 
     def _draw(self, logits: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -210,16 +224,12 @@ class OnnxDream:
         levels, entries = self.about["levels"], self.about["entries"]
         return np.stack([codes // entries ** (levels - 1 - level) % entries for level in range(levels)])
 
-    def _of_step(self, digits: np.ndarray, step: int) -> np.ndarray:
-        """A frame's digits (levels, N) -> those that a step holds, K in step 0, which holds none."""
-        m = self.about["tokens_per_step"]
-        if step == 0:
-            return np.full((len(digits), m), self.about["entries"])
-        return np.ascontiguousarray(digits[:, self.order[(step - 1) * m : step * m]])
-
-    def _keep(self, digits: np.ndarray) -> None:
-        memory = self._at_hand()
-        memory.digits = np.concatenate([memory.digits[:, 1:], digits[:, None]], 1)
+    def _step_of(self, frame: np.ndarray, number: int, action: np.ndarray) -> Step:
+        """A step of the newest frame, of which digits (levels, N) are known as far as it holds them: K in step 0."""
+        m, time = self.about["tokens_per_step"], self._at_hand().time
+        if number == 0:
+            return Step(time, 0, np.full((len(frame), m), self.about["entries"]), action)
+        return Step(time, number, frame[:, self.order[(number - 1) * m : number * m]], action)
 
     def _action(self, action: Any, *, start: bool = False) -> np.ndarray:
         """The numbers that a step is given: the action's own, then whether an episode starts, then whether the action
@@ -255,8 +265,9 @@ class OnnxDream:
         return DreamMemory(
             keys=[np.zeros((heads, d, ring), np.float32) for _ in range(about["layers"])],
             values=[np.zeros((heads, ring, d), np.float32) for _ in range(about["layers"])],
-            mask=np.full(ring, -np.inf, np.float32),
+            held=np.full(ring, -about["window"] - 1),
             time=-1,
+            waiting=[],
             digits=np.full((about["levels"], about["lookback"] + 1, about["num_codes"]), about["entries"]),
             random=np.random.RandomState(seed & 0xFFFFFFFF),
             real={},
