@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import oneiros
+from oneiros.points.nn import keras_rules
 from oneiros.points.nn.kpconvx import TENSORS, KPConvX
 from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS
 from oneiros.points.nn.unet import PRESETS, PointUNetConfig
@@ -45,7 +46,8 @@ GENIE2 = """
 """
 OTHERS = """
     blocks drop_path sigma shell_radii shell_points groups deformable bn_momentum mq DH dim_in Q_initializer
-    initializer regularizer constraint activation get_config from_config export_representation KPConvD KPConvX KPNeXt
+    initializer regularizer constraint activation get_config from_config get_weights bn_phi bn_htilde bn_hhat
+    export_representation KPConvD KPConvX KPNeXt
     Video_Former_2D Video_Former_3D Video_Former_3D_vggt Attention PerceiverAttentionLayer TempAttentionLayer
     feed_forward_layer dim_head num_frame num_time_embeds use_temporal trainable state_dict num_queries
     input_mask_mode frame_mask_prob condition_dim
@@ -79,7 +81,15 @@ def words() -> set[str]:
     found |= parameters(oneiros.ops.kernel_point_conv.kernel_point_conv)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     kinds = get_args(get_type_hints(ActionSpec)["kind"])
-    return found | set(TENSORS) | set(BLOCK_TENSORS) | set(dir(ImageCodec)) | set(extras) | set(kinds)
+    return (
+        found
+        | keras_rules._RULES.keys()
+        | set(TENSORS)
+        | set(BLOCK_TENSORS)
+        | set(dir(ImageCodec))
+        | set(extras)
+        | set(kinds)
+    )
 
 
 def look_up(code: str) -> None:
@@ -137,14 +147,13 @@ def test_every_name_of_theirs_has_a_place(names):
 
 
 def test_the_keras_layers_names_are_as_the_page_says():
-    """Keywords of the same names; attributes of some alone."""
+    """Keywords of the same names, and attributes; blocks are the blocks themselves."""
     (row,) = (row for row in ROWS if "`bn_momentum`, " in row[0] or row[0].strip().endswith("`bn_momentum`"))
     same = re.findall(r"`(\w+)`", row[0])
     layer = namespace()["layer"]
     assert set(same) <= parameters(KPConvX)
     assert set(same) <= layer.get_config().keys()
-    attributes = {name for name in same if name in vars(layer) or name in layer._modules}
-    assert attributes == {"sigma", "drop_path", "deformable", "blocks"}
+    assert {name for name in same if name in vars(layer) or name in layer._modules} == set(same)
     assert isinstance(layer.blocks, nn.ModuleList)
 
 

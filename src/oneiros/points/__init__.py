@@ -9,6 +9,7 @@ _HOMES = {
     "PointUNet": "oneiros.points.nn.unet",
     "PointUNetConfig": "oneiros.points.nn.unet",
     "Segmenter": "oneiros.points.segmenter",
+    "from_vl3d": "oneiros.points.vl3d",
 }
 
 

@@ -322,11 +322,19 @@ def unit_columns(tensor):
     return tensor / tensor.norm(dim=0, keepdim=True)
 
 
-def test_one_initializer_fills_every_tensor():
-    layer = KPConvX(**SMALL, blocks=2, initializers=halved)
-    tensors = [layer.Q] + [getattr(block, name) for block in layer.blocks for name in BLOCK_TENSORS]
+def test_one_initializer_fills_every_tensor_of_weights_and_leaves_the_kernel_points():
+    layer = KPConvX(**SMALL, blocks=2, deformable=True, initializers=halved)
+    tensors = [getattr(block, name) for block in layer.blocks for name in BLOCK_TENSORS]
     assert all(tensor.eq(0.5).all() for tensor in tensors)
+    assert torch.equal(layer.Q, KPConvX(**SMALL).Q)
     assert layer.blocks[0].bn_phi.beta.eq(0).all()
+
+
+def test_an_initializer_that_cannot_fill_a_vector_leaves_biases():
+    layer = KPConvX(**SMALL, initializers="xavier_uniform_")
+    assert all(getattr(layer.blocks[0], name).eq(0).all() for name in ("phi", "psi", "btilde", "bhat"))
+    with pytest.raises(ValueError, match="Fan in and fan out"):
+        KPConvX(**SMALL, initializers={"phi": "xavier_uniform_"})
 
 
 def test_initializers_by_name_leave_the_other_tensors():
@@ -338,7 +346,7 @@ def test_initializers_by_name_leave_the_other_tensors():
     assert layer.blocks[0].psi.eq(0).all()
 
 
-def test_given_kernel_points_are_kept_from_a_common_initializer():
+def test_given_kernel_points_have_no_initializer():
     layer = KPConvX(channels=8, kernel_points=torch.eye(3), initializers=halved)
     assert torch.equal(layer.Q, torch.eye(3))
     assert layer.blocks[0].W.eq(0.5).all()
@@ -353,30 +361,56 @@ def test_regularization_is_the_sum_over_its_tensors():
     layer.regularization().backward()
     torch.testing.assert_close(layer.blocks[1].W.grad, 2 * layer.blocks[1].W)
     everything = make_layer(regularizers=squares)
-    tensors = [everything.Q] + [getattr(everything.blocks[0], name) for name in BLOCK_TENSORS]
+    tensors = [getattr(everything.blocks[0], name) for name in BLOCK_TENSORS]
     torch.testing.assert_close(everything.regularization(), sum(map(squares, tensors)))
     assert make_layer().regularization().item() == 0
 
 
-def test_constraints_hold_after_every_step():
-    layer = make_layer(blocks=2, deformable=True, constraints={"W": unit_columns, "Q": torch.nn.Hardtanh(-0.6, 0.6)})
-    optimiser = torch.optim.SGD(layer.parameters(), lr=0.5)
+def trained(layer, steps=3, lr=1e-3, optimiser=torch.optim.SGD):
+    optimiser = optimiser(layer.parameters(), lr=lr)
     inputs = make_inputs()
-    before = layer.blocks[0].W.detach().clone()
-    for _ in range(3):
+    for _ in range(steps):
         optimiser.zero_grad()
         layer(*inputs).square().sum().backward()
         optimiser.step()
-    for block in layer.blocks:
-        torch.testing.assert_close(block.W.norm(dim=0), torch.ones(8).double())
-    assert layer.Q.abs().max() <= 0.6
+        yield optimiser
+
+
+def test_constraints_hold_after_every_step_and_not_before_the_first():
+    layer = make_layer(blocks=2, deformable=True, constraints={"W": unit_columns, "Q": torch.nn.Hardtanh(-0.6, 0.6)})
+    before = layer.blocks[0].W.detach().clone()
+    assert not torch.allclose(before.norm(dim=0), torch.ones(8).double())
+    for _ in trained(layer):
+        for block in layer.blocks:
+            torch.testing.assert_close(block.W.norm(dim=0), torch.ones(8).double())
+        assert layer.Q.abs().max() <= 0.6
     assert not torch.equal(layer.blocks[0].W, before)
 
 
-def test_one_constraint_holds_every_tensor_and_survives_a_copy():
-    layer = copy.deepcopy(make_layer(constraints=torch.nn.Hardtanh(-0.1, 0.1)))
-    for tensor in [layer.Q, *(getattr(layer.blocks[0], name) for name in BLOCK_TENSORS)]:
-        assert tensor.abs().max().item() == pytest.approx(0.1)
+def test_what_a_constraint_held_at_zero_leaves_it_again():
+    layer = make_layer(constraints={"W": "non_neg"}).train()
+    held = None
+    for _ in trained(layer, steps=40, lr=0.02, optimiser=torch.optim.Adam):
+        W = layer.blocks[0].W.detach()
+        assert W.min() >= 0
+        held = W.eq(0) if held is None else held
+    assert held.float().mean() > 0.2  # where the first step left a negative number
+    assert layer.blocks[0].W[held].gt(0).float().mean() > 0.2
+
+
+def test_a_common_constraint_is_one_for_weights_alone_and_holds_for_copies_too():
+    first = make_layer(deformable=True, constraints="non_neg")
+    for layer in (first, copy.deepcopy(first)):
+        for _ in trained(layer, steps=1):
+            assert all(getattr(layer.blocks[0], name).min() >= 0 for name in BLOCK_TENSORS)
+            assert layer.Q.min() < 0
+
+
+def test_an_optimiser_of_others_leaves_a_constrained_layer_alone():
+    held, other = make_layer(constraints="non_neg"), make_layer()
+    before = copy.deepcopy(held.state_dict())
+    for _ in trained(other, steps=1):
+        assert all(torch.equal(tensor, before[name]) for name, tensor in held.state_dict().items())
 
 
 def test_a_constrained_layer_takes_the_reference_weights():
@@ -418,6 +452,12 @@ CONFIGS = [
     {"channels": 8, "point_dim": 2, "kernel_points": torch.rand(5, 2).numpy(), "activation": torch.tanh},
     {"channels": 8, "initializers": torch.nn.init.ones_, "regularizers": squares, "constraints": {"W": unit_columns}},
     {"channels": 8, "initializers": {"W": "ones_"}, "activation": "relu"},
+    {
+        "channels": 8,
+        "initializers": {"class_name": "HeNormal", "config": {"seed": None}},
+        "regularizers": "l2",
+        "constraints": {"W": {"class_name": "MaxNorm", "config": {"max_value": 2, "axis": 0}}, "phi": "non_neg"},
+    },
 ]
 
 
@@ -435,6 +475,32 @@ def test_configuration_comes_back_through_json(config):
     inputs = make_inputs(channels=layer.channels, point_dim=layer.point_dim, dtype=torch.float32)
     assert torch.equal(again.eval()(*inputs), layer.eval()(*inputs))
     assert torch.equal(again.regularization(), layer.regularization())
+
+
+def test_what_a_layer_was_made_with_can_be_read():
+    options = {"groups": 4, "sigma": 0.7, "shell_radii": (0, 0.4), "shell_points": (1, 5), "bn_momentum": 0.8,
+               "drop_path": 0.1, "deformable": True, "hidden_channels": 12, "bn_eps": 1e-4}  # fmt: skip
+    layer = KPConvX(channels=8, blocks=2, **options)
+    assert {name: getattr(layer, name) for name in options} == options
+    assert [norm.gamma.shape for norm in layer.bn_htilde] == [(12,), (12,)]
+    assert layer.bn_phi[1] is layer.blocks[1].bn_phi
+    assert layer.bn_hhat[0] is layer.blocks[0].bn_hhat
+
+
+def test_batch_norms_can_be_handed_in():
+    norms = [torch.nn.BatchNorm1d(8, momentum=0.3) for _ in range(2)]
+    layer = KPConvX(**SMALL, blocks=2, bn_phi=norms, bn_hhat=[torch.nn.Identity(), torch.nn.Identity()])
+    assert layer.bn_phi == tuple(norms)
+    assert layer.bn_htilde[0].momentum == 0.9
+    layer(*make_inputs(dtype=torch.float32))
+    assert norms[1].running_mean.ne(0).any()
+    with pytest.warns(UserWarning, match="bn_"):
+        assert layer.get_config()["bn_phi"] is None
+    single = torch.nn.BatchNorm1d(8)
+    assert KPConvX(**SMALL, bn_phi=single).bn_phi == (single,)
+    for wrong in (norms[:1], [single, single]):
+        with pytest.raises(ValueError, match=r"bn_phi has \d batch norms for 2 blocks"):
+            KPConvX(**SMALL, blocks=2, bn_phi=wrong)
 
 
 def test_what_cannot_be_imported_is_left_out_with_a_warning():

@@ -15,26 +15,27 @@ D channels, m kernel points, G channels that share a modulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from oneiros.ops.kernel_point_conv import kernel_point_conv, kernel_point_geometry
 from oneiros.ops.packed import all_finite, cloud_offsets, extremes
+from oneiros.points.nn import keras_config, tensor_rules
 from oneiros.points.nn import kernel_points as shells
-from oneiros.points.nn import tensor_rules
-from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS, Convolution, KPConvXBlock
+from oneiros.points.nn.kpconvx_block import BATCH_NORMS, BLOCK_TENSORS, Convolution, KPConvXBlock
+from oneiros.points.nn.projection import Projected
 from oneiros.points.nn.tensor_rules import Rule, Rules
 
 TENSORS = ("Q", *BLOCK_TENSORS)
+Norms = nn.Module | Sequence[nn.Module]
 
 
-class KPConvX(nn.Module):
+class KPConvX(Projected):
     """Blocks of kernel attention over receptive fields; features keep their width.
 
     channels: D. blocks: how many, all with one set of kernel points. hidden_channels: width between up and down.
@@ -44,8 +45,11 @@ class KPConvX(nn.Module):
         given, which they must be where `point_dim` is not 3.
     deformable: the kernel points are learned. drop_path: probability that a block leaves a receptive field as it is.
     bn_momentum: share of the old in the running statistics. activation: None is LeakyReLU(negative_slope).
-    initializers, regularizers, constraints: a callable (or its name) for all tensors, or a mapping from names in
-        `TENSORS`; see `regularization`. A callable for all initializes Q too, unless `kernel_points` are given.
+    bn_phi, bn_htilde, bn_hhat: batch norms to use instead, one for each block; of a single block, the module itself.
+    initializers, regularizers, constraints: a rule for all tensors of weights, or a mapping from names in `TENSORS`. A
+        rule is a callable, its name or one of Keras's (`keras_rules`). Q has only a rule of its own; a common
+        initializer that fails on vectors leaves biases at 0. Regularizers: see `regularization`. Constraints project
+        after every step of an optimiser, and not before the first.
 
     Raises ValueError for options that do not fit, naming them and their values.
     """
@@ -71,9 +75,12 @@ class KPConvX(nn.Module):
         initializers: Rules | None = None,
         regularizers: Rules | None = None,
         constraints: Rules | None = None,
+        bn_phi: Norms | None = None,
+        bn_htilde: Norms | None = None,
+        bn_hhat: Norms | None = None,
     ) -> None:
-        super().__init__()
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
         for name in ("channels", "blocks", "hidden_channels", "groups", "point_dim"):
             _check_count(name, config[name])
         _check_scalars(channels, groups, sigma, drop_path, bn_momentum, bn_eps)
@@ -84,6 +91,9 @@ class KPConvX(nn.Module):
             "kernel_points": None if kernel_points is None else points.tolist(),
         }
         self.channels, self.point_dim, self.sigma = channels, point_dim, float(sigma)
+        self.hidden_channels, self.groups, self.bn_momentum, self.bn_eps = hidden_channels, groups, bn_momentum, bn_eps
+        self.shell_radii = tuple(self._config["shell_radii"])
+        self.shell_points = tuple(self._config["shell_points"])
         self.num_kernel_points = len(points)
         self.deformable, self.drop_path = deformable, drop_path
         points = points.to(torch.get_default_dtype())
@@ -92,44 +102,69 @@ class KPConvX(nn.Module):
         else:
             self.register_buffer("Q", points)
         self.Q: Tensor
-        act = _activation(activation, negative_slope)
-        self.blocks = nn.ModuleList(
-            KPConvXBlock(
-                channels=channels,
-                hidden_channels=hidden_channels,
-                groups=groups,
-                num_kernel_points=len(points),
-                bn_momentum=bn_momentum,
-                bn_eps=bn_eps,
-                activation=act,
-            )
-            for _ in range(blocks)
-        )
-        self._regularizers = tensor_rules.by_tensor(regularizers, TENSORS, option="regularizers")
-        self._initialise(initializers, fixed=kernel_points is not None)
-        self._constrain(tensor_rules.by_tensor(constraints, TENSORS, option="constraints"))
+        self.blocks = self._make_blocks(_activation(activation, negative_slope))
+        self._regularizers = self._rules("regularizers")
+        self._constraints = self._rules("constraints")
+        self._initialise(initializers)
+        if self._constraints:
+            self.project_after_steps()
 
-    def _tensors(self):
+    def _make_blocks(self, activation: Rule) -> nn.ModuleList:
+        norms = [_norms(name, self._config[name], self._config["blocks"]) for name in BATCH_NORMS]
+        return nn.ModuleList(
+            KPConvXBlock(
+                channels=self.channels,
+                hidden_channels=self.hidden_channels,
+                groups=self.groups,
+                num_kernel_points=self.num_kernel_points,
+                bn_momentum=self.bn_momentum,
+                bn_eps=self.bn_eps,
+                activation=activation,
+                norms=each,
+            )
+            for each in zip(*norms, strict=True)
+        )
+
+    def _rules(self, option: str) -> dict[str, Rule]:
+        """By tensor. A common rule is one for weights: kernel points have but their own."""
+        return tensor_rules.by_tensor(self._config[option], TENSORS, common=BLOCK_TENSORS, option=option)
+
+    def _tensors(self) -> Iterator[tuple[nn.Module, str]]:
         """(module, name) of every tensor that a rule may address, Q first."""
         yield self, "Q"
         for block in self.blocks:
             yield from ((block, name) for name in BLOCK_TENSORS)
 
-    @torch.no_grad()
-    def _initialise(self, initializers: Rules | None, *, fixed: bool) -> None:
-        rules = tensor_rules.by_tensor(initializers, TENSORS, option="initializers")
-        if fixed and "Q" in rules:
-            if isinstance(initializers, Mapping):
-                raise ValueError("initializers has a rule for Q, but kernel_points are given; give one of both")
-            del rules["Q"]
-        for module, name in self._tensors():
-            if name in rules:
-                rules[name](getattr(module, name))
+    def _with_rules(self, rules: Mapping[str, Rule]) -> Iterator[tuple[Tensor, Rule]]:
+        return ((getattr(module, name), rules[name]) for module, name in self._tensors() if name in rules)
 
-    def _constrain(self, constraints: dict[str, Rule]) -> None:
-        for module, name in self._tensors():
-            if name in constraints:
-                parametrize.register_parametrization(module, name, tensor_rules.as_module(constraints[name]))
+    @torch.no_grad()
+    def _initialise(self, initializers: Rules | None) -> None:
+        rules, common = self._rules("initializers"), tensor_rules.is_common(initializers)
+        if "Q" in rules and self._config["kernel_points"] is not None:
+            raise ValueError("initializers has a rule for Q, but kernel_points are given; give one of both")
+        for tensor, rule in self._with_rules(rules):
+            try:
+                rule(tensor)
+            except ValueError:
+                if not common or tensor.ndim > 1:
+                    raise
+
+    def constrained(self) -> Iterator[tuple[Tensor, Rule]]:
+        return self._with_rules(self._constraints)
+
+    @property
+    def bn_phi(self) -> tuple[nn.Module, ...]:
+        """The batch norm of each block's gate; `bn_htilde` and `bn_hhat` are those of its bottleneck."""
+        return tuple(block.get_submodule("bn_phi") for block in self.blocks)
+
+    @property
+    def bn_htilde(self) -> tuple[nn.Module, ...]:
+        return tuple(block.get_submodule("bn_htilde") for block in self.blocks)
+
+    @property
+    def bn_hhat(self) -> tuple[nn.Module, ...]:
+        return tuple(block.get_submodule("bn_hhat") for block in self.blocks)
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
@@ -236,12 +271,7 @@ class KPConvX(nn.Module):
 
     def regularization(self) -> Tensor:
         """The regularizers' sum over their tensors, a scalar to be added to the loss."""
-        terms = [
-            self._regularizers[name](getattr(module, name))
-            for module, name in self._tensors()
-            if name in self._regularizers
-        ]
-        return sum(terms, self.Q.new_zeros(()))
+        return sum((rule(tensor) for tensor, rule in self._with_rules(self._regularizers)), self.Q.new_zeros(()))
 
     @torch.no_grad()
     def load_reference_weights(self, tensors: Mapping[str, Any]) -> None:
@@ -251,7 +281,7 @@ class KPConvX(nn.Module):
         blocks.i.bn_*.{gamma, beta, mean, var}. Raises ValueError for missing and unknown names and for other shapes;
         nothing is changed then.
         """
-        own = {_plain(name): tensor for name, tensor in self.state_dict().items()}
+        own = self.state_dict()
         missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
         if missing or unknown:
             raise ValueError(f"weights are missing: {missing or 'none'}; unknown: {unknown or 'none'}")
@@ -266,15 +296,15 @@ class KPConvX(nn.Module):
         """The constructor's arguments as JSON values. Functions are given by name; those that cannot be imported are
         left out, with a warning."""
         config = dict(self._config)
-        for option in ("initializers", "regularizers", "constraints", "activation"):
+        for option in ("initializers", "regularizers", "constraints", "activation", *BATCH_NORMS):
             config[option] = tensor_rules.to_config(config[option], option=option)
         return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """A new layer as `get_config` describes it. Functions named there are imported: for
-        configurations of your own."""
-        return cls(**config)
+        """A new layer as `get_config` describes it, or the Keras layer's own (`keras_config`). Functions named in it
+        are imported: for configurations of your own."""
+        return cls(**keras_config.options(config))
 
     def export_representation(
         self, folder: str | PathLike[str], prefix: str | None = None, past_weights: Any = None
@@ -294,9 +324,14 @@ def _per_point(values: Tensor, sizes: Tensor, device: torch.device) -> Tensor:
     return values.repeat_interleave(sizes, 0).to(device)
 
 
-def _plain(name: str) -> str:
-    """A tensor's name in the reference, whether or not it is constrained here."""
-    return name.replace("parametrizations.", "").removesuffix(".original")
+def _norms(name: str, given: Norms | None, blocks: int) -> Sequence[nn.Module | None]:
+    """A batch norm for each block, None where the block is to make its own."""
+    norms = [given] if isinstance(given, nn.Module) else [None] * blocks if given is None else list(given)
+    if len(norms) != blocks or len({id(norm) for norm in norms if norm is not None}) < sum(
+        n is not None for n in norms
+    ):
+        raise ValueError(f"{name} has {len(norms)} batch norms for {blocks} blocks; each needs one of its own")
+    return norms
 
 
 def _activation(activation: Callable[[Tensor], Tensor] | str | None, negative_slope: float) -> Rule:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,15 @@ from oneiros.points.nn.batch_norm import BatchNorm
 
 Convolution = Callable[[Tensor, Tensor, Tensor], Tensor]  # features, weights, modulations -> features
 
+BATCH_NORMS = ("bn_phi", "bn_htilde", "bn_hhat")
 BLOCK_TENSORS = ("W", "Phi", "phi", "Psi", "psi", "Atilde", "btilde", "Ahat", "bhat")
 
 
 class KPConvXBlock(nn.Module):
-    """The residual branch of one block: kernel attention, then an inverted bottleneck."""
+    """The residual branch of one block: kernel attention, then an inverted bottleneck.
+
+    norms: batch norms of `BATCH_NORMS` to use, None where it makes its own.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,7 @@ class KPConvXBlock(nn.Module):
         bn_momentum: float,
         bn_eps: float,
         activation: Callable[[Tensor], Tensor],
+        norms: Sequence[nn.Module | None],
     ) -> None:
         super().__init__()
         self.num_kernel_points, self.activation = num_kernel_points, activation
@@ -37,9 +42,11 @@ class KPConvXBlock(nn.Module):
         self.Psi, self.psi = _matrix(channels, modulations), _bias(modulations)
         self.Atilde, self.btilde = _matrix(channels, hidden_channels), _bias(hidden_channels)
         self.Ahat, self.bhat = _matrix(hidden_channels, channels), _bias(channels)
-        self.bn_phi = BatchNorm(channels=channels, momentum=bn_momentum, eps=bn_eps)
-        self.bn_htilde = BatchNorm(channels=hidden_channels, momentum=bn_momentum, eps=bn_eps)
-        self.bn_hhat = BatchNorm(channels=channels, momentum=bn_momentum, eps=bn_eps)
+        widths = (channels, hidden_channels, channels)
+        self.bn_phi, self.bn_htilde, self.bn_hhat = (
+            BatchNorm(channels=width, momentum=bn_momentum, eps=bn_eps) if given is None else given
+            for given, width in zip(norms, widths, strict=True)
+        )
 
     def forward(self, x: Tensor, convolve: Convolution) -> Tensor:
         """x (N, D) -> (N, D), without the residual's sum."""
