@@ -2,7 +2,8 @@
 
 It has the signatures of `oneiros.World`, so evaluation, the dream env and the commands can be tested without training.
 `lag=1` obeys the action before the last (the classic off-by-one), `obedient=False` ignores actions, `fade`
-darkens every dreamed frame a little (drift).
+darkens every dreamed frame a little (drift). `pays`: a step pays the dot's column before it, and stepping down from the
+lower half (rows of 8 and more) ends the episode (see `paid` and `over`); `late` says so one step late.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from oneiros.data.frames import to_model
 from oneiros.records import ActionSpec, Clip
 from oneiros.sampling import Sampling
+from oneiros.world.nn.outcomes import StepOutcome
 
 SIZE = 16
 MOVES = torch.tensor([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]])  # rows, columns
@@ -32,6 +34,16 @@ def moves(actions: Tensor, spec: ActionSpec) -> Tensor:
     if spec.kind == "keys":
         return actions.long() @ MOVES[1:]
     return actions.unflatten(-1, (-1, 2)).sum(-2).round().long()
+
+
+def paid(places: Tensor) -> Tensor:
+    """What a step from places (..., 2) pays."""
+    return places[..., 1].float()
+
+
+def over(places: Tensor, steps: Tensor) -> Tensor:
+    """Whether steps (..., 2) from places (..., 2) end the episode."""
+    return (places[..., 0] >= SIZE // 2) & (steps[..., 0] > 0)
 
 
 def draw_dots(places: Tensor) -> Tensor:
@@ -67,6 +79,8 @@ class DotConfig:
     frame_stride: int = 1
     fps: float = 10.0
     window: int = 8
+    pays: bool = False
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ class DotState:
     places: Tensor  # (B, 2), top left pixel of the dot
     last: Tensor | None  # the action of the step before
     age: int = 0
+    outcomes: tuple[StepOutcome, ...] = ()
 
     def clone(self) -> DotState:
         return replace(self, places=self.places.clone())
@@ -102,10 +117,19 @@ class DotTokenizer:
 
 class DotWorld(torch.nn.Module):
     def __init__(
-        self, kind: str | None = "discrete", *, lag: int = 0, obedient: bool = True, fade: int = 0, stride: int = 1
+        self,
+        kind: str | None = "discrete",
+        *,
+        lag: int = 0,
+        obedient: bool = True,
+        fade: int = 0,
+        stride: int = 1,
+        pays: bool = False,
+        late: int = 0,
     ):
         super().__init__()
-        self.config = DotConfig(SPECS[kind] if kind else None, frame_stride=stride)
+        self.config = DotConfig(SPECS[kind] if kind else None, frame_stride=stride, pays=pays, ends=pays)
+        self.late = late
         self.tokenizer = DotTokenizer()
         self.device = torch.device("cpu")
         self.action_head = self.config.action_spec  # it only matters whether there is one
@@ -122,14 +146,24 @@ class DotWorld(torch.nn.Module):
         if action is not None:
             self.config.action_spec.check(action, "B", per_step=self.config.frame_stride)
         obeyed = state.last if self.lag else action
-        places = state.places
+        places, outcome = state.places, self._outcome(state.places, action)
         if obeyed is not None and self.obedient:
             places = places + moves(obeyed, self.config.action_spec)
         if sampling is not None and sampling.temperature > 0:  # one step of luck in ten, so that temperature shows
             places = places + (torch.rand(places.shape, generator=generator) < 0.1).long()
-        state = DotState(places % SIZE, action, state.age + 1)
+        state = DotState(places % SIZE, action, state.age + 1, (*state.outcomes, outcome)[-1 - self.late :])
         frame = to_model((draw_dots(places).int() - self.fade * state.age).clamp(min=0).to(torch.uint8))
         return state, frame
+
+    def _outcome(self, places: Tensor, action: Tensor | None) -> StepOutcome:
+        nothing = torch.zeros(len(places))
+        if not self.config.pays or action is None:
+            return StepOutcome(nothing, nothing.bool(), nothing)
+        ended = over(places, moves(action, self.config.action_spec))
+        return StepOutcome(paid(places), ended, ended.float())
+
+    def outcome(self, state: DotState, *, generator=None, temperature: float = 1.0) -> StepOutcome:
+        return state.outcomes[0]
 
     def predict_action(self, state: DotState) -> tuple[DotState, Tensor]:
         """Guesses that the player goes on as before."""

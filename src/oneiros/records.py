@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -225,6 +226,49 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Outcomes(_Record):
+    """What steps paid, and which of them were an episode's last. Step t leads from frame t to frame t + 1, as the
+    action of the same index does: `reward[..., t]` and `terminated[..., t]` are what came of `actions[..., t]`.
+
+    reward: float32 (..., S). terminated: bool (..., S), the environment ended the episode there. truncated: bool
+        (..., S), it was only cut off there; never together with terminated. None = not recorded.
+    valid: bool (..., S), steps that were really taken, and whose outcome is known; learned from these alone. The last
+        step of an episode is one of them also where no frame shows what it led to.
+    """
+
+    reward: Tensor | None
+    terminated: Tensor | None
+    truncated: Tensor | None
+    valid: Tensor
+
+    def part(self, start: int, stop: int) -> Outcomes:
+        """Steps start to stop; those beyond the last are not valid."""
+        missing = max(0, stop - max(start, self.valid.shape[-1]))
+        fields = (self.reward, self.terminated, self.truncated, self.valid)
+        cut = [None if each is None else F.pad(each[..., start:stop], (0, missing)) for each in fields]
+        return Outcomes(*cut[:3], valid=cut[3])  # type: ignore[arg-type]
+
+    def join(self, stride: int) -> Outcomes:
+        """Steps of single rows (..., n * stride) -> steps of `stride` rows (..., n), which pay their sum. A step that
+        an episode ended early counts as whole. Raises ValueError where rows are left over."""
+        if stride == 1:
+            return self
+        if self.valid.shape[-1] % stride:
+            raise ValueError(f"{self.valid.shape[-1]} steps do not fill steps of {stride}")
+        valid = self.valid.unflatten(-1, (-1, stride))
+        whole = valid.all(-1)
+
+        def any_of(flags: Tensor | None) -> Tensor | None:
+            return None if flags is None else (flags.unflatten(-1, (-1, stride)) & valid).any(-1)
+
+        terminated, truncated = any_of(self.terminated), any_of(self.truncated)
+        for over in (terminated, truncated):
+            whole = whole if over is None else whole | (valid[..., 0] & over)
+        reward = None if self.reward is None else (self.reward.unflatten(-1, (-1, stride)) * valid).sum(-1)
+        return Outcomes(reward, terminated, truncated, whole)
+
+
+@dataclass(frozen=True)
 class Clip(_Record):
     """Consecutive frames and what was done between them.
 
@@ -234,6 +278,7 @@ class Clip(_Record):
     task: one instruction per sample, or None.
     seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = drawn from torch's
         generator, too.
+    outcomes: (B, T - 1), what came of the step that `actions[:, t]` were; None = not recorded.
     """
 
     frames: Tensor
@@ -241,6 +286,7 @@ class Clip(_Record):
     valid: Tensor
     task: tuple[str, ...] | None = None
     seeds: Tensor | None = None
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +298,7 @@ class CodeClip(_Record):
     valid: Tensor
     task: tuple[str, ...] | None = None
     seeds: Tensor | None = None
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def test_a_dream_taken_several_times_goes_on_alike(world):
     _, alone = world.features(state)
     _, together = world.features(many)
     torch.testing.assert_close(together, alone[[1, 1, 0]], atol=1e-5, rtol=0)
+    assert torch.equal(many.step_features, state.step_features[[1, 1, 0]])
 
 
 def test_watching_is_reading_the_whole_clip(world):
@@ -81,3 +82,5 @@ def test_watching_is_reading_the_whole_clip(world):
         _, features = world.features(state.clone())
         _, whole = world.features(state_after(world, codes, actions, frame + 1))
         assert largest_difference(features, whole) < TOLERANCE
+        alone = state_after(world, codes, actions, frame + 1)
+        assert largest_difference(state.step_features, alone.step_features) < TOLERANCE

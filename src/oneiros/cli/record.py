@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
 
 def record(command: RecordSettings) -> None:
     """Record episodes. Raises ValueError for bad input, OSError for a full disk; complete episodes stay readable."""
-    from oneiros.console import bars
+    from oneiros.console import bars, say
     from oneiros.data.episodes.writer import DatasetWriter
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env, read_arguments
@@ -115,9 +115,11 @@ def record(command: RecordSettings) -> None:
     tally = Tally()
     try:
         with (
-            DatasetWriter.of(env, command.out, robot_type=command.env) as writer,
+            DatasetWriter.of(env, command.out, outcomes=True, robot_type=command.env) as writer,
             bars() as track,
         ):
+            if not writer.format.outcomes:
+                say(f"{command.out} was begun without rewards and ends, and goes on without")
             advance = track("recording", command.episodes)
             for _ in range(command.episodes):
                 tally += record_episode(

@@ -60,7 +60,8 @@ def record_episode(
 ) -> Tally:
     """Play and write the dataset's next episode: until the environment ends it, or for `max_steps` steps.
 
-    Row t holds what was seen and what was done then; the last row, where nothing was done any more, has no action.
+    Row t holds what was seen, what was done then, and what came of it; the last row, where nothing was done any more,
+    has no action. An episode of `max_steps` steps that the environment would have gone on with is truncated.
     Everything random follows from `seed` and the episode's place in the dataset, so that recording 5 + 5 episodes and
     recording 10 give the same ones. An environment of several `tasks` plays them in turns.
 
@@ -99,14 +100,15 @@ def _attempt(
         with writer.episode(task=task or env.task) as episode:
             while not over and frames < max_steps:
                 action = env.action_spec.done(policy(observation, env.action_spec, rng))
+                row = {"images": _images(env, observation), "action": action, "state": _state(env, observation)}
+                previous, (observation, reward, terminated, truncated, info) = observation, env.step(action)
                 playing += time.perf_counter() - clock
-                episode.add(images=_images(env, observation), action=action, state=_state(env, observation))
                 frames += 1
+                cut = truncated or frames == max_steps
+                episode.add(**row, reward=float(reward), terminated=terminated, truncated=cut)
                 clock = time.perf_counter()
-                previous, (observation, _, terminated, truncated, info) = observation, env.step(action)
                 over, reached = terminated or truncated, succeeded(info)
                 success = success if reached is None else reached or bool(success)
-            playing += time.perf_counter() - clock
             if observation is not previous:  # ViZDoom has no picture of an episode's end
                 episode.add(images=_images(env, observation), action=None, state=_state(env, observation))
                 frames += 1
@@ -126,7 +128,8 @@ def _reset(env: PixelEnv, keys: list[int], place: int) -> dict[str, np.ndarray]:
 
 
 def _images(env: PixelEnv, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {camera.name: observation[camera.name] for camera in env.cameras}
+    """Copies: they are saved when the step they led to is done, and an environment may draw into the same memory."""
+    return {camera.name: observation[camera.name].copy() for camera in env.cameras}
 
 
 def _state(env: PixelEnv, observation: dict[str, np.ndarray]) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """Codes of whole datasets on disk, so that a world trains without decoding or encoding a frame twice.
 
 A folder of codes is complete in itself: codes.json (episodes, fps, actions), codes.npy (rows, N), actions.npy
-(rows, ...) and the tokenizer. `oneiros train world --codes FOLDER` needs nothing else.
+(rows, ...), outcomes.npy (rows,) where they were recorded, and the tokenizer. `oneiros train world --codes FOLDER`
+needs nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from oneiros.console import bars, say
@@ -21,12 +23,12 @@ from oneiros.data.episodes.clips import Clips, EpisodeArrays
 from oneiros.data.episodes.source import Episodes
 from oneiros.disk import check_room, inside, new_array, read_array, replacing
 from oneiros.json_file import read_json
-from oneiros.records import ActionSpec, Clip
+from oneiros.records import ActionSpec, Clip, Outcomes
 from oneiros.run_folder import Origin, from_json
 from oneiros.world.model import TOKENIZER
 from oneiros.world.tokenizer import Tokenizer
 
-_INDEX, _CODES, _ACTIONS = "codes.json", "codes.npy", "actions.npy"
+_INDEX, _CODES, _ACTIONS, _OUTCOMES = "codes.json", "codes.npy", "actions.npy", "outcomes.npy"
 _FRAMES_AT_ONCE = 64
 
 
@@ -41,13 +43,16 @@ class _Listed:
 
 @dataclass(frozen=True)
 class _Index:
-    """What codes.json holds. tokenizer: the fingerprint of the one that made the codes."""
+    """What codes.json holds. tokenizer: the fingerprint of the one that made the codes. pays, ends: whether rewards
+    and ends were recorded."""
 
     fps: float
     action_spec: ActionSpec | None
     tokenizer: str
     origin: Origin
     episodes: tuple[_Listed, ...]
+    pays: bool = False
+    ends: bool = False
 
 
 def fingerprint_of(model: nn.Module) -> str:
@@ -67,6 +72,8 @@ def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
         _encode(every, tokenizer, temporary / _CODES)
         if episodes.action_spec:
             np.save(temporary / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
+        if every[0].outcomes is not None:
+            np.save(temporary / _OUTCOMES, np.concatenate([_packed(episode) for episode in every]))
         (temporary / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
 
 
@@ -82,6 +89,7 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
         index = from_json(_Index, values if isinstance(values, dict) else {}, _INDEX)
         ends = [*accumulate((max(0, episode.length) for episode in index.episodes), initial=0)]
         actions = index.action_spec and _read_actions(inside(folder, _ACTIONS), index.action_spec, ends[-1])
+        outcomes = _read_outcomes(inside(folder, _OUTCOMES), index, ends[-1])
         codes = read_array(inside(folder, _CODES), _kind(tokenizer), (ends[-1], None))
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
@@ -95,7 +103,13 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
             f"{folder} is damaged: {_CODES} holds codes that the tokenizer lacks; delete it and encode again"
         )
     loaded = [
-        EpisodeArrays(codes[a:b], None if actions is None else actions[a:b], episode.task, episode.index)
+        EpisodeArrays(
+            codes[a:b],
+            None if actions is None else actions[a:b],
+            episode.task,
+            episode.index,
+            None if outcomes is None else outcomes.part(a, b),
+        )
         for (a, b), episode in zip(pairwise(ends), index.episodes, strict=True)
     ]
     return Episodes(
@@ -117,16 +131,41 @@ def _read_actions(path: Path, spec: ActionSpec, rows: int) -> np.ndarray:
     return actions
 
 
+def _packed(episode: EpisodeArrays) -> np.ndarray:
+    """Outcomes of an episode's rows, float32 (T, 4): reward, terminated, truncated, valid; 0 where not recorded."""
+    assert episode.outcomes is not None
+    found = (episode.outcomes.reward, episode.outcomes.terminated, episode.outcomes.truncated, episode.outcomes.valid)
+    return np.stack([np.zeros(len(episode.content)) if each is None else each.numpy() for each in found], 1, dtype="f4")
+
+
+def _read_outcomes(path: Path, index: _Index, rows: int) -> Outcomes | None:
+    if not index.pays and not index.ends:
+        return None
+    columns = torch.from_numpy(np.array(read_array(path, np.float32, (rows, 4))))
+    if not bool(columns.isfinite().all()):
+        raise ValueError(f"{_OUTCOMES} has an outcome that is no number")
+    terminated, truncated, valid = (columns[:, 1:] > 0.5).unbind(1)
+    return Outcomes(
+        columns[:, 0] if index.pays else None,
+        terminated if index.ends else None,
+        truncated if index.ends else None,
+        valid,
+    )
+
+
 def _kind(tokenizer: Tokenizer) -> type[np.integer]:
     return np.uint16 if tokenizer.config.num_entries <= 2**16 else np.int32
 
 
 def _describe(episodes: Episodes, tokenizer: Tokenizer) -> dict[str, Any]:
+    outcomes = (*episodes.train, *episodes.held_out)[0].outcomes
     return {
         "fps": episodes.fps,
         "action_spec": episodes.action_spec.to_json() if episodes.action_spec else None,
         "tokenizer": fingerprint_of(tokenizer),
         "origin": episodes.origin.to_json(),
+        "pays": outcomes is not None and outcomes.reward is not None,
+        "ends": outcomes is not None and outcomes.terminated is not None,
         "episodes": [
             {"index": episode.index, "length": len(episode.content), "task": episode.task}
             for episode in (*episodes.train, *episodes.held_out)

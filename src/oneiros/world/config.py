@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from oneiros.nn.attention import check_counts
@@ -31,6 +32,9 @@ class WorldConfig:
     something has just moved, see `motion_weights`. learn_first_frame: also learn to dream a first frame from nothing.
     carry_detail: what worlds had for a camera that stands still before tokenizers had a `reference_frame`.
     state_weight: of the codes' cross-entropy in the loss. action_weight: of the action head's loss; 0 builds no head.
+    reward_values: what a step can pay, ascending: the values that the data knows, or the centres of buckets; empty =
+    steps do not pay. end_rate: the share of the data's steps that ended an episode; 0 = dreams never end.
+    reward_weight, end_weight: of the losses of these two.
     scale_learning_rate: of the logits' scale, relative to the rest. max_keys: the most keys that a frame may hold
     together. key_depth: layers of the decoder of held keys, which the action head has where actions are keys.
     key_heads, key_head_dim: its heads, and channels of each. key_gated: its feed-forward is gated (SwiGLU).
@@ -57,6 +61,10 @@ class WorldConfig:
     state_weight: float = 1.0
     motion_weight: float = 0.0
     action_weight: float = 0.1
+    reward_values: tuple[float, ...] = ()
+    end_rate: float = 0.0
+    reward_weight: float = 0.5
+    end_weight: float = 0.5
     scale_learning_rate: float = 10.0
     max_keys: int = 10
     key_depth: int = 2
@@ -74,6 +82,20 @@ class WorldConfig:
             raise ValueError(f"num_meta_tokens is {self.num_meta_tokens}; it must be a whole number from 0 to 1024")
         if not self.fps > 0:
             raise ValueError(f"fps is {self.fps}; it must be above 0")
+        if any(low >= high for low, high in pairwise(self.reward_values)) or len(self.reward_values) > 1024:
+            raise ValueError("reward_values must be ascending, and 1024 at most")
+        if not 0 <= self.end_rate < 1:
+            raise ValueError(f"end_rate is {self.end_rate}; it must be from 0 to below 1")
+
+    @property
+    def pays(self) -> bool:
+        """Whether steps are rewarded."""
+        return bool(self.reward_values)
+
+    @property
+    def ends(self) -> bool:
+        """Whether episodes can end by themselves."""
+        return self.end_rate > 0
 
     @property
     def keys(self) -> KeyShape:

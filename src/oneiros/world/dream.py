@@ -36,11 +36,13 @@ class Snapshot:
 class Dream(gym.Env[np.ndarray, Any]):
     """A world as a Gymnasium environment: it dreams on from one of `starts`, as the player's actions decide.
 
-    Observations are uint8 (H, W, 3). The reward is always 0 and a dream never ends by itself; it is truncated after
-    `max_steps` steps, where given. The action space follows the world's `ActionSpec`: discrete -> Discrete, keys ->
-    MultiBinary, continuous -> Box (finite actions outside the box are taken as they are); a world trained without
-    actions has Discrete(1). With a frame stride of k one step lasts k frames of the recording, a continuous action
-    being repeated k times.
+    Observations are uint8 (H, W, 3). A world that learned from rewards and ends pays what the step is expected to pay,
+    and ends by chance as often as it takes the real environment to end there (at temperature 0 where that is more
+    likely than not), with the probability in info["end_probability"]; any other pays 0 and never ends. A dream is
+    truncated after `max_steps` steps, where given. The action space follows the world's `ActionSpec`: discrete ->
+    Discrete, keys -> MultiBinary, continuous -> Box (finite actions outside the box are taken as they are); a world
+    trained without actions has Discrete(1). With a frame stride of k one step lasts k frames of the recording, a
+    continuous action being repeated k times.
 
     starts: contexts of one sample each, frames (1, T, C, H, W) in [-1, 1]. `reset` draws one of them, or takes the one
     that options={"start": 3} names, or another clip, as options={"context": clip}.
@@ -148,7 +150,12 @@ class Dream(gym.Env[np.ndarray, Any]):
         )
         self._newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
         self._steps += 1
-        return self._observe(), 0.0, False, self._steps == self.max_steps, self._depth()
+        outcome = self.world.outcome(self._state, generator=self._generator, temperature=self.sampling.temperature)
+        info: dict[str, Any] = self._depth()
+        if self.world.config.ends:
+            info["end_probability"] = outcome.end_probability.item()
+        terminated, truncated = bool(outcome.terminated.item()), self._steps == self.max_steps
+        return self._observe(), outcome.reward.item(), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (H, W, 3)."""

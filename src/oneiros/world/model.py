@@ -29,6 +29,7 @@ from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics
 from oneiros.world.nn.motion import motion_weights
 from oneiros.world.nn.noise import corrupted_codes, noisy_actions
+from oneiros.world.nn.outcomes import OutcomeHead, StepOutcome
 from oneiros.world.nn.sampling import chooser
 from oneiros.world.rollout import generate
 from oneiros.world.state import WorldState
@@ -71,6 +72,9 @@ class World(Trainable):
         if spec is not None and config.action_weight > 0:
             actions_per_step = self.actions_per_step
             self.action_head = ActionHead(spec=spec, dim=dim, actions_per_step=actions_per_step, keys=config.keys)
+        self.outcome_head = None
+        if config.pays or config.ends:
+            self.outcome_head = OutcomeHead(dim=dim, reward_values=config.reward_values, end_rate=config.end_rate)
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +110,8 @@ class World(Trainable):
     # -- training ------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Clip | CodeClip) -> Loss:
-        """Cross-entropy of the codes of valid frames, the action head's loss, and in joint training the tokenizer's.
+        """Cross-entropy of the codes of valid frames, the losses of the action head and of the outcomes of valid steps,
+        and in joint training the tokenizer's.
 
         Raises ValueError for a batch without codes to learn from or with actions that do not fit the spec, and in joint
         training where `after_step` did not follow the optimiser's last step.
@@ -143,6 +148,11 @@ class World(Trainable):
             action = _mean(self.action_head.loss(features.float(), actions[learned]))
             total = total + self.config.action_weight * action
             parts["world/action"] = action
+        if self.outcome_head is not None and batch.outcomes is not None:
+            losses = self.outcome_head.losses(self.dynamics.step_features(outputs[:, 1:]), batch.outcomes)
+            for name, loss in losses.items():
+                total = total + (self.config.reward_weight if name == "reward" else self.config.end_weight) * loss
+                parts[f"world/{name}"] = loss
         if tokenizer_loss is not None:
             total = total + tokenizer_loss.total
             parts |= tokenizer_loss.parts
@@ -171,7 +181,9 @@ class World(Trainable):
         stride, actions = self.tokenizer.temporal_stride, clip.actions
         if actions is not None and self.config.action_spec is not None:
             actions = self.config.action_spec.join(actions, stride)
-        return CodeClip(self.tokenizer.encode(clip.frames), actions, clip.valid[:, ::stride], seeds=clip.seeds)
+        outcomes = None if clip.outcomes is None else clip.outcomes.join(stride)
+        codes, valid = self.tokenizer.encode(clip.frames), clip.valid[:, ::stride]
+        return CodeClip(codes, actions, valid, seeds=clip.seeds, outcomes=outcomes)
 
     def _checked(self, actions: Tensor | None, count: int) -> Tensor | None:
         """Actions of `count` steps that fit the spec; None where they are unknown or the world has none."""
@@ -269,31 +281,8 @@ class World(Trainable):
         guided = sampling.guidance_scale != 1 and self.config.action_spec is not None
         if guided != state.guided:
             state = state.with_guidance(self.action_embedding) if guided else state.without_guidance()
-        layout, batch = self.dynamics.layout, state.batch_size
-        m, time = layout.tokens_per_step, state.time + 1
-        conditions, choose = self._conditions(action, batch, guided), chooser(sampling, generator, batch)
-        groups, outputs = [], []
-        x = self.dynamics.step_elements(0, None, conditions)
-        places = [(time, 0)]
-        if state.pending is not None:
-            x, places = torch.cat([state.pending, x], 1), [(time - 1, layout.num_steps - 1), *places]
-        for step in range(1, layout.num_steps):
-            output = state.ring.run(x, places)[:, -m:]
-            if step > 1:
-                outputs.append(output)
-            codes = self.dynamics.draw(output, choose)
-            groups.append(codes)
-            x = self.dynamics.step_elements(step, codes.repeat(1 + guided, 1), conditions)
-            places = [(time, step)]
-        frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
-        return replace(
-            state,
-            codes=torch.cat([state.codes, frame[:, None]], 1)[:, -self._lookback :],
-            conditions=conditions,
-            time=time,
-            pending=x,
-            outputs=torch.cat(outputs, 1) if outputs else conditions.new_zeros(len(conditions), 0, self.config.dim),
-        ), frame
+        conditions = self._conditions(action, state.batch_size, guided)
+        return state.stepped(conditions, chooser(sampling, generator, state.batch_size), lookback=self._lookback)
 
     def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:
         null = self.action_embedding.null.expand(batch, -1)
@@ -301,6 +290,17 @@ class World(Trainable):
         if (checked := None if action is None else self._checked(action[:, None], 1)) is not None:
             conditions = self.action_embedding.vectors(checked[:, 0].to(self.device))
         return torch.cat([conditions, null]) if guided else conditions
+
+    @torch.no_grad()
+    def outcome(
+        self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> StepOutcome:
+        """What came of the newest step, (B,) of everything; no reward and no end where the world knows none.
+        temperature: of the end; 0 = whether it is more likely than not. The state stays as it is."""
+        if self.outcome_head is None:
+            nothing = torch.zeros(state.batch_size, device=self.device)
+            return StepOutcome(nothing, nothing.bool(), nothing)
+        return self.outcome_head.draw(state.step_features, generator, temperature)
 
     @torch.no_grad()
     def features(self, state: WorldState) -> tuple[WorldState, Tensor]:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from oneiros.console import Advance
 from oneiros.data.frames import to_uint8
-from oneiros.records import Clip
+from oneiros.records import Clip, Outcomes
 from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
+from oneiros.world.nn.outcomes import StepOutcome
 from oneiros.world.state import WorldState
 from oneiros.world.tokenizer import Tokenizer
 
@@ -40,6 +42,10 @@ class Dreamer(Protocol):
         self, state: WorldState, action: Tensor | None, *, generator: torch.Generator | None, sampling: Sampling
     ) -> tuple[WorldState, Tensor]: ...
 
+    def outcome(
+        self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> StepOutcome: ...
+
     def predict_action(
         self, state: WorldState, *, generator: torch.Generator | None = None, temperature: float = 0.0
     ) -> tuple[WorldState, Tensor]: ...
@@ -50,18 +56,21 @@ class DreamStep:
     """One step of a dream.
 
     frames: the new ones, (B, s, C, H, W) in [-1, 1]. action: the one that led into them, (B,) or (B, A), None =
-    unknown. guess: the action that the head expected instead, likewise, or None when not asked.
+    unknown. guess: the action that the head expected instead, likewise, or None when not asked. outcome: what came of
+    the action, None where the world knows neither rewards nor ends.
     """
 
     frames: Tensor
     action: Tensor | None
     guess: Tensor | None
+    outcome: StepOutcome | None = None
 
 
 def context_of(clip: Clip, length: int) -> Clip:
-    """The first `length` frames of a clip and the actions between them."""
+    """The first `length` frames of a clip, and the actions between them with their outcomes."""
     actions = None if clip.actions is None else clip.actions[:, : length - 1]
-    return Clip(clip.frames[:, :length], actions, clip.valid[:, :length])
+    outcomes = None if clip.outcomes is None else clip.outcomes.part(0, length - 1)
+    return Clip(clip.frames[:, :length], actions, clip.valid[:, :length], outcomes=outcomes)
 
 
 @torch.no_grad()
@@ -103,7 +112,10 @@ def steps(
         if guess:
             state, guessed = world.predict_action(state)
         state, frames = world.step(state, action, generator=generator, sampling=sampling)
-        yield DreamStep(frames if stride > 1 else frames[:, None], action, guessed)
+        outcome = None
+        if world.config.pays or world.config.ends:
+            outcome = world.outcome(state, generator=generator, temperature=sampling.temperature)
+        yield DreamStep(frames if stride > 1 else frames[:, None], action, guessed, outcome)
 
 
 def roll(
@@ -151,7 +163,33 @@ def generate(
     if isinstance(actions, str) and dream and spec is not None:
         drawn = torch.stack([step.action for step in dream if step.action is not None], 1)
         new = spec.spread(drawn, world.tokenizer.temporal_stride)
-    return Clip(frames, _joined(clip, new), clip.valid.new_ones(frames.shape[:2]), clip.task)
+    outcomes = _outcomes(world, clip, dream)
+    return Clip(frames, _joined(clip, new), clip.valid.new_ones(frames.shape[:2]), clip.task, outcomes=outcomes)
+
+
+def _outcomes(world: Dreamer, context: Clip, dream: list[DreamStep]) -> Outcomes | None:
+    """What came of each step of the dream, and of the context as far as that is known; None for a world without."""
+    drawn = [step.outcome for step in dream if step.outcome is not None]
+    stride, known = world.tokenizer.temporal_stride, context.valid.shape[1] - 1
+    if not drawn:
+        return None
+
+    def rows(values: list[Tensor], before: Tensor | None) -> Tensor:
+        """(B, rows): what a step of several frames brought lies in the row of its last frame."""
+        new = torch.stack(values, 1)
+        new = F.pad(new[..., None], (stride - 1, 0)).flatten(1)
+        return torch.cat([new.new_zeros(len(new), known) if before is None else before, new], 1)
+
+    given = context.outcomes
+    terminated = rows([each.terminated for each in drawn], None if given is None else given.terminated)
+    valid = torch.ones_like(terminated)
+    valid[:, :known] = False if given is None else given.valid
+    return Outcomes(
+        rows([each.reward for each in drawn], None if given is None else given.reward) if world.config.pays else None,
+        terminated if world.config.ends else None,
+        None,
+        valid,
+    )
 
 
 def _num_frames(actions: Tensor | str | None, num_frames: int | None) -> int:

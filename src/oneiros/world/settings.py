@@ -187,7 +187,8 @@ class DecoderSettings(EpisodeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSettings(EpisodeSettings):
-    """Learn what happens next: from the codes of past frames and an action to the codes of the next frame.
+    """Learn what happens next: from the codes of past frames and an action to the codes of the next frame. Where the
+    data holds rewards and ends, also what a step pays and whether it ends the episode.
 
     --model.FIELD sets any other field of its config, such as --model.depth 8; --help-model lists them all.
     """
@@ -202,6 +203,8 @@ class WorldSettings(EpisodeSettings):
         "action_noise": "is the option --action-noise",
         "motion_weight": "is the option --motion-weight",
         "joint": "is the option --joint",
+        "reward_values": "is the data's",
+        "end_rate": "is the data's",
     }
 
     data: tyro.conf.Positional[Path | None] = None

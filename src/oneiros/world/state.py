@@ -6,6 +6,7 @@ Legend: B batch, T frames, N codes per frame, m codes per step, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,9 +24,10 @@ class WorldState:
 
     ring: keys and values. codes: int64 (B, W', N), the newest latents, as many as are looked back to. conditions: what
     led into the newest frame (B', D). time: index of the newest latent. pending: elements of its last step, not yet in
-    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). B' is 2B while
-    guidance runs its unconditional branch beside the dream, else B. reference: the last real frame (B, 1, C, H, W), if
-    decoding is shown one. detail: of that frame, if it is carried.
+    the ring (B', m, D), or None when flushed. outputs: of its steps 1 .. (N/m, when flushed) (B', n, D). step_features:
+    of the action that led to it (B, D), see `Dynamics.step_features`. B' is 2B while guidance runs its unconditional
+    branch beside the dream, else B. reference: the last real frame (B, 1, C, H, W), if decoding is shown one. detail:
+    of that frame, if it is carried.
     """
 
     ring: Ring
@@ -34,6 +36,7 @@ class WorldState:
     time: int
     pending: Tensor | None
     outputs: Tensor
+    step_features: Tensor
     reference: Tensor | None = None
     detail: Detail | None = None
 
@@ -53,6 +56,7 @@ class WorldState:
             time=time,
             pending=dynamics.last_step_elements(codes[:, -1], conditions[:, -1]),
             outputs=outputs[:, m:-m],
+            step_features=dynamics.step_features(outputs),
         )
 
     @property
@@ -64,6 +68,38 @@ class WorldState:
     def guided(self) -> bool:
         """Whether an unconditional branch runs beside the dream."""
         return len(self.conditions) > self.batch_size
+
+    def stepped(
+        self, conditions: Tensor, choose: Callable[[Tensor, Tensor], Tensor], *, lookback: int
+    ) -> tuple[WorldState, Tensor]:
+        """The state one frame further, and that frame's codes (B, N). Consumes this one.
+
+        conditions: of the action that leads there (B', D). choose: see `Dynamics.draw`. lookback: codes are kept of.
+        """
+        dynamics, layout, batch = self.ring.dynamics, self.ring.dynamics.layout, self.batch_size
+        m, time, branches = layout.tokens_per_step, self.time + 1, len(conditions) // batch
+        groups, outputs = [], []
+        x = dynamics.step_elements(0, None, conditions)
+        places = [(time, 0)]
+        if self.pending is not None:
+            x, places = torch.cat([self.pending, x], 1), [(time - 1, layout.num_steps - 1), *places]
+        for step in range(1, layout.num_steps):
+            output = self.ring.run(x, places)[:, -m:]
+            outputs.append(output)
+            codes = dynamics.draw(output, choose)
+            groups.append(codes)
+            x = dynamics.step_elements(step, codes.repeat(branches, 1), conditions)
+            places = [(time, step)]
+        frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
+        return replace(
+            self,
+            codes=torch.cat([self.codes, frame[:, None]], 1)[:, -lookback:],
+            conditions=conditions,
+            time=time,
+            pending=x,
+            outputs=torch.cat(outputs, 1)[:, m:],
+            step_features=dynamics.step_features(outputs[0][:batch]),
+        ), frame
 
     def clone(self) -> WorldState:
         """An independent copy: stepping one leaves the other as it is."""
@@ -93,6 +129,7 @@ class WorldState:
             "conditions": self.conditions,
             "pending": self.pending,
             "outputs": self.outputs,
+            "step_features": self.step_features,
             "reference": self.reference,
         }
         return {name: value for name, value in every.items() if value is not None}
@@ -106,7 +143,12 @@ class WorldState:
         outputs = state.ring.run(elements, [(time, step) for step in range(layout.num_steps)])
         kept = torch.cat([state.codes, codes[:, None]], 1)[:, -state.codes.shape[1] :]
         return replace(
-            state, codes=kept, conditions=conditions, time=time, outputs=outputs[:, layout.tokens_per_step :]
+            state,
+            codes=kept,
+            conditions=conditions,
+            time=time,
+            outputs=outputs[:, layout.tokens_per_step :],
+            step_features=self.ring.dynamics.step_features(outputs),
         )
 
     def flushed(self) -> WorldState:

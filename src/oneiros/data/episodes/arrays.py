@@ -17,7 +17,7 @@ from oneiros.data.episodes.dataset import Dataset, Episode
 from oneiros.data.frames import resize, resize_nearest
 from oneiros.data.video import DamagedVideoError
 from oneiros.disk import read_array, replacing
-from oneiros.records import Camera
+from oneiros.records import Camera, Outcomes
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class EpisodeArrays:
 
     content: uint8 frames (T, H, W, 3), the same with depth (T, H, W, 5: red, green, blue, then low and high byte
         of the 12-bit depth code), or whole-number codes (T, N).
-    actions: as `Dataset.actions` gives them, or None.
+    actions, outcomes: as `Dataset` gives them, or None.
     """
 
     content: np.ndarray
     actions: np.ndarray | None
     task: str
     index: int
+    outcomes: Outcomes | None = None
 
 
 def load_frames(
@@ -45,18 +46,19 @@ def load_frames(
     depth: bool = False,
     cache: Path | None = None,
 ) -> list[EpisodeArrays]:
-    """Decode episodes (by the dataset's numbers) with their actions, resized and cropped to height x width.
+    """Decode episodes (by the dataset's numbers) with actions and outcomes, resized and cropped to height x width.
 
     cache: a folder where decoded episodes are kept and found again, one file each; what comes back is then mapped from
         disk, not held in memory. It may be shared by datasets, sizes and processes.
     Episodes whose video cannot be decoded are left out, with one warning that lists them; ValueError when none is left.
-    Wrong actions, and videos that disagree with the metadata, are a ValueError naming file and episode.
+    Wrong actions or outcomes, and videos that disagree with the metadata, are a ValueError naming file and episode.
     """
     cameras = [dataset.camera(camera), *([dataset.camera(None, "depth")] if depth else [])]
     folder = None if cache is None else cache / _key(dataset, cameras, height, width)
     by_index = {episode.index: episode for episode in dataset.episodes}
     chosen = [by_index[index] for index in episodes]
     actions = {episode.index: dataset.actions(episode.index) for episode in chosen}
+    outcomes = {episode.index: dataset.outcomes(episode.index) for episode in chosen}
     contents: dict[int, np.ndarray] = {}
     damaged: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, bars(transient=True) as track:
@@ -79,7 +81,9 @@ def load_frames(
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
     return [
-        EpisodeArrays(contents[episode.index], actions[episode.index], episode.task, episode.index)
+        EpisodeArrays(
+            contents[episode.index], actions[episode.index], episode.task, episode.index, outcomes[episode.index]
+        )
         for episode in chosen
         if episode.index in contents
     ]

@@ -1,7 +1,8 @@
 """Clips for training: which episodes, which rows, in which batch.
 
 A clip of T frames at stride k takes rows start, start + k, ... and never leaves its episode. Every row that leaves room
-for a whole clip is a start, so all phases of the stride are used.
+for a whole clip is a start, so all phases of the stride are used. Clips that go to the end start at every row that a
+step leaves, and are padded beyond the last: so the last steps of an episode are met as often as any other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from oneiros.data.episodes.arrays import EpisodeArrays, load_frames, unpack_codes
 from oneiros.data.frames import codes_to_model, to_model
-from oneiros.records import ActionSpec, Clip, CodeClip
+from oneiros.records import ActionSpec, Clip, CodeClip, Outcomes
 
 __all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread"]
 
@@ -47,12 +48,19 @@ class Clips:
     """All clips of some episodes, numbered from 0.
 
     length: frames in a clip. stride: rows from one frame to the next.
-    An episode too short for a clip gives one, padded with its last frame and marked so in `valid`.
-    ValueError when every episode is too short.
+    to_the_end: where outcomes were recorded, also those clips that reach beyond the last frame.
+    An episode too short for a clip gives one. What is missing of a clip is padded with the last frame and marked so in
+    `valid`. ValueError when every episode is too short.
     """
 
     def __init__(
-        self, episodes: Sequence[EpisodeArrays], spec: ActionSpec | None, *, length: int, stride: int = 1
+        self,
+        episodes: Sequence[EpisodeArrays],
+        spec: ActionSpec | None,
+        *,
+        length: int,
+        stride: int = 1,
+        to_the_end: bool = False,
     ) -> None:
         self._episodes, self._spec, self._length, self._stride = tuple(episodes), spec, length, stride
         span = (length - 1) * stride + 1
@@ -62,8 +70,13 @@ class Clips:
                 f"every episode is shorter than a clip: {length} frames at stride {stride} need {span} rows, "
                 f"the longest of {len(episodes)} episodes has {longest}; shorten the clip or the stride"
             )
-        starts = [max(1, len(episode.content) - span + 1) for episode in episodes]
-        self._ends = np.cumsum(starts)
+        starts = [len(episode.content) - span + 1 for episode in episodes]
+        if to_the_end:
+            known = [episode.outcomes for episode in episodes]
+            starts = [
+                count if each is None else int(each.valid.sum()) for count, each in zip(starts, known, strict=True)
+            ]
+        self._ends = np.cumsum([max(1, count) for count in starts])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -81,13 +94,14 @@ class Clips:
     def batch(self, indices: Sequence[int], seeds: Sequence[int] | Tensor | None = None) -> Clip | CodeClip:
         """These clips as one batch: a Clip of frames in [-1, 1], or a CodeClip where the episodes hold codes."""
         parts = [self._clip(*self._find(int(index))) for index in indices]
-        contents, actions, valid, tasks = zip(*parts, strict=True)
+        contents, actions, outcomes, valid, tasks = zip(*parts, strict=True)
         content = np.stack(contents)
         rest = {
             "actions": None if self._spec is None else torch.from_numpy(np.stack(actions)),
             "valid": torch.from_numpy(np.stack(valid)),
             "task": tasks,
             "seeds": None if seeds is None else torch.as_tensor(seeds, dtype=torch.int64),
+            "outcomes": _stacked(outcomes),
         }
         if content.ndim == 3:
             return CodeClip(codes=torch.from_numpy(content.astype(np.int64)), **rest)
@@ -99,18 +113,43 @@ class Clips:
         place = int(np.searchsorted(self._ends, clip, side="right"))
         return place, clip - (int(self._ends[place - 1]) if place else 0)
 
-    def _clip(self, place: int, start: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, str]:
+    def _clip(self, place: int, start: int) -> tuple[np.ndarray, np.ndarray | None, Outcomes | None, np.ndarray, str]:
         episode, length, stride = self._episodes[place], self._length, self._stride
-        content = episode.content[start : start + (length - 1) * stride + 1 : stride]
+        rows = (length - 1) * stride  # those whose steps lie in the clip
+        content = episode.content[start : start + rows + 1 : stride]
         num_valid = len(content)
         if num_valid < length:
             content = np.concatenate([content, np.repeat(content[-1:], length - num_valid, axis=0)])
+        outcomes, steps = None, num_valid - 1
+        if episode.outcomes is not None:
+            outcomes = episode.outcomes.part(start, start + rows).join(stride)
+            steps = max(steps, int(outcomes.valid.sum()))
         actions = None
         if self._spec is not None:
             assert episode.actions is not None
-            actions = self._spec.join(episode.actions[start : start + (num_valid - 1) * stride], stride)
-            actions = np.concatenate([actions, np.zeros((length - num_valid, *actions.shape[1:]), actions.dtype)])
-        return content, actions, np.arange(length) < num_valid, episode.task
+            done = episode.actions[start : start + rows]
+            done = np.concatenate([done, np.repeat(episode.actions[-1:], rows - len(done), axis=0)])
+            actions = self._spec.join(done, stride)
+            actions[steps:] = 0
+        return content, actions, outcomes, np.arange(length) < num_valid, episode.task
+
+
+def _stacked(each: Sequence[Outcomes | None]) -> Outcomes | None:
+    """Outcomes (S,) of B clips of a dataset -> (B, S)."""
+    known = [outcomes for outcomes in each if outcomes is not None]
+    if len(known) < len(each):
+        return None
+
+    def stacked(values: Sequence[Tensor | None]) -> Tensor | None:
+        there = [value for value in values if value is not None]
+        return torch.stack(there) if len(there) == len(values) else None
+
+    return Outcomes(
+        stacked([one.reward for one in known]),
+        stacked([one.terminated for one in known]),
+        stacked([one.truncated for one in known]),
+        torch.stack([one.valid for one in known]),
+    )
 
 
 def frames_of(content: np.ndarray) -> Tensor:

@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.columns import Columns
 from oneiros.data.episodes.damage import find_damage, mention, ranges, report
-from oneiros.data.episodes.features import action_column, names_of, read_action_spec, read_cameras, state_column
+from oneiros.data.episodes.features import (
+    DONE,
+    REWARD,
+    TRUNCATED,
+    action_column,
+    names_of,
+    outcome_columns,
+    read_action_spec,
+    read_cameras,
+    state_column,
+)
 from oneiros.data.episodes.films import place_films
 from oneiros.data.episodes.metadata import (
     INFO,
@@ -32,7 +43,7 @@ from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.episodes.stills import decode_stills
 from oneiros.data.frames import resize
 from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
-from oneiros.records import ActionSpec, Camera
+from oneiros.records import ActionSpec, Camera, Outcomes
 
 _NEEDED = ("max", "mean", "std")  # of the statistics of actions
 _RATE, _RATE_WHERE_COUNTED = 0.01, 0.1  # how far a film's rate may be from the dataset's
@@ -51,7 +62,8 @@ class Dataset:
     """A LeRobot dataset opened for reading; `Dataset.open(path)`.
 
     episodes: the readable ones. problems: one line for each that is not. notes: what was made good, a line each.
-    action_spec: None when no actions were recorded. state_names: empty when no states were.
+    action_spec: None when no actions were recorded. state_names: empty when no states were. pays, ends: whether rewards
+    were, and how episodes end.
     """
 
     path: Path
@@ -69,6 +81,7 @@ class Dataset:
         self._columns = Columns()
         features = metadata.info["features"]
         self._action, self._state = action_column(features), state_column(features)
+        self._outcomes = outcome_columns(features)
         self.path, self.fps = metadata.root, metadata.info["fps"]
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
@@ -213,6 +226,40 @@ class Dataset:
                 )
             return values[:, 0].astype(np.int64)
         return values > 0.5 if spec.kind == "keys" else values.astype(np.float32)
+
+    @property
+    def pays(self) -> bool:
+        return REWARD in self._outcomes
+
+    @property
+    def ends(self) -> bool:
+        return DONE in self._outcomes
+
+    def outcomes(self, episode_index: int) -> Outcomes | None:
+        """What came of each row's step (T,); None when neither rewards nor ends were recorded.
+
+        The last row is valid where it is the row that ended the episode, which ViZDoom shows no picture after. Where
+        the row before did, or none, the last row is but the last picture: no step, or one of which nothing is known.
+        Without next.truncated every end counts as the environment's own. ValueError, naming row and column, for a
+        reward or an end that is no number.
+        """
+        if not self._outcomes:
+            return None
+        found = {name: self._read_column(name, episode_index)[:, 0].astype(np.float32) for name in self._outcomes}
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                row = int((~np.isfinite(values)).argmax())
+                where = f"{self._find(episode_index).data}: episode {episode_index}, row {row}"
+                raise ValueError(f"{where}: {name} is {values[row]}; it must be a finite number")
+        columns = {name: torch.from_numpy(values) for name, values in found.items()}
+        valid = torch.ones(self._find(episode_index).length, dtype=torch.bool)
+        if DONE not in columns:
+            valid[-1] = False
+            return Outcomes(columns.get(REWARD), None, None, valid)
+        over = columns[DONE] > 0.5
+        cut = over & (columns[TRUNCATED] > 0.5) if TRUNCATED in columns else torch.zeros_like(over)
+        valid[-1] = over[-1] and not over[:-1].any()
+        return Outcomes(columns.get(REWARD), over & ~cut, cut, valid)
 
     def states(self, episode_index: int) -> np.ndarray | None:
         """The robot's own state per row, float32 (T, S); None when none were recorded."""

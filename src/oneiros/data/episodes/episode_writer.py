@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 
 from oneiros.data.depth import MAX_CODE, codes_to_depth, depth_to_codes
-from oneiros.data.episodes.features import ACTION, STATE
+from oneiros.data.episodes.features import ACTION, DONE, REWARD, STATE, TRUNCATED
 from oneiros.data.episodes.format import RecordingFormat
 from oneiros.data.episodes.statistics import ImageStatistics, Statistics
 from oneiros.data.video import VideoEncoder
@@ -26,6 +26,7 @@ class EpisodeWriter:
         self._format, self._folder, self._name = fmt, folder, name
         self._actions: list[np.ndarray] = []
         self._states: list[np.ndarray] = []
+        self._outcomes: list[tuple[float, bool, bool]] = []
         self._encoders: dict[str, VideoEncoder] = {}
         self._statistics = {camera.name: _image_statistics(camera) for camera in fmt.cameras}
         self._ended = False
@@ -37,21 +38,30 @@ class EpisodeWriter:
         images: Mapping[str, np.ndarray],
         action: int | np.ndarray | Sequence[float] | None = None,
         state: np.ndarray | Sequence[float] | None = None,
+        reward: float | None = None,
+        terminated: bool = False,
+        truncated: bool = False,
     ) -> None:
-        """Append a row: what was seen, and what was done then.
+        """Append a row: what was seen, what was done then, and what came of it.
 
         images: by camera name: rgb uint8 (H, W, 3), depth float (H, W) in metres, labels whole numbers (H, W) < 4096.
         action: an index, A keys held (0 or 1), or A numbers; None in the last row, where nothing is done any more.
         state: S numbers, where the dataset has states.
+        reward, terminated, truncated: where the dataset has outcomes, what Gymnasium's `step` returned for the action;
+            no reward in the last row, where nothing is done any more. A row that ended the episode can only be followed
+            by the last picture.
 
         Raises ValueError naming the row when a value does not fit, OSError when the disk is full.
         """
         if self._ended:
             raise self._error("has no action, so the episode ended there; no row can follow", self.num_rows - 1)
         frames = self._check_images(images)
+        if self._format.outcomes:
+            self._outcomes.append(self._check_outcome(reward, terminated, truncated))
+            self._ended = reward is None
         if self._format.action_spec is not None:
             self._actions.append(self._check_action(self._format.action_spec, action))
-            self._ended = action is None
+            self._ended |= action is None
         if self._format.state_names:
             self._states.append(self._check_state(state))
         try:
@@ -79,9 +89,13 @@ class EpisodeWriter:
         return self._folder / f"{camera.name}.mp4"
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Actions and states, a row for each frame."""
-        columns = {ACTION: self._actions, STATE: self._states}
-        return {name: np.stack(values) for name, values in columns.items() if values}
+        """Actions, states and outcomes, a row for each frame."""
+        columns = {name: np.stack(each) for name, each in ((ACTION, self._actions), (STATE, self._states)) if each}
+        if self._outcomes:
+            reward, terminated, truncated = zip(*self._outcomes, strict=True)
+            columns[REWARD] = np.array(reward, np.float32)
+            columns[DONE], columns[TRUNCATED] = np.array(terminated) | np.array(truncated), np.array(truncated)
+        return columns
 
     def image_statistics(self) -> dict[str, Statistics]:
         """By camera: colours in [0, 1], depth in millimetres, labels as they are."""
@@ -131,6 +145,18 @@ class EpisodeWriter:
             return value.reshape(1).astype(np.int64)
         value = np.zeros(spec.size) if action is None else np.asarray(action)
         return self._vector("action", value, spec.names, keys=spec.kind == "keys")
+
+    def _check_outcome(self, reward: float | None, terminated: bool, truncated: bool) -> tuple[float, bool, bool]:
+        """What the step paid, whether it ended the episode, and whether it only cut it off. The last picture, after
+        which nothing is done, pays nothing, and says once more how the episode ended."""
+        _, ended, cut = self._outcomes[-1] if self._outcomes else (0.0, False, False)
+        if reward is None:
+            return 0.0, ended, cut
+        if ended or cut:
+            raise self._error("ended the episode; only a last picture can follow", self.num_rows - 1)
+        if not np.isfinite(reward) or abs(reward) > np.finfo(np.float32).max:
+            raise self._error(f"reward is {reward}; it must be a finite number")
+        return float(reward), bool(terminated), bool(truncated and not terminated)
 
     def _check_state(self, state: np.ndarray | Sequence[float] | None) -> np.ndarray:
         return self._vector("state", np.asarray([] if state is None else state), self._format.state_names)

@@ -17,11 +17,13 @@ from oneiros.data.video import pixel_format
 from oneiros.records import ActionSpec, Camera
 
 ACTION, STATE = "action", "observation.state"
+REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 PICTURES = ("video", "image")  # types of cameras: films, or a picture in every row
 MOST_NUMBERS = 2**16  # of a vector such as an action, or choices of one
 
 _ACTIONS, _STATES = (ACTION, "actions"), (STATE, "state")  # first our own name, then openpi's
 _NUMBERS = ("bool", "int", "uint", "float", "double")
+_OUTCOMES = {REWARD: "float32", DONE: "bool", TRUNCATED: "bool"}
 _INDEX_FEATURES = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -32,9 +34,14 @@ _INDEX_FEATURES = {
 
 
 def build_features(
-    *, fps: int, cameras: Sequence[Camera], action_spec: ActionSpec | None, state_names: Sequence[str]
+    *,
+    fps: int,
+    cameras: Sequence[Camera],
+    action_spec: ActionSpec | None,
+    state_names: Sequence[str],
+    outcomes: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """The `features` table of info.json."""
+    """The `features` table of info.json. outcomes: with what steps paid, and which of them were the last."""
     features: dict[str, dict[str, Any]] = {}
     if state_names:
         features[STATE] = _vector("float32", len(state_names), list(state_names))
@@ -44,6 +51,8 @@ def build_features(
             _vector("int64", 1, [ACTION]) if discrete else _vector("float32", action_spec.size, [*action_spec.names])
         )
         features[ACTION] = {**feature, "info": {"action_spec": action_spec.to_json()}}
+    if outcomes:
+        features |= {name: _vector(dtype, 1, None) for name, dtype in _OUTCOMES.items()}
     for camera in cameras:
         features[camera.name] = _camera_feature(camera, fps)
     return {**features, **{name: _vector(dtype, 1, None) for name, dtype in _INDEX_FEATURES.items()}}
@@ -95,14 +104,23 @@ def state_column(features: Mapping[str, Mapping[str, Any]]) -> str | None:
     return _column(features, _STATES)
 
 
+def outcome_columns(features: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Those of the columns of rewards and ends that are there: one number a row."""
+    return tuple(name for name in _OUTCOMES if name in features and _is_number(features[name]))
+
+
+def _is_number(feature: Mapping[str, Any]) -> bool:
+    return str(feature.get("dtype", "")).startswith(_NUMBERS) and math.prod(feature.get("shape") or [1]) == 1
+
+
 def _column(features: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str | None:
     numbers = (name for name in names if str(features.get(name, {}).get("dtype", "")).startswith(_NUMBERS))
     return next(numbers, None)
 
 
 def used_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Those that are read: cameras, actions and states."""
-    columns = (action_column(features), state_column(features))
+    """Those that are read: cameras, actions, states, rewards and ends."""
+    columns = (action_column(features), state_column(features), *outcome_columns(features))
     return {name: each for name, each in features.items() if each.get("dtype") in PICTURES or name in columns}
 
 

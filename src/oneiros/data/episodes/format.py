@@ -17,12 +17,13 @@ DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
 
 @dataclass(frozen=True)
 class RecordingFormat:
-    """What every row of a dataset holds."""
+    """What every row of a dataset holds. outcomes: what its step paid, and whether it was the last."""
 
     fps: int
     cameras: tuple[Camera, ...]
     action_spec: ActionSpec | None
     state_names: tuple[str, ...]
+    outcomes: bool = False
 
 
 def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
@@ -38,7 +39,11 @@ def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
         "data_path": DATA,
         "video_path": VIDEO if fmt.cameras else None,
         "features": build_features(
-            fps=fmt.fps, cameras=fmt.cameras, action_spec=fmt.action_spec, state_names=fmt.state_names
+            fps=fmt.fps,
+            cameras=fmt.cameras,
+            action_spec=fmt.action_spec,
+            state_names=fmt.state_names,
+            outcomes=fmt.outcomes,
         ),
     }
 

@@ -38,9 +38,9 @@ class Episodes:
             origin=replace(self.origin, train=train, held_out=held_out),
         )
 
-    def clips(self, *, length: int, stride: int = 1) -> Clips:
-        """Clips of `length` frames to train on."""
-        return Clips(self.train, self.action_spec, length=length, stride=stride)
+    def clips(self, *, length: int, stride: int = 1, to_the_end: bool = False) -> Clips:
+        """Clips of `length` frames to train on. to_the_end: see `Clips`."""
+        return Clips(self.train, self.action_spec, length=length, stride=stride, to_the_end=to_the_end)
 
     def held_out_clips(self, *, length: int, stride: int = 1) -> Clips:
         """Clips of the held-out episodes, whole ones only, shorter than asked for where the held-out episodes are."""
@@ -66,8 +66,9 @@ class FrameSource:
 
     @property
     def key(self) -> str:
-        """A name for the frames, which changes whenever they do."""
-        return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}"
+        """A name for the frames and what is kept beside them, which changes whenever they do."""
+        outcomes = "-outcomes" if self.dataset.pays or self.dataset.ends else ""
+        return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}{outcomes}"
 
     def episodes(self) -> Episodes:
         """All episodes. Raises ValueError where too few can be decoded."""

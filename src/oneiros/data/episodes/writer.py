@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from oneiros.data.episodes.episode_writer import EpisodeWriter, save_error
+from oneiros.data.episodes.features import REWARD
 from oneiros.data.episodes.format import (
     CHUNKS_SIZE,
     DATA_FILE_MB,
@@ -118,12 +119,16 @@ class DatasetWriter:
         cameras: Sequence[Camera],
         action_spec: ActionSpec | None,
         state_names: Sequence[str] = (),
+        outcomes: bool = False,
         robot_type: str = "unknown",
     ) -> None:
+        """outcomes: also keep what steps paid, and how episodes end. A dataset that was begun without goes on without
+        (see `format.outcomes`)."""
         if int(fps) != fps or fps < 1:
             raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
         self.path = Path(path)
-        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names))
+        outcomes = outcomes and self._has_outcomes()
+        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names), outcomes)
         for camera in self.format.cameras:
             inside(self.path, camera.name)  # names of folders and files
         self._info = new_info(self.format, robot_type)
@@ -143,14 +148,18 @@ class DatasetWriter:
             raise
 
     @classmethod
-    def of(cls, env: Recordable, path: Path | str, *, robot_type: str = "unknown") -> DatasetWriter:
-        """A writer of what `env` shows and what is done in it. robot_type: what it is called in the dataset."""
+    def of(
+        cls, env: Recordable, path: Path | str, *, outcomes: bool = False, robot_type: str = "unknown"
+    ) -> DatasetWriter:
+        """A writer of what `env` shows and what is done in it. outcomes: and of what it pays, and when it ends.
+        robot_type: what it is called in the dataset."""
         return cls(
             path,
             fps=max(1, round(env.fps)),
             cameras=env.cameras,
             action_spec=env.action_spec,
             state_names=env.state_names,
+            outcomes=outcomes,
             robot_type=robot_type,
         )
 
@@ -190,6 +199,10 @@ class DatasetWriter:
                 raise save_error(name, error) from error
         finally:
             episode.abandon()
+
+    def _has_outcomes(self) -> bool:
+        """Whether the dataset keeps outcomes, or is yet to be begun."""
+        return not (self.path / INFO).exists() or REWARD in read_info(self.path)["features"]
 
     def _begin(self) -> None:
         strangers = sorted(path.name for path in self.path.iterdir() if path.name not in (_PARTIAL, _LOCK, "meta"))

@@ -281,6 +281,11 @@ class Dynamics(nn.Module):
         """The standard deviation of a level's entries; the first's was 1 when the dynamics were made."""
         return 1.0 if level == 0 else float(self.levels[level].std())
 
+    def step_features(self, outputs: Tensor) -> Tensor:
+        """What is known of a step before the frame it leads to: the mean of that frame's outputs (..., E, D) over its
+        step 0, whose elements are the action's -> (..., D)."""
+        return outputs[..., : self.layout.tokens_per_step, :].mean(-2)
+
     def frame_features(self, outputs: Tensor) -> Tensor:
         """What the action head reads: the mean of outputs (..., E, D) over steps 1 .. N/m -> (..., D)."""
         return outputs[..., self.layout.tokens_per_step :, :].mean(-2)

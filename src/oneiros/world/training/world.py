@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from oneiros.train.warm_start import copy_weights
 from oneiros.world.codes import fingerprint_of, read_codes, write_codes
 from oneiros.world.config import WorldConfig
 from oneiros.world.model import TOKENIZER, World
+from oneiros.world.nn.outcomes import values_of
 from oneiros.world.nn.own_codec import make_codec
 from oneiros.world.rollout import context_of
 from oneiros.world.settings import WorldSettings
@@ -55,7 +57,11 @@ def prepare(settings: WorldSettings) -> Recipe:
     preset = settings.presets[settings.preset]
     beyond = preset.clip_frames - preset.model["window"]
     latents = world.config.window + beyond
-    clips = episodes.clips(length=1 + (latents - 1) * tokenizer.temporal_stride, stride=settings.frame_stride)
+    clips = episodes.clips(
+        length=1 + (latents - 1) * tokenizer.temporal_stride,
+        stride=settings.frame_stride,
+        to_the_end=world.outcome_head is not None,
+    )
     shown = source.held_out([episode.index for episode in episodes.held_out]) if source else episodes
     held_out = _held_out_clip(shown, tokenizer, settings.frame_stride)
 
@@ -158,11 +164,30 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
         fps=episodes.fps / settings.frame_stride,
         window=settings.context or config.window,
         tokens_per_step=min(config.tokens_per_step, tokenizer.num_codes),
+        **_outcomes_of(episodes, settings.frame_stride * tokenizer.temporal_stride),
     )
     world = World(replace(config, **shared(settings, WorldConfig)), tokenizer)
     if start:
         copy_weights(world, start, skip="tokenizer.")
     return world
+
+
+def _outcomes_of(episodes: Episodes, stride: int) -> dict[str, Any]:
+    """What steps of `stride` rows paid, and how many ended their episode: fields of the world's config."""
+    rewards, ends = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
+    for outcomes in (episode.outcomes for episode in episodes.train if episode.outcomes is not None):
+        for phase in range(stride):
+            rows = outcomes.valid.shape[-1] - phase
+            steps = outcomes.part(phase, phase + -(-rows // stride) * stride).join(stride)
+            if steps.reward is not None:
+                rewards.append(steps.reward[steps.valid].numpy())
+            if steps.terminated is not None:
+                ends.append(steps.terminated[steps.valid].numpy())
+    paid, ended = np.concatenate(rewards), np.concatenate(ends)
+    return {
+        "reward_values": values_of(paid) if len(paid) else (),
+        "end_rate": float(ended.mean()) if 0 < ended.sum() < len(ended) else 0.0,
+    }
 
 
 def _held_out_clip(episodes: Episodes, tokenizer: Tokenizer, stride: int) -> Clip:
@@ -171,7 +196,7 @@ def _held_out_clip(episodes: Episodes, tokenizer: Tokenizer, stride: int) -> Cli
     batch = clips.batch(spread(NUM_CLIPS, len(clips)))
     if isinstance(batch, CodeClip):
         frames = tokenizer.decode(batch.codes.to(tokenizer.codebook.device)).cpu()
-        batch = Clip(frames, batch.actions, batch.valid, batch.task)
+        batch = Clip(frames, batch.actions, batch.valid, batch.task, outcomes=batch.outcomes)
     if batch.frames.shape[1] <= tokenizer.temporal_stride:
         least = 1 + tokenizer.temporal_stride
         raise ValueError(f"held-out episodes are shorter than {least} frames at stride {stride}; choose a smaller one")
