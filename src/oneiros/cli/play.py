@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 import tyro
 
@@ -80,6 +80,8 @@ class Play(SamplingOptions):
     """What a real Gymnasium environment is made with, such as level=3."""
     threads: int | None = None
     """How many cores a step of the dream uses. Default: one or all, whichever is quicker when play begins."""
+    engine: Literal["torch", "onnx"] = "torch"
+    """What computes the dream: onnx is ONNX Runtime, in float32, which the world is exported to when play begins."""
 
 
 def main(arguments: list[str]) -> None:
@@ -182,6 +184,19 @@ def _open_dream(command: Play) -> Dream:
     from oneiros.world.dream import Dream
     from oneiros.world.nn.own_codec import make_codec
 
+    if command.engine == "onnx":
+        from oneiros.export.dream import ExportedDream
+
+        if command.device != "cpu":
+            raise ValueError("--engine onnx computes on the CPU; leave --device out")
+        return ExportedDream.open(
+            run_named(command.run),
+            data=command.data,
+            image=command.image,
+            codec=make_codec(command.codec),
+            sampling=command.sampling(),
+            threads=command.threads or 0,
+        )
     return Dream.from_run(
         run_named(command.run),
         data=command.data,

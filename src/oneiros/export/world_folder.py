@@ -62,7 +62,7 @@ def write_world(
 
 def write_about(world: World, starts: Sequence[Clip], folder: Path, about: Mapping[str, Any]) -> None:
     """All but the graphs. about: see `describe`."""
-    described = [_start(world, start) for start in starts]
+    described = [described_start(world, start) for start in starts]
     contents = {
         WORLD: json.dumps(about, indent=1).encode(),
         STARTS: json.dumps(described, separators=(",", ":")).encode(),
@@ -115,8 +115,9 @@ def describe(
     }
 
 
-def _start(world: World, start: Clip) -> dict[str, Any]:
-    """Codes (T, N) of a start's frames, and the actions between them as a program gives them, None = unknown."""
+def described_start(world: World, start: Clip) -> dict[str, Any]:
+    """`codes` (T, N) of a start's frames, and the `actions` between them as a program gives them, None =
+    unknown."""
     codes = world.tokenizer.encode(start.frames)[0]
     actions = None if start.actions is None or world.config.action_spec is None else start.actions[0]
     spec = world.config.action_spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -51,6 +51,7 @@ class Dream(gym.Env[np.ndarray, Any]):
     `depth_camera` says how they are coded. environment: which the world learned from, such as doom:my_way_home.
     """
 
+    can_think: ClassVar = True
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - Gymnasium's own convention
 
     def __init__(
@@ -120,6 +121,16 @@ class Dream(gym.Env[np.ndarray, Any]):
             environment=origin.environment,
         )
 
+    def another(self) -> Dream:
+        """A dream of its own, of the same world and starts."""
+        return Dream(
+            self.world,
+            self.starts,
+            sampling=self.sampling,
+            depth_camera=self.depth_camera,
+            environment=self.environment,
+        )
+
     @property
     def action_spec(self) -> ActionSpec | None:
         """What the player can do; None for a world trained without actions."""
@@ -128,6 +139,14 @@ class Dream(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
+        clip, info, drawn = self._chosen(seed, options)
+        self._generator.manual_seed(drawn)
+        self._state = self.world.init(clip)
+        self._steps, self._newest = 0, clip.frames[0, -1]
+        return self._observe(), {**info, **self._depth()}
+
+    def _chosen(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Clip, dict[str, int], int]:
+        """What `reset` begins with, how that is called, and the seed of the dream's random numbers."""
         super().reset(seed=seed)
         clip, info = (options or {}).get("context"), {}
         if clip is None:
@@ -137,10 +156,7 @@ class Dream(gym.Env[np.ndarray, Any]):
             if not 0 <= start < len(self.starts):
                 raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
             clip, info = self.starts[start], {"start": start}
-        self._generator.manual_seed(int(self.np_random.integers(2**62)))
-        self._state = self.world.init(clip)
-        self._steps, self._newest = 0, clip.frames[0, -1]
-        return self._observe(), {**info, **self._depth()}
+        return clip, info, int(self.np_random.integers(2**62))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:

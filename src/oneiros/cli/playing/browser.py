@@ -79,7 +79,6 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
     from oneiros.envs.make import is_built_in
     from oneiros.web.game import Game
     from oneiros.world.beside import RealEnv
-    from oneiros.world.dream import Dream
 
     world, starts, camera = dream.world, dream.starts, dream.depth_camera
     real = beside or dream.environment or ""
@@ -87,7 +86,7 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
     return Game(
         title=run or (real or "the built-in world"),
         source=f"dream:{real or run}",
-        make_env=lambda: Dream(world, starts, sampling=dream.sampling, depth_camera=camera),
+        make_env=dream.another,
         make_beside=(lambda: RealEnv(real, world, depth_camera=camera)) if can_be_beside else None,
         prepare=lambda: _warm_up(dream, threads),
         action_spec=dream.action_spec,
@@ -96,7 +95,7 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
         dreams=True,
         pictures=[to_uint8(start.frames[0, -1]).cpu().numpy() for start in starts],
         sampling=dream.sampling,
-        thoughts=True,
+        thoughts=dream.can_think,
     )
 
 
