@@ -3,6 +3,7 @@
     python benchmarks/play.py                 the demo's architecture, untrained (speed does not depend on weights)
     python benchmarks/play.py demo/world      a trained run
     python benchmarks/play.py src/oneiros/world/bundled/health_gathering
+    python benchmarks/play.py demo/world --onnx               ONNX Runtime beside it, as oneiros play --engine onnx
 
 Prints, for one thread and for all, without bf16 and where the machine multiplies it faster also with it: frames/s over
 the whole run, percentiles of a step, and the processor time of a step over that of its matrix products alone, which are
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -53,13 +55,32 @@ def start(world: World) -> Clip:
     )
 
 
-def play(world: World, frames: int) -> list[float]:
+def dreamer(world: World) -> Callable[[], object]:
+    """What dreams one frame after another of a world."""
+    state = world.init(start(world))
+
+    def step() -> None:
+        nonlocal state
+        state, _ = world.step(state, random_action(world))
+
+    return step
+
+
+def exported_dreamer(world: World, threads: int) -> Callable[[], object]:
+    """The same by ONNX Runtime, of a world as it was trained."""
+    from oneiros.export.dream import ExportedDream, open_engine
+
+    dream = ExportedDream(world, [start(world)], open_engine(world, threads=threads))
+    dream.reset(seed=0)
+    return lambda: dream.step(dream.action_space.sample())
+
+
+def play(step: Callable[[], object], frames: int) -> list[float]:
     """Seconds of each step, from the action to the decoded frame."""
-    state, seconds = world.init(start(world)), []
+    seconds = []
     for _ in range(WARM_UP + frames):
-        action = random_action(world)
         began = time.perf_counter()
-        state, _ = world.step(state, action)
+        step()
         seconds.append(time.perf_counter() - began)
     return seconds[WARM_UP:]
 
@@ -100,14 +121,14 @@ def recompute(world: World, frames: int) -> list[float]:
     return seconds
 
 
-def load(run: str | None, *, float32: bool) -> World:
+def load(run: str | None) -> World:
     torch.manual_seed(0)
     if run:
         world = World.load(run)
     else:
         keys = ActionSpec("keys", ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD"))
         world = World(WorldConfig(action_spec=keys, dim=192, window=8), Tokenizer(TokenizerConfig())).eval()
-    return world.prepare_for_inference(float32=float32)
+    return world
 
 
 def main() -> None:
@@ -116,22 +137,26 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
     parser.add_argument("--float32", action="store_true", help="leave out bf16")
+    parser.add_argument("--onnx", action="store_true", help="ONNX Runtime too")
     options = parser.parse_args()
-    kinds = ["float32"] + ["bf16"] * (bf16_is_faster("cpu") and not options.float32)
+    kinds = ["float32"] + ["bf16"] * (bf16_is_faster("cpu") and not options.float32) + ["onnx"] * options.onnx
 
-    world = load(options.run, float32=True)
+    world = load(options.run).prepare_for_inference(float32=True)
     parameters = sum(p.numel() for p in world.parameters()) / 1e6
     products = bare_products(world)
     print(f"{parameters:.1f} M parameters, torch {torch.__version__}, {processor()}, {cores()} cores")
     print(f"the products of a step alone: {products * 1e3:.1f} ms of processor time, float32")
     print(f"{'':18}frames/s   p50 ms   p95 ms   p99 ms   p99/p50   processor ms   over products")
     for kind in kinds:
-        world = load(options.run, float32=kind == "float32")
         for threads in options.threads:
             torch.set_num_threads(threads)
-            play(world, WARM_UP)
+            if kind == "onnx":
+                step = exported_dreamer(load(options.run), threads)
+            else:
+                step = dreamer(load(options.run).prepare_for_inference(float32=kind == "float32"))
+            play(step, WARM_UP)
             before, began = resident_megabytes(), time.process_time()
-            seconds = torch.tensor(play(world, options.frames), dtype=torch.float64)
+            seconds = torch.tensor(play(step, options.frames), dtype=torch.float64)
             work = (time.process_time() - began) / (len(seconds) + WARM_UP)
             p50, p95, p99 = (seconds.quantile(q).item() * 1e3 for q in (0.5, 0.95, 0.99))
             name = f"{kind}, {threads} thread{'s' * (threads > 1)}"

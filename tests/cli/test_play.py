@@ -174,6 +174,8 @@ def test_the_real_environment_plays_through_the_same_code(tmp_path, monkeypatch,
         (["{run}", "--terminal", "--data", "{data}", "--start", "99"], "start 99 does not exist"),
         (["{run}", "--terminal", "--data", "{run}"], "is no dataset|no LeRobot|not a"),
         (["{run}", "--terminal", "--data", "{data}", "--temperature", "-1"], "temperature is -1"),
+        (["{run}", "--terminal", "--engine", "onnx", "--guidance", "2"], "neither guidance nor top-k"),
+        (["{run}", "--terminal", "--engine", "onnx", "--device", "cuda"], "leave --device out"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(folder, capsys, options, message):

@@ -55,9 +55,9 @@ class ExportedDream(Dream):
 
         Raises ValueError for a world that cannot be exported or dreamt so, ModuleNotFoundError without the packages.
         """
+        check_sampling(sampling or Sampling())
         import onnxscript  # noqa: F401 (what is missing is told before there is any work)
 
-        check_sampling(sampling or Sampling())
         config = read_config(path, World.kind)
         world = World.load(path, codec=codec, config=config).eval()
         starts, origin = find_starts(world, path, data=data, image=image), read_origin(path, config)
