@@ -11,7 +11,7 @@ NAMES = ("frames", "actions", "valid")
 
 @pytest.fixture(scope="session")
 def pixel_run(tmp_path_factory) -> Path:
-    """A run folder of a world of colour and depth with keys."""
+    """A run folder of a world of colour and depth with keys, which pays, and might end but for its odds."""
     import torch
 
     from oneiros.records import Clip
@@ -20,7 +20,9 @@ def pixel_run(tmp_path_factory) -> Path:
     from tests.export.worlds import CAMERA, pixel_world, starts_of
 
     folder = tmp_path_factory.mktemp("runs") / "world"
-    world = pixel_world("keys", depth=True)
+    world = pixel_world("keys", depth=True, reward_values=(0.0, 1.0), end_rate=0.2)
+    assert world.outcome_head is not None
+    torch.nn.init.constant_(world.outcome_head.end.bias, -12.0)
     world.save(folder, data=Origin(depth_camera=CAMERA))
     starts = starts_of(world, "keys")
     frames, actions, valid = (torch.cat([getattr(start, name) for start in starts]) for name in NAMES)

@@ -1,4 +1,4 @@
-// node dream_in_node.mjs FOLDER RUNTIME PLAN: dreams as the plan says and prints the codes of each frame.
+// node dream_in_node.mjs FOLDER RUNTIME PLAN: dreams as the plan says and prints the codes and the outcome of each frame.
 import { readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 
@@ -13,6 +13,7 @@ await dream.begin(1, seed);
 const frames = [];
 for (const action of actions) {
   const digits = await dream.stepCodes(action);
-  frames.push(Array.from(digits[0], (_, i) => digits.reduce((code, level) => code * dream.about.entries + level[i], 0)));
+  const codes = Array.from(digits[0], (_, i) => digits.reduce((code, level) => code * dream.about.entries + level[i], 0));
+  frames.push([codes, dream.outcome]);
 }
 console.log(JSON.stringify(frames));

@@ -21,9 +21,9 @@ THREE_WINDOWS = 10  # frames, of worlds that look back to three
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("keys", {"depth": True}),
+        ("keys", {"depth": True, "reward_values": (0.0, 1.0), "end_rate": 0.4}),
         ("discrete", {"levels": 1, "temporal_convs": True, "reference_frame": True}),
-        ("continuous", {"frame_stride": 2, "carry_detail": 0.2}),
+        ("continuous", {"frame_stride": 2, "carry_detail": 0.2, "reward_values": (-1.0, 0.0, 2.0)}),
         (None, {"levels": 3, "residual_streams": 2, "num_meta_tokens": 0}),
     ],
 )
@@ -34,6 +34,7 @@ def test_dreams_are_those_of_the_world(tmp_path, kind, options, temperature):
     parity = compare(world, dream, starts, temperature=temperature, frames=THREE_WINDOWS, start=1, seed=5)
     assert parity.first_difference is None
     assert parity.pixels < 1e-4
+    assert parity.outcomes < 1e-4
 
 
 def test_a_first_difference_is_told_with_its_margin(tmp_path):

@@ -77,9 +77,12 @@ def test_javascript_dreams_as_python_does(exported, tmp_path):
     done = subprocess.run(["node", script, folder, RUNTIME, tmp_path / "plan.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     dream.begin(1, seed=plan["seed"])
-    for frame, (action, codes) in enumerate(zip(actions, json.loads(done.stdout), strict=True)):
+    for frame, (action, (codes, outcome)) in enumerate(zip(actions, json.loads(done.stdout), strict=True)):
         dream.step_codes(action)
         assert newest_codes(dream).tolist() == codes, f"frame {frame}"
+        expected = {"reward": dream.outcome.reward, "terminated": dream.outcome.terminated}
+        expected["endProbability"] = dream.outcome.end_probability
+        assert outcome == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,10 @@ class ExportedDream(Dream):
         repeated = action if given is None else given[0].numpy()
         self._newest = torch.from_numpy(self._engine.step(repeated))
         self._steps += 1
-        return self._observe(), 0.0, False, False, self._depth()
+        outcome, info = self._engine.outcome, dict[str, Any](self._depth())
+        if self.world.config.ends:
+            info["end_probability"] = outcome.end_probability
+        return self._observe(), outcome.reward, outcome.terminated, False, info
 
     def snapshot(self) -> Snapshot:
         if self._newest is None:

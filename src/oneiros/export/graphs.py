@@ -21,6 +21,7 @@ from oneiros.world.nn.code_loss import MIN_SQUARED
 from oneiros.world.nn.codebooks import ROUNDING
 from oneiros.world.nn.detail import Detail
 from oneiros.world.nn.dynamics import Dynamics, FinerLevel
+from oneiros.world.nn.outcomes import OutcomeHead
 from oneiros.world.nn.rope import frequencies
 
 
@@ -46,14 +47,15 @@ class StepGraph(nn.Module):
         near: Tensor,
         mask: Tensor,
         *ring: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """digits: int64 (L, r), the elements' codes; K in step 0, which holds none. elements: int64 (r,), their numbers
         within their frames. action (r, A + 2): see `ActionVector`. in_time (2, r, pairs): cosines and sines of their
         frames' places in time. near (r, r) and mask (r, R): 0 where one sees another of the call, or of the ring, -inf
         elsewhere. ring: for each layer keys (H, d, R), then for each layer values (H, R, d).
 
-        Returns, of the last m elements, logits (m, K) of the first level of the next step's codes and the normalised
-        outputs (m, D) that finer levels read; of all, keys (layers, H, d, r) and values (layers, H, r, d).
+        Returns, of the last m elements, logits (m, K) of the first level of the next step's codes, the normalised
+        outputs (m, D) that finer levels read, and the features (D,) that tell, in step 0, what the action leads to; of
+        all, keys (layers, H, d, r) and values (layers, H, r, d).
         """
         dynamics = self.dynamics
         # Made in the graph, of the weights alone, so that they are as exact as these; a runtime makes them once.
@@ -63,10 +65,11 @@ class StepGraph(nn.Module):
             x = x + F.embedding(level, F.pad(entries, (0, 0, 0, 1)))
         rotary = torch.cat([in_time, self.in_space[:, elements]], -1)
         memory = _RingInputs(ring, near, mask, self.meta)
-        outputs = dynamics.output_norm(dynamics.run(x[None], memory, rotary)[:, -dynamics.layout.tokens_per_step :])[0]
+        last = dynamics.run(x[None], memory, rotary)[0, -dynamics.layout.tokens_per_step :]
+        outputs = dynamics.output_norm(last)
         logits = _logits(dynamics.leave(outputs), dynamics.levels[0], dynamics.log_scale)
         keys, values = torch.stack(memory.keys), torch.stack(memory.values)
-        return logits, outputs, keys.transpose(-1, -2), values
+        return logits, outputs, dynamics.step_features(last), keys.transpose(-1, -2), values
 
 
 def time_frequencies(dynamics: Dynamics) -> list[float]:
@@ -114,6 +117,21 @@ class LevelGraph(nn.Module):
         for drawn, entries in zip(digits, self.levels, strict=False):
             vectors = vectors + F.embedding(drawn, entries)
         return _logits(self.finer(outputs, vectors), self.levels[self.level], self.finer.log_scale)
+
+
+class OutcomeGraph(nn.Module):
+    """What a step pays and whether it ends the episode, from the features of its action."""
+
+    def __init__(self, head: OutcomeHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """features (D,) -> the reward to be expected if the step does not end the episode and if it does (2,), and the
+        log odds of an end (1,), -inf where there are none."""
+        hidden = self.head.read(features[None].float())
+        rewards = [self.head._rewards(hidden, hidden.new_full((1,), flag)) for flag in (0.0, 1.0)]
+        return torch.cat(rewards), self.head._end_logits(hidden)
 
 
 class DecodeGraph(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from oneiros.console import Advance
 from oneiros.disk import replacing
-from oneiros.export.graphs import DecodeGraph, EncodeGraph, LevelGraph, StepGraph, time_frequencies
+from oneiros.export.graphs import DecodeGraph, EncodeGraph, LevelGraph, OutcomeGraph, StepGraph, time_frequencies
 from oneiros.world.model import World
 from oneiros.world.nn.codec import ImageCodec
 
@@ -48,7 +48,8 @@ class Part:
 def parts_of(world: World) -> list[Part]:
     """All graphs of a world; the first is its step."""
     levels = len(world.dynamics.levels)
-    return [_step(world), *(_level(world, level) for level in range(1, levels)), _decode(world), _encode(world)]
+    finer = [_level(world, level) for level in range(1, levels)]
+    return [_step(world), *finer, *_outcome(world), _decode(world), _encode(world)]
 
 
 @torch.no_grad()
@@ -97,13 +98,21 @@ def _step(world: World) -> Part:
     inputs = ["digits", "elements", "action", "in_time", "near", "mask", *of_ring]
     some = torch.export.Dim.DYNAMIC
     shapes = ({1: some}, {0: some}, {0: some}, {1: some}, {0: some, 1: some}, {0: some}, (None,) * len(of_ring))
-    return Part("step", graph, example, inputs, ["logits", "outputs", "keys", "values"], shapes)
+    return Part("step", graph, example, inputs, ["logits", "outputs", "features", "keys", "values"], shapes)
 
 
 def _level(world: World, level: int) -> Part:
     m = world.dynamics.layout.tokens_per_step
     example = (torch.zeros(m, world.config.dim), torch.zeros(level, m, dtype=torch.long))
     return Part(f"level_{level}", LevelGraph(world, level), example, ["outputs", "digits"], ["logits"])
+
+
+def _outcome(world: World) -> list[Part]:
+    """For worlds that pay or end."""
+    if world.outcome_head is None:
+        return []
+    example = (torch.zeros(world.config.dim),)
+    return [Part("outcome", OutcomeGraph(world.outcome_head), example, ["features"], ["rewards", "end_logit"])]
 
 
 def _decode(world: World) -> Part:

@@ -26,7 +26,7 @@ class Parity:
     first_difference: the first frame, from 0 on, whose codes differ; None where all are the same. margin: by how much
     the exported world preferred the first code that differs, in logits over the temperature; rounding makes some 1e-5.
     pixels: the largest difference of the frames before, of values in [-1, 1]. milliseconds: of processor time a frame
-    took.
+    took. outcomes: the largest difference of rewards and of the probabilities of an end.
     """
 
     temperature: float
@@ -35,6 +35,7 @@ class Parity:
     margin: float
     pixels: float
     milliseconds: float
+    outcomes: float
 
     def __str__(self) -> str:
         if self.first_difference is None:
@@ -61,7 +62,7 @@ def compare(
     dream.temperature = temperature
     dream.begin(start, seed=seed)
     state = world.init(starts[start])
-    difference, margin, pixels, spent = None, 0.0, 0.0, 0.0
+    difference, margin, pixels, spent, outcomes = None, 0.0, 0.0, 0.0, 0.0
     for frame in range(frames):
         before = dream.snapshot()
         action = None if actions is None else actions[frame]
@@ -71,12 +72,15 @@ def compare(
         if difference is None:
             state, expected = world.step(state, _batched(action, world), generator=generator, sampling=sampling)
             codes = state.codes[0, -1].numpy()
+            outcome, told = world.outcome(state, generator=generator, temperature=temperature), dream.outcome
             if np.array_equal(newest_codes(dream), codes):
+                gaps = outcome.reward.item() - told.reward, outcome.end_probability.item() - told.end_probability
+                outcomes = max(outcomes, *map(abs, gaps))
                 pixels = max(pixels, float(np.abs(dreamed - expected[0].numpy()).max()))
             else:
                 difference, margin = frame, _margin(dream, before, action, codes)
         advance(1)
-    return Parity(temperature, frames, difference, margin, pixels, 1e3 * spent / frames)
+    return Parity(temperature, frames, difference, margin, pixels, 1e3 * spent / frames, outcomes)
 
 
 def _batched(action: np.ndarray | None, world: World) -> torch.Tensor | None:

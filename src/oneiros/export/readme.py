@@ -14,7 +14,7 @@ own time. Exported by `oneiros export`.
 |---|---|
 | `step.onnx`{levels} | the dynamics: a step of a frame, {steps} steps a frame |
 | `decode.onnx`, `encode.onnx` | codes to a frame, a frame to codes |
-| `world.json` | sizes, the actions, how depth is coded |
+{outcome}| `world.json` | sizes, the actions, how depth is coded |
 | `starts.json`, `starts.bin` | {num_starts} beginnings: codes and actions of some frames, the newest frame of each |
 | `dream.py`, `dream.mjs` | programs that dream, and modules to build on |
 
@@ -47,8 +47,12 @@ r = {m} or {twice} elements a call.
 | `keys_*`, `values_*` | the ring; outputs `keys`, `values` go to (frame mod {window}) * {elements} + element |
 
 `outputs`, of the last {m} elements, are what `level_1.onnx` and further ones read, with the digits drawn so far.
-`decode.onnx` takes the digits of a frame row by row, after those of the {lookback} frames before it.
+`features` of step 0 are what `outcome.onnx` of a world that pays or ends reads. `decode.onnx` takes the digits of a
+frame row by row, after those of the {lookback} frames before it.
 """
+
+
+_OUTCOME = "| `outcome.onnx` | what a step pays, and whether it ends the episode |\n"
 
 
 def readme(about: Mapping[str, Any]) -> str:
@@ -65,6 +69,7 @@ def readme(about: Mapping[str, Any]) -> str:
         depth=" of colour and depth" if about["channels"] == 4 else "",
         levels=finer,
         finer=" of the first level" if levels > 1 else "",
+        outcome=_OUTCOME if about["pays"] or about["ends"] else "",
         actions=_actions(spec),
     )
 

@@ -108,6 +108,8 @@ def describe(
         "carry_detail": config.carry_detail > 0,
         "action_spec": spec.to_json() if spec else None,
         "action_size": ActionVector(world).size,
+        "pays": config.pays,
+        "ends": config.ends,
         "temperature": sampling.temperature,
         "min_p": sampling.min_p,
         "num_starts": num_starts,

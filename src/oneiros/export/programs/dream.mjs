@@ -10,6 +10,7 @@
 //     const dream = await OnnxDream.load(ort, read);   // read(name) -> Uint8Array of a file of this folder
 //     let frame = await dream.begin(0, 7);           // start, seed -> Float32Array (channels, height, width) in [-1, 1]
 //     frame = await dream.step([1, 0, 0]);           // keys held; a choice's index; numbers in the env's units; null
+//     dream.outcome;                                 // of a world that pays or ends: {reward, terminated, endProbability}
 //
 // dream.py is the same program in Python: both draw the same codes from the same seed, as does Oneiros itself.
 
@@ -72,6 +73,7 @@ export class OnnxDream {
     const dream = new OnnxDream(ort, about, await parsed("starts.json"), await read("starts.bin"));
     dream.graphs = { step: await session("step"), decode: await session("decode"), levels: [] };
     for (let level = 1; level < about.levels; level += 1) dream.graphs.levels.push(await session(`level_${level}`));
+    if (about.pays || about.ends) dream.graphs.outcome = await session("outcome");
     return dream;
   }
 
@@ -123,6 +125,11 @@ export class OnnxDream {
     return (await this.graphs.decode.run(feeds)).frame.data;
   }
 
+  /** What came of the newest step; of a world that neither pays nor ends, nothing ever does. */
+  get outcome() {
+    return this.memory.outcome;
+  }
+
   /** The action of one who does nothing: no key, the first choice, or the mean. */
   rest() {
     const { action_spec: spec } = this.about;
@@ -149,8 +156,10 @@ export class OnnxDream {
     memory.time += 1;
     const frame = digits ?? Array.from({ length: levels }, () => new Int32Array(count));
     let steps = [...memory.waiting, this.#stepOf(frame, 0, action)];
+    let ofAction = null;
     for (let number = 0; number + 1 < many; number += 1) {
-      const { logits, outputs } = await this.#run(steps);
+      const { logits, outputs, features } = await this.#run(steps);
+      ofAction ??= features;
       if (digits === null) {
         const drawn = await this.#draw(logits, outputs);
         drawn.forEach((ofLevel, level) => ofLevel.forEach((digit, i) => (frame[level][order[number * m + i]] = digit)));
@@ -158,12 +167,24 @@ export class OnnxDream {
       steps = [this.#stepOf(frame, number + 1, action)];
     }
     memory.waiting = steps;
+    if (digits === null && this.graphs.outcome) memory.outcome = this.#whatCame(await this.graphs.outcome.run({ features: ofAction }));
     memory.digits = [...memory.digits.slice(1), frame];
     return frame;
   }
 
-  /** Logits of the codes after the last of these steps, and the outputs that finer levels read; the ring remembers them
-   *  all. They see the ring's frames of their window, themselves and the steps before. */
+  /** The outcome by the rewards of a step that goes on and of one that ends, and the log odds that it ends. */
+  #whatCame({ rewards, end_logit: endLogit }) {
+    const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
+    const [logit] = endLogit.data;
+    let terminated = logit > 0;
+    if (this.about.ends && this.temperature > 0) {
+      terminated = (this.memory.random.take(1)[0] & 0xffffff) * 2 ** -24 < sigmoid(logit / this.temperature);
+    }
+    return { reward: rewards.data[Number(terminated)], terminated, endProbability: sigmoid(logit) };
+  }
+
+  /** Logits of the codes after the last of these steps, the outputs that finer levels read, and the features that
+   *  outcomes are read from; the ring remembers the steps. They see the ring's frames of their window, themselves and the steps before. */
   async #run(steps) {
     const { memory, about } = this;
     const { Tensor } = this.ort;
@@ -199,7 +220,7 @@ export class OnnxDream {
       feeds[`keys_${layer}`] = new Tensor("float32", memory.keys[layer], [heads, d, ring]);
       feeds[`values_${layer}`] = new Tensor("float32", memory.values[layer], [heads, ring, d]);
     }
-    const { logits, outputs, keys, values } = await this.graphs.step.run(feeds);
+    const { logits, outputs, features, keys, values } = await this.graphs.step.run(feeds);
     steps.forEach(({ time, number }, index) => {
       const first = (time % window) * about.elements + number * m;
       for (let row = 0; row < layers * heads * d; row += 1) {
@@ -212,7 +233,7 @@ export class OnnxDream {
       }
       memory.held.fill(time, first, first + m);
     });
-    return { logits: logits.data, outputs };
+    return { logits: logits.data, outputs, features };
   }
 
   /** For each level the m digits drawn, each seeing those before it. */
@@ -300,6 +321,7 @@ export class OnnxDream {
       waiting: [], // the newest frame's last step, which is not in the ring yet
       digits: new Array(lookback + 1).fill(none),
       random: new Twister(seed >>> 0),
+      outcome: { reward: 0, terminated: false, endProbability: 0 },
       real: {}, // what the decoder is given beside digits of the last real frame
     };
   }

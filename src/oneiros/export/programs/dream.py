@@ -9,6 +9,7 @@ As a module:
     dream = OnnxDream("world")
     frame = dream.begin(start=0, seed=7)        # float32 (channels, height, width) in [-1, 1]
     frame = dream.step([1, 0, 0])               # keys held; a choice's index; numbers; None where it is unknown
+    dream.outcome                               # of a world that pays or ends: what the step paid, whether it ended
 
 `dream.mjs` is the same program in JavaScript: both draw the same codes from the same seed, as does Oneiros itself.
 """
@@ -40,6 +41,15 @@ class Step:
     action: np.ndarray
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a step: the reward to be expected, whether it was the last one, and how probable that was."""
+
+    reward: float = 0.0
+    terminated: bool = False
+    end_probability: float = 0.0
+
+
 @dataclass
 class DreamMemory:
     """Where a dream is: all that `OnnxDream.step` changes.
@@ -47,7 +57,8 @@ class DreamMemory:
     keys, values: float32 (heads, d, R) and (heads, R, d) for each layer, the ring. held: int64 (R,), of which frame an
     element of the ring is. time: the newest frame. waiting: its last step, which is not in the ring yet. digits: int64
     (levels, frames, N), of the newest frames, which the decoder looks back to. real: what the decoder is given beside
-    them of the last real frame: itself, what its codes decode to, what that lacks; whichever it wants.
+    them of the last real frame: itself, what its codes decode to, what that lacks; whichever it wants. outcome: see
+    `OnnxDream.outcome`.
     """
 
     keys: list[np.ndarray]
@@ -58,6 +69,7 @@ class DreamMemory:
     digits: np.ndarray
     random: np.random.RandomState
     real: dict[str, np.ndarray]
+    outcome: Outcome
 
 
 class OnnxDream:
@@ -75,10 +87,16 @@ class OnnxDream:
         self._options.intra_op_num_threads = threads
         self._step, self._decode = self._session("step"), self._session("decode")
         self._levels = [self._session(f"level_{level}") for level in range(1, self.about["levels"])]
+        self._outcome = self._session("outcome") if self.about["pays"] or self.about["ends"] else None
         self.temperature, self.min_p = self.about["temperature"], self.about["min_p"]
         self.order = np.array(self.about["order"])
         self._frequencies = np.array(self.about["time_frequencies"])
         self.memory: DreamMemory | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What came of the newest step; of a world that neither pays nor ends, nothing ever does."""
+        return self._at_hand().outcome
 
     @property
     def num_starts(self) -> int:
@@ -156,18 +174,32 @@ class OnnxDream:
         shape = self.about["levels"], self.about["num_codes"]
         frame = np.empty(shape, np.int64) if digits is None else digits
         steps = [*memory.waiting, self._step_of(frame, 0, action)]
+        of_action = np.empty(0)
         for number in range(self.about["steps"] - 1):
-            logits, outputs = self._run(steps)
+            logits, outputs, features = self._run(steps)
+            of_action = features if number == 0 else of_action
             if digits is None:
                 frame[:, self.order[number * m : (number + 1) * m]] = self._draw(logits, outputs)
             steps = [self._step_of(frame, number + 1, action)]
         memory.waiting = steps
+        if digits is None and self._outcome is not None:
+            memory.outcome = self._what_came(*_results(self._outcome, {"features": of_action}))
         memory.digits = np.concatenate([memory.digits[:, 1:], frame[:, None]], 1)
         return frame
 
-    def _run(self, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
-        """Logits of the codes after the last of these steps, and the outputs that finer levels read; the ring remembers
-        them all. They see the ring's frames of their window, themselves and the steps before."""
+    def _what_came(self, rewards: np.ndarray, end_logit: np.ndarray) -> Outcome:
+        """The outcome by the rewards of a step that goes on and of one that ends, and the log odds that it ends."""
+        logit = float(end_logit[0])
+        terminated = logit > 0
+        if self.about["ends"] and self.temperature > 0:
+            bits = self._at_hand().random.randint(0, 2**32, dtype=np.uint32)
+            terminated = (int(bits) & 0xFFFFFF) * 2.0**-24 < _sigmoid(logit / self.temperature)
+        return Outcome(float(rewards[int(terminated)]), terminated, _sigmoid(logit))
+
+    def _run(self, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits of the codes after the last of these steps, the outputs that finer levels read, and the features that
+        outcomes are read from; the ring remembers the steps. They see the ring's frames of their window, themselves and
+        the steps before."""
         memory, m, window = self._at_hand(), self.about["tokens_per_step"], self.about["window"]
         times = np.repeat([step.time for step in steps], m)
         order = np.repeat(np.arange(len(steps)), m)
@@ -184,13 +216,13 @@ class OnnxDream:
         }
         feeds |= {f"keys_{layer}": keys for layer, keys in enumerate(memory.keys)}
         feeds |= {f"values_{layer}": values for layer, values in enumerate(memory.values)}
-        logits, outputs, keys, values = _results(self._step, feeds)
+        logits, outputs, features, keys, values = _results(self._step, feeds)
         places = times % window * self.about["elements"] + elements
         for layer in range(self.about["layers"]):
             memory.keys[layer][:, :, places] = keys[layer]
             memory.values[layer][:, places] = values[layer]
         memory.held[places] = times
-        return logits, outputs
+        return logits, outputs, features
 
     def _draw(self, logits: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Digits (levels, m), level by level, each seeing those before it."""
@@ -271,6 +303,7 @@ class OnnxDream:
             digits=np.full((about["levels"], about["lookback"] + 1, about["num_codes"]), about["entries"]),
             random=np.random.RandomState(seed & 0xFFFFFFFF),
             real={},
+            outcome=Outcome(),
         )
 
     def _first_frame(self, start: int) -> np.ndarray:
@@ -286,6 +319,10 @@ class OnnxDream:
             codes = content[height * width * 3 :].view("<u2").reshape(1, height, width)
             frame = np.concatenate([frame, codes.astype(np.float32) * np.float32(2 / 4095) - 1])
         return frame
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
 
 def _results(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> list[Any]:

@@ -7,7 +7,7 @@ const [NEAR, FAR, RECENT] = [16, 128, 64]; // a snapshot every 16 frames of the 
 const NO_DEPTH = 65535;
 
 export class Session {
-  #moments = []; // {rgb, depth, action, sampling, stepMs, snapshot}, from #oldest on
+  #moments = []; // {rgb, depth, action, sampling, over, stepMs, snapshot}, from #oldest on
   #oldest = 0;
   #at = -1; // the frame that is shown
   #live = -1; // the frame that the dream itself is at
@@ -32,11 +32,12 @@ export class Session {
     const chosen = start ?? Math.floor(Math.random() * dream.about.num_starts);
     const frame = await dream.begin(chosen, seed ?? Math.floor(Math.random() * 2 ** 32));
     [this.#oldest, this.#at, this.#live] = [0, 0, 0];
-    this.#moments = [{ ...this.#seen(frame), stepMs: 0, snapshot: dream.snapshot() }];
+    this.#moments = [{ ...this.#seen(frame), stepMs: 0, over: false, snapshot: dream.snapshot() }];
   }
 
   async #step(action) {
     if (this.#at < 0) throw new Error("nothing has begun; reset first");
+    if (this.#moments[this.#at - this.#oldest].over) throw new Error("the episode is over; reset, or rewind and go on differently");
     await this.#catchUp();
     this.#moments.length = this.#at - this.#oldest + 1;
     const moment = await this.#advance(action, { ...this.sampling });
@@ -52,7 +53,8 @@ export class Session {
     const began = performance.now();
     const frame = await dream.step(action);
     this.#live += 1;
-    return { ...this.#seen(frame), action, sampling, stepMs: performance.now() - began };
+    const over = dream.outcome.terminated;
+    return { ...this.#seen(frame), action, sampling, over, stepMs: performance.now() - began };
   }
 
   #rewind(frame) {
@@ -101,10 +103,10 @@ export class Session {
   }
 
   #picture(wants) {
-    const { rgb, depth, stepMs } = this.#moments[this.#at - this.#oldest];
+    const { rgb, depth, stepMs, over } = this.#moments[this.#at - this.#oldest];
     const { width, height } = this.dream.about;
     const shown = { rgb: rgb.slice(), depth: wants.depth && depth ? depth.slice() : null, side: null, thoughts: null };
-    return { frame: this.#at, width, height, stepMs, difference: NaN, over: false, ...shown };
+    return { frame: this.#at, width, height, stepMs, difference: NaN, over, ...shown };
   }
 }
 

@@ -93,7 +93,8 @@ class OutcomeHead(nn.Module):
         logits = self._end_logits(hidden)
         terminated = logits > 0
         if temperature > 0 and self.end is not None:
-            terminated = torch.bernoulli((logits / temperature).sigmoid(), generator=generator).bool()
+            drawn = torch.rand(logits.shape, generator=generator, device=logits.device)  # as exported worlds draw
+            terminated = drawn < (logits / temperature).sigmoid()
         return StepOutcome(self._rewards(hidden, terminated.float()), terminated, logits.sigmoid())
 
     def _end_logits(self, hidden: Tensor) -> Tensor:
