@@ -48,7 +48,7 @@ def test_tables_and_picture(cloud, capsys, tmp_path):
     assert "EPSG:2154" in out
     assert "2 ground 6,000 93.8%" in out
     assert "6 building 400 6.2%" in out
-    assert out.count("✓") == 4
+    assert out.count("✓") == 5
     assert (tmp_path / "town-cloud.png").is_file()
 
 

@@ -28,12 +28,15 @@ def bar(share: float, width: int = 40) -> str:
 
 
 def findings(checks: tuple[Check, ...]) -> Table:
-    """What was checked, and every problem below its check, in red where training would stop."""
+    """What was checked, and every problem below its check, in red where training would stop; notes have no tick."""
     from rich.text import Text
 
     drawn = table("checks")
     for check in checks:
-        drawn.add_row(Text("✗", "red") if check.problems else Text("✓", "green"), check.name)
+        mark = Text("✗", "red") if check.problems else Text("?", "yellow") if check.note else Text("✓", "green")
+        drawn.add_row(mark, check.name)
+        if check.note:
+            drawn.add_row("", Text(check.note, "yellow"))
         for problem in check.problems:
             drawn.add_row("", Text(problem.text, "red" if problem.fatal else "yellow"))
     return drawn

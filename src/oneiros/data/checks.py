@@ -18,7 +18,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, and what is wrong with it."""
+    """One thing that was checked, and what is wrong with it.
+
+    note: what cannot be told, or is to be known although nothing is wrong.
+    """
 
     name: str
     problems: tuple[Problem, ...]
+    note: str = ""

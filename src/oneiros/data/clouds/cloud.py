@@ -13,6 +13,7 @@ import numpy as np
 CLASSIFICATION = "classification"
 CHUNK = 1_000_000  # points read at once where the caller says nothing: some 100 MB with every attribute
 COLOURS = ("red", "green", "blue")
+METRES = {"metre": 1.0, "foot": 0.3048, "US survey foot": 1200 / 3937}  # how many a unit of length has
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,20 @@ class CloudFile(ABC):
     attribute_names: tuple[str, ...]
     crs: str | None
     unit: str | None  # of x and y, where the file says it: metre, degree, foot, US survey foot
+    vertical_unit: str | None = None  # of z, where the file says one apart
+    single: bool = False  # whether coordinates are float32
     class_names: Mapping[int, str]
+
+    @property
+    def metres(self) -> np.ndarray:
+        """What x, y, z are multiplied by to be in metres, float64 (3,); 1 where nothing says the unit."""
+        wide = METRES.get(self.unit or "metre", 1.0)
+        return np.array([wide, wide, METRES.get(self.vertical_unit or "", wide)])
+
+    @property
+    def highest_class(self) -> int:
+        """The highest classification code that the file can hold."""
+        return 255
 
     @property
     @abstractmethod
@@ -130,6 +144,11 @@ class CloudFile(ABC):
     def read(self, *, attributes: Collection[str] | None = None) -> Cloud:
         """The whole cloud, with these attributes (all). ValueError when the file is damaged or a name is not there."""
         return next(self._stream([self.num_points], self._chosen(attributes)))
+
+    def read_metres(self) -> Cloud:
+        """The whole cloud with coordinates in metres."""
+        cloud = self.read()
+        return replace(cloud, xyz=cloud.xyz * self.metres)
 
     def chunks(self, num_points: int = CHUNK, *, attributes: Collection[str] | None = None) -> Iterator[Cloud]:
         """The cloud in pieces of `num_points` (the last may be smaller), in the file's order; memory holds one."""

@@ -32,9 +32,14 @@ class TableFile(CloudFile):
                 raise ValueError(f"{path}: {name} is {_said(dtype[name])}; a point's attributes are numbers")
         self.path, self.num_points, self.dtype = path, num_points, dtype
         self.class_names = class_names or {}
-        classes = class_field(names)
-        self._fields = {CLASSIFICATION if name == classes else name: name for name in names if name not in XYZ}
+        self.single = any(dtype[name].base == np.dtype("f4") for name in XYZ)
+        self._fields = {known: name for known, name in known_names(names).items() if name not in XYZ}
         self.attribute_names = tuple(self._fields)
+
+    @property
+    def highest_class(self) -> int:
+        name = class_field(self.dtype.names or ())
+        return highest_class(self.dtype[name] if name else np.dtype("u1"))
 
     @abstractmethod
     def rows(self, sizes: Iterable[int]) -> Iterator[np.ndarray]:
@@ -59,10 +64,43 @@ def _said(dtype: np.dtype) -> str:
     return f"{dtype.base}" + (f" of shape {dtype.shape}" if dtype.shape else "")
 
 
+_STANDARD = {
+    "classification": CLASSIFICATION,
+    "class": CLASSIFICATION,
+    "label": CLASSIFICATION,
+    "intensity": "intensity",
+    "returnnumber": "return_number",
+    "numberofreturns": "number_of_returns",
+    "numreturns": "number_of_returns",
+    "withheld": "withheld",
+    "synthetic": "synthetic",
+    "red": "red",
+    "green": "green",
+    "blue": "blue",
+}
+
+
+def known_names(names: Sequence[str]) -> dict[str, str]:
+    """Fields by what LAS calls them: in any case, with or without blanks and underscores, and with the `scalar_` that
+    CloudCompare puts before names. Fields that LAS does not know keep their names, and so does the second of two."""
+    found: dict[str, str] = {}
+    plain = {name: name.lower().removeprefix("scalar_").replace("_", "").replace(" ", "") for name in names}
+    for word, standard in _STANDARD.items():
+        for name in names:
+            if plain[name] == word and name not in found.values():
+                found.setdefault(standard, name)
+    fields = {name: standard for standard, name in found.items()}
+    return {fields.get(name, name): name for name in names}
+
+
 def class_field(names: Sequence[str]) -> str | None:
-    """The field that holds the class: classification, class or label, in any case, or as CloudCompare writes it."""
-    plain = {name.lower().removeprefix("scalar_"): name for name in reversed(names)}
-    return next((plain[name] for name in (CLASSIFICATION, "class", "label") if name in plain), None)
+    """The field that holds the class: classification, class or label."""
+    return known_names(names).get(CLASSIFICATION)
+
+
+def highest_class(dtype: np.dtype) -> int:
+    """That a field of this type can hold; of floats, what a float32 counts exactly."""
+    return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 2**24
 
 
 def new_values(
@@ -73,8 +111,7 @@ def new_values(
     classes = class_field(old) or CLASSIFICATION
     class_type = dtype[classes] if classes in old else np.dtype("u1")
     types = {name: dtype[name] if name in old else np.dtype("f4") for name in names}
-    highest = int(np.iinfo(class_type).max) if class_type.kind in "iu" else 2**24  # what a float32 counts exactly
-    check_range(labels, highest, f"{path.name} holds classes")
+    check_range(labels, highest_class(class_type), f"{path.name} holds classes")
     columns = {classes: labels.astype(class_type)}
     return columns | {name: column.astype(types[name]) for name, column in zip(names, probabilities.T, strict=True)}
 

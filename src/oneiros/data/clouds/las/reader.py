@@ -33,8 +33,13 @@ class LasFile(CloudFile):
             self.attribute_names = tuple(name for name in names if name not in ("X", "Y", "Z"))
             packed = "LAZ" if header.are_points_compressed else "LAS"
             self.format = f"{packed} {header.version}, point format {header.point_format.id}"
-            self.crs, self.unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
+            self.crs, self.unit, self.vertical_unit = read_crs([*header.vlrs, *(reader.evlrs or ())])
+            self._legacy = header.point_format.id <= 5  # whose classes have five bits
             self.class_names = _class_names(header)
+
+    @property
+    def highest_class(self) -> int:
+        return 31 if self._legacy else 255
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
