@@ -19,7 +19,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 from sklearn.ensemble import RandomForestClassifier
 
-from oneiros.points.evaluation.confusion import Confusion, said
+from oneiros.points.evaluation.confusion import Confusion, three_digits
 
 CLASSES = {"ground": (2,), "vegetation": (3, 4, 5), "building": (6,)}
 CELL = 0.5  # metres, of the raster in which lowest and highest points are looked up
@@ -115,7 +115,9 @@ def main() -> None:
         began = time.perf_counter()
         confusion, importance = fold(tiles, k, share=options.share, seed=options.seed)
         mattered += importance / len(tiles)
-        figures = " | ".join(said(value) for value in (*confusion.iou.tolist(), confusion.miou, confusion.accuracy))
+        figures = " | ".join(
+            three_digits(value) for value in (*confusion.iou.tolist(), confusion.miou, confusion.accuracy)
+        )
         print(f"| {path.stem} | {figures} | {time.perf_counter() - began:.0f} |", flush=True)
     print("\n| feature | importance |\n|---|---|")
     for k in mattered.argsort()[::-1]:
