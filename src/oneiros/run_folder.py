@@ -82,12 +82,14 @@ class Origin:
 @dataclass(frozen=True)
 class CloudOrigin:
     """The clouds that a run learned from. train, held_out: their paths. features: of their points, beside heights.
-    grid: side of the cells, in metres."""
+    grid: side of the cells, in metres. profiles: what clouds of the training were like, as JSON, see
+    `oneiros.points.profile.CloudProfile`."""
 
     train: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     grid: float | None = None
+    profiles: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

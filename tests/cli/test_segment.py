@@ -93,7 +93,7 @@ def test_one_cloud_and_a_folder_that_is_there(run):
 def test_copies_of_copc_in_a_folder_are_plain_laz(run, monkeypatch):
     """COPC cannot be written; the name must not say that a copy is."""
     asked = []
-    monkeypatch.setattr(labelling, "label_files", lambda model, copies, **_: asked.extend(copies.values()) or [])
+    monkeypatch.setattr(labelling, "label_file", lambda model, source, out, **_: asked.append(out) or {"ground": 1})
     for name in ("a.copc.laz", "b.COPC.LAZ", "c.laz"):
         write_town(Path(name.lower()), size=20).rename(name)
     main(["segment", "a.copc.laz", "b.COPC.LAZ", "c.laz", "--model", str(run), "--out", "labelled"])
@@ -117,7 +117,6 @@ def nan_at(name: str):
 
 
 WRONG_CLOUDS = {
-    "no points": (lambda c: part_of(c, np.arange(0)), "town.ply: holds no points to label"),
     "NaN colours": (nan_at("blue"), "town.ply: point 0: blue is nan; it must be a number"),
     "degrees": (lambda c: replace(c, xyz=c.xyz * (1e-7, 1e-6, 1)), "town.ply: x and y span at most"),
     "no colour": (lambda c: having(c, red=None), "town.ply: has no colour, which the model was trained with"),
@@ -219,3 +218,56 @@ def test_ctrl_c_leaves_nothing_behind(run, capsys, monkeypatch):
         main(["segment", "town.ply", "--model", str(run), "--out", "out.ply"])
     assert exit_.value.code == 130
     assert files() == before
+
+
+def test_an_empty_tile_is_copied_and_the_others_are_done(run, capsys):
+    write_town(Path("a.laz"), size=20)
+    write_cloud("b.laz", part_of(town(), np.arange(0)))
+    write_town(Path("c.laz"), 1, size=20)
+    main(["segment", "a.laz", "b.laz", "c.laz", "--model", str(run), "--out", "labelled"])
+    said = capsys.readouterr().out
+    assert "labelled/b.laz: no points, copied as it is" in said
+    assert "without points, copied as they are: b.laz" in said
+    counts = {path.name: open_cloud(path).num_points for path in Path("labelled").iterdir()}
+    assert counts == {path: open_cloud(path).num_points for path in ("a.laz", "b.laz", "c.laz")}
+
+
+def test_a_damaged_tile_stops_no_other_and_is_summed_up(run, capsys):
+    for name in ("a.laz", "b.laz", "c.laz"):
+        write_town(Path(name), size=20)
+    Path("b.laz").write_bytes(Path("b.laz").read_bytes()[:3000])
+    said = fails(capsys, "segment", "a.laz", "b.laz", "c.laz", "--model", run, "--out", "labelled")
+    assert said.endswith("1 of 3 clouds are not labelled: b.laz")
+    assert sorted(path.name for path in Path("labelled").iterdir()) == ["a.laz", "c.laz"]
+
+
+def test_codes_that_are_kept_and_points_that_are_unsure(run):
+    cloud = town(size=20)
+    codes = cloud.classification.copy()
+    codes[:50], codes[50:60] = 9, 7
+    write_cloud("town.laz", having(cloud, classification=codes.astype(np.uint8)))
+    main(["segment", "town.laz", "--model", str(run), "--keep", "9,17-18", "--unsure", "0.7", "--probabilities"])
+    found = open_cloud("town-labelled.laz").read()
+    assert (found.classification[:50] == 9).all()
+    chances = np.stack([found.attributes[f"probability_{name}"] for name in ("ground", "vegetation", "building")], 1)
+    unsure = chances.max(1) < 0.7
+    assert 0 < unsure[50:].sum() < len(codes) - 50
+    assert ((found.classification == 1) == unsure)[50:].all()
+    assert not (found.classification == 7).any()
+    main(["segment", "town.laz", "--model", str(run), "--out", "noise.laz"])
+    found = open_cloud("noise.laz").read().classification
+    assert (found[50:60] == 7).all()
+    assert set(found) == {2, 5, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--unsure", "1.5", "--unsure is 1.5; it is a probability"),
+        ("--keep", "noise", "--keep: 'noise' is no code"),
+        ("--keep", "300", "--keep: '300'; codes go from 0 to 255"),
+    ],
+)
+def test_wrong_options_are_one_line(run, capsys, option, value, message):
+    write_town(Path("town.laz"), size=14)
+    assert message in fails(capsys, "segment", "town.laz", "--model", run, option, value)

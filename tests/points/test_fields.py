@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from oneiros.points.cells import HEIGHT_CHANNELS, NOT_LEARNED, Cells
+from oneiros.points.cells import NOT_LEARNED, Cells
 from oneiros.points.fields import Augmentation, Fields
 from oneiros.records import PointBatch
 
-STILL = Augmentation(stretch=0, flip=False, turn=False, jitter=0, dim=0)
+STILL = Augmentation(stretch=0, flip=False, turn=False, jitter=0, dim=0, thin=1, warp=0, drop=0)
+HEIGHT_CHANNELS = 2
+RELATIVE = ("intensity_rank", "echoes")
 RADIUS, GRID = 6.0, 1.0
 
 
@@ -25,9 +27,15 @@ def plain(num_cells: int, label: int, *, size: float = 40.0) -> Cells:
     return Cells(xyz, features, labels, torch.arange(num_cells), np.zeros(3))
 
 
-def fields_of(*clouds: Cells, augmentation: Augmentation | None = STILL, max_points: int = 10_000) -> Fields:
-    options = {"radius": RADIUS, "grid": GRID, "max_points": max_points, "augmentation": augmentation}
+def fields_of(
+    *clouds: Cells, augmentation: Augmentation | None = STILL, max_points: int = 10_000, features=("intensity",)
+) -> Fields:
+    options = {"features": features, **_options(augmentation, max_points)}
     return Fields(clouds, num_classes=3, **options)
+
+
+def _options(augmentation: Augmentation | None, max_points: int) -> dict:
+    return {"radius": RADIUS, "grid": GRID, "max_points": max_points, "augmentation": augmentation}
 
 
 def drawn(fields: Fields, seed: int) -> PointBatch:
@@ -116,7 +124,7 @@ def test_too_full_a_field_is_thinned_without_repetition():
 def test_labels_and_features_stay_with_their_cells():
     cells = plain(2000, 0)
     cells = replace(cells, labels=torch.arange(2000) % 3)
-    field = drawn(fields_of(cells, augmentation=replace(Augmentation(), dim=0.0), max_points=100), 0)
+    field = drawn(fields_of(cells, augmentation=replace(Augmentation(), dim=0.0, thin=1.0), max_points=100), 0)
     assert torch.equal(field.labels, members(field) % 3)
 
 
@@ -168,6 +176,54 @@ def test_dimming_spares_the_heights():
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
     assert 0.7 <= ratio[0] <= 1.3
     assert ratio[0] != 1
+
+
+def relative(size: int = 4000) -> Cells:
+    """Cells with a rank between -1 and 1, its flag, and two echoes with theirs."""
+    random = np.random.default_rng(0)
+    xyz = torch.from_numpy(random.uniform(0, 40, (size, 3))).float()
+    ranks, ones = torch.linspace(-1, 1, size)[:, None], torch.ones(size, 1)
+    features = torch.cat([xyz[:, 2:], xyz[:, 2:], ranks, ones, 0.5 * ones, 0.25 * ones, ones], 1)
+    return Cells(xyz, features, torch.zeros(size, dtype=torch.int64), torch.arange(size), np.zeros(3))
+
+
+def test_half_of_the_fields_are_thinned_to_any_share():
+    cells = relative()
+    full = [len(drawn(fields_of(cells, features=RELATIVE), seed).xyz) for seed in range(80)]
+    how = replace(STILL, thin=0.05)
+    thin = [len(drawn(fields_of(cells, features=RELATIVE, augmentation=how), seed).xyz) for seed in range(80)]
+    shares = np.array(thin) / full
+    assert 0.3 < (shares == 1).mean() < 0.7
+    assert shares.min() < 0.25
+
+
+def test_ranks_are_bent_and_keep_their_order():
+    how, seen = replace(STILL, warp=0.5), []
+    for seed in range(20):
+        field = drawn(fields_of(relative(), features=RELATIVE, augmentation=how), seed)
+        still = drawn(fields_of(relative(), features=RELATIVE), seed)
+        ranks, before = field.features[:, 2], still.features[:, 2]
+        order = before.argsort()
+        assert (ranks[order].diff() >= 0).all()
+        assert ranks.abs().max() <= 1
+        assert torch.equal(field.features[:, 3:], still.features[:, 3:])
+        seen.append((ranks - before).mean().item())
+    assert min(seen) < -0.05 < 0.05 < max(seen)
+
+
+def test_what_clouds_may_lack_is_dropped_whole_and_stays_unbent():
+    how, dropped = replace(STILL, drop=0.5, warp=0.5), []
+    for seed in range(60):
+        features = drawn(fields_of(relative(), features=RELATIVE, augmentation=how), seed).features
+        for place in (slice(2, 4), slice(4, 7)):
+            gone = features[0, place.stop - 1] == 0
+            dropped.append(bool(gone))
+            assert (features[:, place.stop - 1] == features[0, place.stop - 1]).all()
+            assert not gone or (features[:, place] == 0).all()
+    assert 0.35 < np.mean(dropped) < 0.65
+    missing = relative()
+    missing.features[:, 2:4] = 0
+    assert (drawn(fields_of(missing, features=RELATIVE, augmentation=how), 0).features[:, 2] == 0).all()
 
 
 def test_the_clouds_stay_as_they_were():

@@ -18,6 +18,7 @@ from oneiros.points import training as segmenter
 from oneiros.points.cells import Cells, make_cells
 from oneiros.points.evaluation.run import evaluate_segmenter
 from oneiros.points.labelling import label_points
+from oneiros.points.profile import CloudProfile
 from oneiros.points.segmenter import Segmenter
 from oneiros.points.training import _class_weights, _cut
 from oneiros.run_folder import read_cloud_origin, read_config
@@ -47,11 +48,12 @@ def test_run_folder(segmenter_run, towns):
     origin = read_cloud_origin(segmenter_run)
     assert origin.train == tuple(str(path) for path in towns[:-1])
     assert origin.held_out == (str(towns[-1]),)
+    assert [CloudProfile.from_json(values).full_colour for values in origin.profiles] == [65535, 65535]
     model = load(segmenter_run).config
     assert model.names == ("ground", "vegetation", "building")
     assert model.codes == ((2,), (3, 4, 5), (6,))
     assert model.writes == (2, 5, 6)  # of vegetation, most is high
-    assert model.features == ("intensity", "returns", "colour")
+    assert model.features == ("cones", "intensity_rank", "echoes", "colour_rank")
     assert (model.network.grid, model.radius, model.max_points) == (1.0, 8.0, 2048)
 
 
@@ -70,8 +72,9 @@ def test_held_out_towns_are_measured_and_drawn(segmenter_run):
     assert picture.width > 2 * picture.height  # three squares
 
 
-def test_statistics_and_weights_are_those_of_the_training_clouds(segmenter_run, towns):
-    config = load(segmenter_run).config
+def test_statistics_and_weights_are_those_of_the_training_clouds(towns, tmp_path):
+    segmenter.run(segmenter_settings(towns, tmp_path, steps=1, landscapes=0))
+    config = load(tmp_path).config
     cells = [make_cells(open_cloud(path).read(), 1.0, config.features) for path in towns[:-1]]
     features = torch.cat([each.features for each in cells])
     torch.testing.assert_close(torch.tensor(config.mean), features.mean(0))
@@ -174,7 +177,7 @@ def test_only_what_all_clouds_offer_is_looked_at(towns, tmp_path):
     bare = write(tmp_path / "bare.npy", having(town(5), intensity=None, red=None))
     segmenter.run(segmenter_settings([*towns[:1], bare], tmp_path / "run", steps=1, classes="2,6", names=("g", "b")))
     config = load(tmp_path / "run").config
-    assert config.features == ("returns",)
+    assert config.features == ("cones", "echoes")
     assert config.names == ("g", "b")
 
 

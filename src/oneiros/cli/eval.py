@@ -82,6 +82,8 @@ class SegmenterEval:
     """Classified clouds. Default: those that its training held out."""
     out: Path | None = None
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
+    strict: bool = False
+    """Refuse clouds that lie far from those of the training."""
     device: str = "cpu"
     """Such as cuda."""
 
@@ -191,7 +193,9 @@ def _evaluate_segmenter(command: SegmenterEval) -> None:
 
     out = command.out or contained(command.run, "eval")
     with bars() as track:
-        scores = evaluate_segmenter(command.run, command.clouds, out=out, device=command.device, track=track)
+        scores = evaluate_segmenter(
+            command.run, command.clouds, out=out, device=command.device, strict=command.strict, track=track
+        )
     show(score_table(scores))
     print(_written(out))
 

@@ -10,11 +10,15 @@ from typing import Annotated
 import tyro
 
 _DESCRIPTION = """\
-Classify clouds. The copies differ from their sources in the classification alone: order, coordinates and every other
-attribute and record stay as they are. Clouds may be larger than memory.
+Classify clouds: ground, vegetation, building with the model that comes along, or what a run of your own has learned.
+The copies differ from their sources in the classification alone: order, coordinates and every other attribute and
+record stay as they are. Clouds may be larger than memory. First a table tells how far the clouds lie from those that
+the model was trained on.
 
+  oneiros segment cloud.laz                                                writes cloud-labelled.laz
   oneiros segment cloud.laz --model runs/segmenter --out labelled.laz
-  oneiros segment tiles/*.laz --model runs/segmenter --out labelled/       a copy of each in a folder
+  oneiros segment tiles/*.laz --out labelled/                              a copy of each in a folder
+  oneiros segment cloud.laz --keep 7,9,17,18 --unsure 0.5                  leaves water and bridges as they are
   oneiros inspect labelled.laz                                             look at it
 """
 
@@ -25,12 +29,19 @@ _COPC = re.compile(r"\.copc\.laz$", re.IGNORECASE)
 class Segment:
     clouds: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD...")]
     """LAS, LAZ (COPC becomes plain LAZ), PLY or npy."""
-    model: Path
-    """The segmenter's run folder."""
-    out: Path
-    """The copy to write, in the format of its source; of several clouds, a folder for the copies."""
+    model: Path | None = None
+    """The segmenter's run folder. Default: the one that comes along, for airborne lidar (docs/lidar-model.md)."""
+    out: Path | None = None
+    """The copy to write, in the format of its source; of several clouds, a folder for the copies. Default:
+    NAME-labelled beside each cloud."""
     probabilities: bool = False
     """Also write how likely each class is, as attributes probability_NAME."""
+    keep: str = "7,18"
+    """Classification codes whose points stay as they are; by default noise, which is no context for others either."""
+    unsure: float = 0.0
+    """Points whose likeliest class is less likely than this are written as 1, unclassified."""
+    strict: bool = False
+    """Refuse clouds that lie far from those of the training."""
     device: str = "cpu"
     """Such as cuda."""
 
@@ -41,35 +52,71 @@ def main(arguments: list[str]) -> None:
         prog="oneiros segment",
         args=arguments,
         description=_DESCRIPTION,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
     segment(command)
 
 
 def segment(command: Segment) -> None:
-    """Raises ValueError where a cloud does not fit the model or the name of a copy its source."""
+    """Raises ValueError where a cloud does not fit the model or the name of a copy its source; of several clouds, once
+    all others are labelled."""
     targets = _targets(command)
 
-    from oneiros.console import bars, printable
-    from oneiros.points.labelling import label_files, load_segmenter
+    from oneiros.console import bars, printable, say
+    from oneiros.data.clouds.classes import parse_codes
+    from oneiros.data.clouds.relabel import check_paths
+    from oneiros.points.built_in import bundled_segmenter
+    from oneiros.points.distance import compare
+    from oneiros.points.labelling import Labelling, label_file, load_segmenter
+    from oneiros.run_folder import read_cloud_origin
 
-    model = load_segmenter(command.model, device=command.device)
+    run = command.model or bundled_segmenter()
+    how = Labelling(command.probabilities, parse_codes(command.keep, "--keep"), command.unsure)
+    model = load_segmenter(run, device=command.device)
+    for source, target in targets.items():
+        check_paths(source, target)
+    failed, empty = [], []
     with bars() as track:
-        for target, counts in label_files(model, targets, probabilities=command.probabilities, track=track):
-            shares = ", ".join(f"{name} {count / sum(counts.values()):.1%}" for name, count in counts.items())
-            print(printable(f"{target}: {sum(counts.values()):,} points, {shares}"))
+        origin = read_cloud_origin(run)
+        profiles = compare(model, origin, tuple(targets), strict=command.strict, track=track)
+        for source, target in targets.items():
+            try:
+                counts = label_file(model, source, target, how=how, profile=profiles.get(source), track=track)
+            except (ValueError, OSError) as error:
+                if len(targets) == 1:
+                    raise
+                failed.append(source)
+                say(printable(str(error)))
+                continue
+            empty += [] if counts else [source]
+            print(printable(f"{target}: {_said(counts)}"))
+    if empty and len(targets) > 1:
+        print(printable(f"without points, copied as they are: {', '.join(map(str, empty))}"))
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(targets)} clouds are not labelled: {', '.join(map(str, failed))}")
+
+
+def _said(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
+    return f"{total:,} points, {shares}" if total else "no points, copied as it is"
 
 
 def _targets(command: Segment) -> dict[Path, Path]:
     """The copy of each cloud."""
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")
-    if len(command.clouds) == 1 and not command.out.is_dir():
+    plain = {source: _COPC.sub(".laz", source.name) for source in command.clouds}
+    if command.out is None:
+        targets = {
+            source: source.with_name(f"{Path(name).stem}-labelled{Path(name).suffix}") for source, name in plain.items()
+        }
+    elif len(command.clouds) == 1 and not command.out.is_dir():
         targets = {command.clouds[0]: command.out}
     elif command.out.is_file():
         raise ValueError(f"--out {command.out} is a file; several clouds need a folder for their copies")
     else:
-        targets = {source: command.out / _COPC.sub(".laz", source.name) for source in command.clouds}
+        targets = {source: command.out / name for source, name in plain.items()}
     if len(set(targets.values())) < len(targets):
         raise ValueError("two of the clouds have the same name; give them folders of their own")
     return targets

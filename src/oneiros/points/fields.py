@@ -1,4 +1,4 @@
-"""Receptive fields drawn from clouds, turned, stretched and jittered by chance: what a segmenter trains on."""
+"""Receptive fields drawn from clouds, changed by chance as surveys differ: what a segmenter trains on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from oneiros.points.cells import HEIGHT_CHANNELS, NOT_LEARNED, Cells
+from oneiros.points.cells import NOT_LEARNED, Cells, layout, may_miss
 from oneiros.records import PointBatch
 
 
@@ -19,13 +19,19 @@ class Augmentation:
 
     stretch: each axis is scaled by up to this fraction more or less. flip: x mirrored half of the time. turn: about
     the vertical, by any angle. jitter: standard deviation added to coordinates, in cells of the grid. dim: intensity
-    and colours are scaled by up to this fraction."""
+    and colours that are no ranks are scaled by up to this fraction. thin: half of the fields keep a share of their
+    cells, between this one and all. warp: ranks are bent by a power whose logarithm has this deviation. drop: how often
+    a field loses a feature that clouds may lack.
+    """
 
     stretch: float = 0.1
     flip: bool = True
     turn: bool = True
     jitter: float = 0.05
     dim: float = 0.1
+    thin: float = 0.04
+    warp: float = 0.5
+    drop: float = 0.3
 
 
 class Fields:
@@ -35,14 +41,16 @@ class Fields:
         self,
         clouds: Sequence[Cells],
         *,
+        features: Sequence[str],
         num_classes: int,
         radius: float,
         grid: float,
         max_points: int,
         augmentation: Augmentation | None = None,
     ) -> None:
-        """Raises ValueError where no cell carries a label."""
+        """features: the channels of the cells, see `cells.layout`. Raises ValueError where no cell carries a label."""
         self.clouds, self.radius, self.grid, self.max_points = clouds, radius, grid, max_points
+        self.layout = layout(features)
         self.augmentation = augmentation or Augmentation()
         self.trees = [KDTree(cells.xyz[:, :2].numpy()) for cells in clouds]
         labels = np.concatenate([_labels(cells) for cells in clouds])
@@ -70,17 +78,25 @@ class Fields:
         centre = cells.xyz[number - self.starts[which], :2].numpy()
         centre = centre + random.uniform(-0.5, 0.5, 2) * self.radius
         found = np.sort(self.trees[which].query_ball_point(centre, self.radius))
-        if len(found) > self.max_points:
-            found = np.sort(random.choice(found, self.max_points, replace=False))
+        size = min(self._thinned(len(found), random), self.max_points)
+        if len(found) > size:
+            found = np.sort(random.choice(found, size, replace=False))
         rows = torch.from_numpy(found)
         assert cells.labels is not None
-        return *self._changed(cells, rows, centre, random), cells.labels[rows]
+        xyz, scale = self._moved(cells.xyz[rows].numpy().astype(np.float64), centre, random)
+        return xyz, self._changed(cells.features[rows].clone(), scale, random), cells.labels[rows]
 
-    def _changed(
-        self, cells: Cells, rows: torch.Tensor, centre: np.ndarray, random: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _thinned(self, size: int, random: np.random.Generator) -> int:
+        """How many of a field's cells stay."""
+        if self.augmentation.thin >= 1 or random.random() < 0.5:
+            return size
+        return max(int(size * np.exp(random.uniform(np.log(self.augmentation.thin), 0))), min(size, _FEWEST))
+
+    def _moved(
+        self, xyz: np.ndarray, centre: np.ndarray, random: np.random.Generator
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """Coordinates around the centre, and how the axes were scaled."""
         change = self.augmentation
-        xyz, features = cells.xyz[rows].numpy().astype(np.float64), cells.features[rows].clone()
         xyz[:, :2] -= centre
         scale = 1 + random.uniform(-change.stretch, change.stretch, 3)
         if change.flip and random.random() < 0.5:
@@ -90,9 +106,25 @@ class Fields:
         xyz = xyz * scale
         xyz[:, :2] = xyz[:, :2] @ turn.T
         xyz += random.normal(0, change.jitter * self.grid, xyz.shape)
-        features[:, :HEIGHT_CHANNELS] *= scale[2]
-        features[:, HEIGHT_CHANNELS:] *= 1 + random.uniform(-change.dim, change.dim)
-        return torch.from_numpy(xyz.astype(np.float32)), features
+        return torch.from_numpy(xyz.astype(np.float32)), scale
+
+    def _changed(self, features: torch.Tensor, scale: np.ndarray, random: np.random.Generator) -> torch.Tensor:
+        change = self.augmentation
+        for name, place in self.layout.items():
+            if name in ("", "cones"):
+                features[:, place] *= scale[2]
+            elif not may_miss(name):
+                features[:, place] *= 1 + random.uniform(-change.dim, change.dim)
+            elif random.random() < change.drop:
+                features[:, place] = 0
+            elif name.endswith("_rank"):
+                ranks, there = features[:, place.start : place.stop - 1], features[:, place.stop - 1 : place.stop]
+                power = float(np.exp(random.normal(0, change.warp))) if change.warp else 1.0
+                ranks.copy_(there * (2 * ((ranks + 1) / 2).clamp(0, 1) ** power - 1))
+        return features
+
+
+_FEWEST = 64  # cells of a thinned field
 
 
 def _labels(cells: Cells) -> np.ndarray:

@@ -7,7 +7,7 @@ Legend: N points, S cells, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,17 @@ from torch import Tensor
 
 from oneiros.console import Track, silent
 from oneiros.data.clouds.checks import require_metres
+from oneiros.data.clouds.cloud import CLASSIFICATION
 from oneiros.data.clouds.formats import Cloud, CloudFile, copy_with_labels, open_cloud
-from oneiros.data.clouds.relabel import check_paths
+from oneiros.data.clouds.relabel import check_paths, check_range
 from oneiros.disk import new_array, work_folder
 from oneiros.points.cells import Cells, attributes_for, make_cells, margin_of, num_channels
+from oneiros.points.profile import NOISE, CloudProfile
 from oneiros.points.segmenter import Segmenter
 from oneiros.points.tiles import Tiles
 from oneiros.records import PointBatch
+
+UNCLASSIFIED = 1  # code of points whose class is not told
 
 
 def load_segmenter(run: Path, *, device: str = "cpu") -> Segmenter:
@@ -34,12 +38,15 @@ def load_segmenter(run: Path, *, device: str = "cpu") -> Segmenter:
     return model
 
 
-def label_points(model: Segmenter, cloud: Cloud, needed: np.ndarray | None = None) -> Tensor:
+def label_points(
+    model: Segmenter, cloud: Cloud, needed: np.ndarray | None = None, profile: CloudProfile | None = None
+) -> Tensor:
     """Probabilities of the classes of a cloud's points, float32 (N, K), on the CPU.
 
-    needed: bool (N,), points that need them; others only give context and may come out as nan. None: all.
+    cloud: in metres. needed: bool (N,), points that need them; others only give context and may come out as nan. None:
+        all. profile: of the whole cloud, where this is a part.
     """
-    cells = make_cells(cloud, model.config.network.grid, model.config.features)
+    cells = make_cells(cloud, model.config.network.grid, model.config.features, profile=profile)
     if needed is None:
         return label_cells(model, cells)[cells.inverse]
     needed_cells = torch.zeros(len(cells), dtype=torch.bool)
@@ -55,54 +62,97 @@ def label_cells(model: Segmenter, cells: Cells, needed: Tensor | None = None) ->
     return model.probabilities(batch, needed).cpu()
 
 
+@dataclass(frozen=True)
+class Labelling:
+    """What is written for a point beside its likeliest class.
+
+    probabilities: those of each class, as further attributes. keep: classification codes whose points stay as they are.
+    unsure: points whose likeliest class has a lower probability than this are written as 1, unclassified.
+    """
+
+    probabilities: bool = False
+    keep: tuple[int, ...] = NOISE
+    unsure: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unsure <= 1:
+            raise ValueError(f"--unsure is {self.unsure}; it is a probability, from 0 to 1")
+
+
 def label_file(
-    model: Segmenter, source: Path, out: Path, *, probabilities: bool = False, track: Track = silent
+    model: Segmenter,
+    source: Path,
+    out: Path,
+    *,
+    how: Labelling | None = None,
+    profile: CloudProfile | None = None,
+    track: Track = silent,
 ) -> dict[str, int]:
     """Write a copy of the cloud `source` whose points are classified by `model`; nothing else of it changes.
 
-    probabilities: also write those of each class, as further attributes. Returns how many points each class has.
+    how: what is written, by default `Labelling()`. profile: of the cloud, where it is known already.
+    Strays, far from all other points, are written as 1, unclassified. Returns how many points each class has, and how
+    many were kept, unsure or strays, where any were. An empty cloud is copied.
     Raises ValueError for a cloud that does not fit the model, OSError where the disk takes no more; then there is no
     `out`.
     """
-    ((_, counts),) = label_files(model, {source: out}, probabilities=probabilities, track=track)
-    return counts
-
-
-def label_files(
-    model: Segmenter, copies: Mapping[Path, Path], *, probabilities: bool = False, track: Track = silent
-) -> Iterator[tuple[Path, dict[str, int]]]:
-    """Write a copy of each cloud, as `label_file` does, and yield it with its counts once it is written.
-
-    copies: by source. All of their names are checked before the first cloud is labelled.
-    """
-    for source, out in copies.items():
-        check_paths(source, out)
-    for source, out in copies.items():
-        yield out, _label(model, open_cloud(source), out, probabilities, track)
-
-
-def _label(model: Segmenter, file: CloudFile, out: Path, probabilities: bool, track: Track) -> dict[str, int]:
+    check_paths(source, out)
+    file = open_cloud(source)
     if not file.num_points:
-        raise ValueError(f"{file.path}: holds no points to label")
+        copy_with_labels(file, out, np.empty(0, np.int64))
+        return {}
+    check(model, file)
+    return _label(model, file, out, how or Labelling(), profile or CloudProfile.of_file(file), track)
+
+
+def check(model: Segmenter, file: CloudFile) -> None:
+    """ValueError for a cloud that the model cannot label, or that cannot hold its classes; reads no points of LAS."""
     require_metres(file)
+    attributes_for(file, model.config.features)
+    check_range(np.array([*model.config.writes, UNCLASSIFIED]), file.highest_class, f"{file.path.name} holds classes")
+
+
+def _label(
+    model: Segmenter, file: CloudFile, out: Path, how: Labelling, profile: CloudProfile, track: Track
+) -> dict[str, int]:
     attributes, names = attributes_for(file, model.config.features), model.config.names
-    margin = 2 * model.config.radius + margin_of(model.config.network.grid)  # all of every field that sees a tile
+    grid = model.config.network.grid
+    margin = 2 * model.config.radius + margin_of(grid, model.config.features)  # all of every field that sees a tile
     with work_folder(out) as folder:
-        tiles = Tiles.deal(file, attributes, folder, margin=margin, track=track)
+        tiles = Tiles.deal(file, attributes, folder, profile=profile, margin=margin, track=track)
         labels = new_array(folder / "labels.npy", np.uint8, (file.num_points,))
+        labels[:] = UNCLASSIFIED
         by_class = None
-        if probabilities:
-            shape = (file.num_points, len(names))
-            by_class = new_array(folder / "probabilities.npy", np.float32, shape)
-        codes, counts = np.array(model.config.writes, np.uint8), np.zeros(len(names), np.int64)
+        if how.probabilities:
+            by_class = new_array(folder / "probabilities.npy", np.float32, (file.num_points, len(names)))
+        counts = np.zeros(len(names) + 3, np.int64)
         advance = track("labelling points", file.num_points)
         for cloud, own, rows in tiles.each():
-            found = label_points(model, cloud, own)[torch.from_numpy(own)].numpy()
-            best = found.argmax(1)
-            labels[rows] = codes[best]
-            counts += np.bincount(best, minlength=len(names))
+            found = label_points(model, cloud, own, profile)[torch.from_numpy(own)].numpy()
+            codes = cloud.attributes.get(CLASSIFICATION)
+            labels[rows], numbers = _written(model, found, None if codes is None else codes[own], how)
+            counts += np.bincount(numbers, minlength=len(counts))
             if by_class is not None:
                 by_class[rows] = found
             advance(len(rows))
-        copy_with_labels(file, out, labels, probabilities=by_class, class_names=names if probabilities else None)
-    return dict(zip(names, counts.tolist(), strict=True))
+        counts[-1] = file.num_points - counts.sum()
+        copy_with_labels(file, out, labels, probabilities=by_class, class_names=names if how.probabilities else None)
+    told = zip((*names, *_OTHERS), counts.tolist(), strict=True)
+    return {name: count for number, (name, count) in enumerate(told) if count or number < len(names)}
+
+
+def _written(
+    model: Segmenter, chances: np.ndarray, codes: np.ndarray | None, how: Labelling
+) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of points, and the number of what they are counted as: a class, kept, unsure."""
+    numbers = chances.argmax(1)
+    written = np.array(model.config.writes, np.uint8)[numbers]
+    unsure = chances.max(1) < how.unsure
+    written[unsure], numbers[unsure] = UNCLASSIFIED, model.num_classes + 1
+    if codes is not None:
+        kept = np.isin(codes, how.keep)
+        written[kept], numbers[kept] = codes[kept], model.num_classes
+    return written, numbers
+
+
+_OTHERS = ("kept", "unsure", "strays")

@@ -28,6 +28,7 @@ class SegmenterConfig:
     mean, std: of each channel. radius: of receptive fields, vertical cylinders, in metres (the clouds' unit).
     max_points: cells of a field that are looked at together, at most.
     class_weights: of each class in the loss. label_smoothing: of the loss. network: its `grid` is the cells'.
+    squash: whether normalised features pass through asinh, so that heights never seen are not far from those seen.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class SegmenterConfig:
     radius: float = 12.0
     max_points: int = 8192
     label_smoothing: float = 0.0
+    squash: bool = False
     network: PointUNetConfig = field(default_factory=PointUNetConfig)
 
     def __post_init__(self) -> None:
@@ -161,4 +163,5 @@ class Segmenter(Trainable):
 
     def _logits(self, batch: PointBatch) -> Tensor:
         features = (batch.features - self.mean) / self.std
+        features = features.asinh() if self.config.squash else features
         return self.network(PointBatch(batch.xyz, features, None, batch.offsets))

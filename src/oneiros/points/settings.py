@@ -61,3 +61,10 @@ class SegmenterSettings(Settings):
 
     radius: float | None = None
     """Of the vertical cylinders that the network looks at. Default: 30 cells."""
+
+    features: tuple[str, ...] = ()
+    """What to learn from beside heights: cones (heights above ground that rises gently, for wide roofs and hills),
+    intensity_rank, echoes, colour_rank. Default: all that every cloud offers."""
+
+    landscapes: int = 3
+    """Copies of each cloud in other landscapes to learn from as well: thinner, larger, on hills, with false echoes."""

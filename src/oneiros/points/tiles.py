@@ -8,13 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from oneiros.console import Track, silent
-from oneiros.data.clouds.cloud import COLOURS, Cloud, CloudFile, full_colour
+from oneiros.data.clouds.cloud import Cloud, CloudFile
+from oneiros.points.profile import CloudProfile
 
 TILE_POINTS = 500_000  # a tile holds about so many, its surroundings not counted
 CHUNK_POINTS = 1_000_000  # read from a cloud at once
@@ -24,9 +25,8 @@ CHUNK_POINTS = 1_000_000  # read from a cloud at once
 class Tiles:
     """Points dealt out to square tiles, a file each.
 
-    source: the cloud. side: of a tile, in the cloud's unit. margin: how far around a tile its surroundings reach.
-    names: attributes of a point that are kept. counts: how many points each tile has, by its place. full_colour: of
-    each chunk that was read: one part of a cloud may be too dark to tell 8 bits from 16.
+    source: the cloud. side: of a tile, in metres. margin: how far around a tile its surroundings reach.
+    names: attributes of a point that are kept. counts: how many points each tile has, by its place.
     """
 
     source: Path
@@ -35,18 +35,27 @@ class Tiles:
     margin: float
     names: tuple[str, ...]
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
-    full_colour: list[int] = field(default_factory=list)
 
     @classmethod
     def deal(
-        cls, file: CloudFile, names: tuple[str, ...], folder: Path, *, margin: float, track: Track = silent
+        cls,
+        file: CloudFile,
+        names: tuple[str, ...],
+        folder: Path,
+        *,
+        profile: CloudProfile,
+        margin: float,
+        track: Track = silent,
     ) -> Tiles:
-        """Deal out a cloud into files in `folder`. ValueError where an attribute is not a number."""
-        tiles = cls(file.path, folder, max(_side(file), margin), margin, names)
+        """Deal out a cloud, in metres, into files in `folder`; strays are left out. profile: of the cloud.
+
+        ValueError where an attribute is not a number.
+        """
+        tiles = cls(file.path, folder, max(_side(profile, file.num_points), margin), margin, names)
         advance = track("dealing out points", file.num_points)
         row = 0
         for cloud in file.chunks(CHUNK_POINTS, attributes=names):
-            tiles._add(cloud, row)
+            tiles._add(replace(cloud, xyz=cloud.xyz * file.metres), row, profile)
             row += len(cloud)
             advance(len(cloud))
         return tiles
@@ -74,10 +83,9 @@ class Tiles:
         return np.dtype([("row", np.int64), ("xyz", np.float64, 3), ("values", np.float32, len(self.names))])
 
     def _attributes(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        attributes = {name: values[:, column] for column, name in enumerate(self.names)}
-        return attributes | {name: attributes[name] / max(self.full_colour) for name in COLOURS if name in attributes}
+        return {name: values[:, column] for column, name in enumerate(self.names)}
 
-    def _add(self, cloud: Cloud, first_row: int) -> None:
+    def _add(self, cloud: Cloud, first_row: int, profile: CloudProfile) -> None:
         points = np.empty(len(cloud), self._dtype)
         points["row"] = np.arange(first_row, first_row + len(cloud))
         points["xyz"] = cloud.xyz
@@ -90,9 +98,8 @@ class Tiles:
             raise ValueError(
                 f"{self.source}: point {first_row + row}: {self.names[column]} is {value}; it must be a number"
             )
-        colours = [full_colour(cloud.attributes[name]) for name in COLOURS if name in cloud.attributes]
-        self.full_colour.append(max(colours, default=1))
-        places = np.floor(cloud.xyz[:, :2] / self.side).astype(np.int64)
+        points = points[~profile.strays(cloud.xyz)]
+        places = np.floor(points["xyz"][:, :2] / self.side).astype(np.int64)
         order = np.lexsort((places[:, 1], places[:, 0]))
         found, starts = np.unique(places[order], axis=0, return_index=True)
         for (x, y), part in zip(found.tolist(), np.split(points[order], starts[1:]), strict=True):
@@ -107,8 +114,7 @@ class Tiles:
         return self.folder / f"tile_{place[0]}_{place[1]}"
 
 
-def _side(file: CloudFile) -> float:
+def _side(profile: CloudProfile, num_points: int) -> float:
     """Of tiles that hold about `TILE_POINTS` each, if points lie evenly."""
-    low, high = file.bounds
-    area = float(np.prod(np.maximum(high - low, 1e-3)[:2]))
-    return math.sqrt(area * TILE_POINTS / file.num_points)
+    extent = np.array(profile.high) - np.array(profile.low)
+    return math.sqrt(float(np.prod(np.maximum(extent, 1e-3)[:2])) * TILE_POINTS / num_points)

@@ -22,7 +22,9 @@ from oneiros.points.evaluation.confusion import Confusion
 from oneiros.points.evaluation.pictures import class_colours, triptych
 from oneiros.points.fields import Fields
 from oneiros.points.labelling import label_cells
+from oneiros.points.landscapes import changed
 from oneiros.points.nn.unet import PRESETS as NETWORKS
+from oneiros.points.profile import CloudProfile
 from oneiros.points.segmenter import Segmenter, SegmenterConfig
 from oneiros.points.settings import SegmenterSettings
 from oneiros.run_folder import CloudOrigin, read_cloud_origin, read_config
@@ -35,6 +37,7 @@ __all__ = ["SegmenterSettings", "prepare", "run"]
 _FIELD_CELLS = 30  # radius of a receptive field
 _SPACING_SAMPLE = 20_000  # points whose distance to their neighbour is looked at
 _WIDE = 1200  # pixels: small pictures are enlarged towards this width
+_PROFILES = 20  # clouds of the training whose profile is kept, at most
 _HELD_OUT_SHARE = 0.2  # of a single cloud's length
 _RARE = 0.05  # classes below this share of the cells weigh no more than if they had it
 
@@ -54,6 +57,7 @@ def prepare(settings: SegmenterSettings) -> Recipe:
     model = _make_model(settings, data)
     fields = Fields(
         data.train,
+        features=model.config.features,
         num_classes=model.num_classes,
         radius=model.config.radius,
         grid=model.config.network.grid,
@@ -96,9 +100,17 @@ def _read(settings: SegmenterSettings) -> _Data:
     counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
     writes = _commonest_codes(grouping, counts)
     labels = [grouping.labels(_classification(cloud)) for cloud in clouds]
-    features, grid = _features(clouds), settings.grid or _usual_grid(clouds)
+    features, grid = settings.features or _features(clouds), settings.grid or _usual_grid(clouds)
+    profiles = [CloudProfile.of(cloud) for cloud, path in zip(clouds, paths, strict=True) if path not in held_out]
     cells = [make_cells(cloud, grid, features, each) for cloud, each in zip(clouds, labels, strict=True)]
     train = [each for each, path in zip(cells, paths, strict=True) if path not in held_out]
+    for number, (cloud, each, path) in enumerate(zip(clouds, labels, paths, strict=True)):
+        if path in held_out or not len(clouds) > 1:
+            continue
+        for copy in range(settings.landscapes):
+            random = np.random.default_rng([settings.seed, number, copy])
+            other, told = changed(cloud, each, random, built=_ground_and_building(grouping))
+            train.append(make_cells(other, grid, features, told))
     measured = [each for each, path in zip(cells, paths, strict=True) if path in held_out]
     if not measured:
         train, measured = _cut(cells[0])
@@ -109,6 +121,7 @@ def _read(settings: SegmenterSettings) -> _Data:
         held_out=tuple(str(path) for path in held_out),
         features=features,
         grid=grid,
+        profiles=tuple(each.to_json() for each in profiles[:: -(-len(profiles) // _PROFILES)]),
     )
     sizes = f"{sum(map(len, train)):,} cells of {grid:g} to learn from, {sum(map(len, measured)):,} held out"
     say(f"{sizes}; beside heights: {', '.join(features) or 'nothing'}")
@@ -149,7 +162,7 @@ def _open(path: Path) -> Cloud:
     if not file.num_points:
         raise ValueError(f"{path}: holds no points")
     require_metres(file)
-    return file.read()
+    return file.read_metres()
 
 
 def _classification(cloud: Cloud) -> np.ndarray:
@@ -159,6 +172,13 @@ def _classification(cloud: Cloud) -> np.ndarray:
     if (highest := codes.max(initial=0)) > MAX_CODE:
         raise ValueError(f"{cloud.path}: classification code {highest}; codes go from 0 to {MAX_CODE}")
     return codes
+
+
+def _ground_and_building(grouping: Grouping) -> tuple[int, int] | None:
+    """The labels of these two, by their codes, where they are classes apart."""
+    places = [next((k for k, codes in enumerate(grouping.codes) if code in codes), None) for code in (2, 6)]
+    ground, building = places
+    return None if ground is None or building is None or ground == building else (ground, building)
 
 
 def _commonest_codes(grouping: Grouping, counts: np.ndarray) -> tuple[int, ...]:
@@ -224,6 +244,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
         radius=settings.radius or _FIELD_CELLS * data.grid,
         max_points=preset["max_points"],
         label_smoothing=preset.get("label_smoothing", 0.0),
+        squash=True,
         network=replace(
             network, in_dim=num_channels(data.features), num_classes=len(data.grouping.names), grid=data.grid
         ),

@@ -66,6 +66,11 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> Grouping:
     return Grouping(tuple(names) or tuple(_name(group) for group in codes), codes)
 
 
+def parse_codes(text: str, option: str) -> tuple[int, ...]:
+    """Read `7,18,64-65`: codes and ranges of codes; none of an empty text. ValueError, naming `option`."""
+    return tuple(code for part in text.split(",") if part.strip() for code in _codes(part, option))
+
+
 def _check_names(names: Sequence[str]) -> None:
     """Probabilities are attributes of these names, with _ for blanks."""
     seen = set()
@@ -77,13 +82,13 @@ def _check_names(names: Sequence[str]) -> None:
         seen.add(plain)
 
 
-def _codes(part: str) -> tuple[int, ...]:
+def _codes(part: str, option: str = "--classes") -> tuple[int, ...]:
     low, dash, high = part.strip().partition("-")
     if not low.isdecimal() or (dash and not high.isdecimal()):
-        raise ValueError(f"--classes: {part!r} is no code, such as 2, nor a range of codes, such as 3-5")
+        raise ValueError(f"{option}: {part!r} is no code, such as 2, nor a range of codes, such as 3-5")
     first, last = int(low), int(high or low)
     if not first <= last <= MAX_CODE:
-        raise ValueError(f"--classes: {part!r}; codes go from 0 to {MAX_CODE}, the lower one first")
+        raise ValueError(f"{option}: {part!r}; codes go from 0 to {MAX_CODE}, the lower one first")
     return tuple(range(first, last + 1))
 
 

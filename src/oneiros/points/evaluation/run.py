@@ -12,6 +12,7 @@ from oneiros.console import Track, say, silent
 from oneiros.data.clouds.checks import require_metres
 from oneiros.data.clouds.classes import Grouping
 from oneiros.data.clouds.formats import open_cloud
+from oneiros.points.distance import compare
 from oneiros.points.evaluation.confusion import Confusion
 from oneiros.points.evaluation.report import write_report
 from oneiros.points.labelling import label_points, load_segmenter
@@ -19,12 +20,18 @@ from oneiros.run_folder import read_cloud_origin, read_config
 
 
 def evaluate_segmenter(
-    run: Path, clouds: Sequence[Path] = (), *, out: Path, device: str = "cpu", track: Track = silent
+    run: Path,
+    clouds: Sequence[Path] = (),
+    *,
+    out: Path,
+    device: str = "cpu",
+    strict: bool = False,
+    track: Track = silent,
 ) -> dict[str, Any]:
     """Label classified clouds, by default those that the run held out; write `out`/metrics.json and report.html.
 
     Every point whose code belongs to a class is measured. Returns the figures. Raises ValueError for a run that is no
-    segmenter and for clouds that do not fit it.
+    segmenter and for clouds that do not fit it or, with `strict`, lie far from those of its training.
     """
     model, origin = load_segmenter(run, device=device), read_cloud_origin(run)
     paths = tuple(clouds) or tuple(Path(path) for path in origin.held_out)
@@ -34,13 +41,14 @@ def evaluate_segmenter(
     for path in paths:
         if path.resolve() in trained_on:
             say(f"{path}: the segmenter was trained on this cloud; figures on it flatter")
+    compare(model, origin, paths, strict=strict, track=track)
     grouping = Grouping(model.config.names, model.config.codes)
     confusion, labels = Confusion(len(grouping.names)), []
     advance = track("labelling clouds", len(paths))
     for path in paths:
         file = open_cloud(path)
         require_metres(file)
-        cloud = file.read()
+        cloud = file.read_metres()
         if cloud.classification is None:
             raise ValueError(f"{path}: has no classification to measure against")
         truth = grouping.labels(cloud.classification)
@@ -55,7 +63,8 @@ def evaluate_segmenter(
 
     def shown() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         for path, (truth, predicted) in zip(paths, labels, strict=True):
-            yield path.name, open_cloud(path).read(attributes=()).xyz, truth, predicted
+            file = open_cloud(path)
+            yield path.name, file.read(attributes=()).xyz * file.metres, truth, predicted
 
     title = f"Segmentation by {run.resolve().name}"
     config = read_config(run).to_json()

@@ -1,0 +1,108 @@
+"""The same clouds as other surveys would have found them: thinner, larger, on hills, with false echoes.
+
+Legend: N points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from oneiros.data.clouds.cloud import Cloud
+from oneiros.points.cells import NOT_LEARNED
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """How far a cloud is changed by chance, each between these two with the same chance for each factor.
+
+    wide, high: x and y, and z, are scaled by. share: of the points that stay. slope: the steepest of the hills that are
+    added, rise over run. length: of the hills' waves, in metres. echoes: false ones below and above, at most.
+    side: of the rectangle that half of the clouds are cut to, in metres.
+    roof, height: of the flat roof that replaces what lies below it in half of the clouds, in metres.
+    """
+
+    wide: tuple[float, float] = (0.8, 2.5)
+    high: tuple[float, float] = (0.5, 1.6)
+    share: tuple[float, float] = (0.08, 1.0)
+    slope: tuple[float, float] = (0.01, 0.5)
+    length: tuple[float, float] = (60.0, 400.0)
+    echoes: int = 20
+    side: tuple[float, float] = (15.0, 100.0)
+    roof: tuple[float, float] = (15.0, 90.0)
+    height: tuple[float, float] = (3.0, 25.0)
+
+
+def changed(
+    cloud: Cloud,
+    labels: np.ndarray,
+    random: np.random.Generator,
+    *,
+    landscape: Landscape | None = None,
+    built: tuple[int, int] | None = None,
+) -> tuple[Cloud, np.ndarray]:
+    """A cloud in metres and its labels (N,) in another landscape; false echoes are labelled -1.
+
+    built: the labels of ground and of buildings, where the classes have both: only then are roofs added.
+    """
+    how = landscape or Landscape()
+    kept = np.flatnonzero(random.random(len(cloud)) < _between(random, how.share))
+    kept = kept if len(kept) else np.arange(len(cloud))
+    corner = cloud.xyz.min(0)
+    xyz = (cloud.xyz[kept] - corner) * [*[_between(random, how.wide)] * 2, _between(random, how.high)]
+    labels = labels[kept]
+    if random.random() < 0.5:
+        inside = _rectangle(xyz, random, how.side)
+        xyz, labels, kept = xyz[inside], labels[inside], kept[inside]
+    if built and random.random() < 0.5:
+        xyz, labels, stays = _roofed(xyz, labels, random, how, built)
+        kept = kept[stays]
+    xyz[:, 2] += _hills(xyz[:, :2], _between(random, how.slope), random, how)
+    xyz += corner
+    number = int(random.integers(0, how.echoes + 1))
+    rows = random.integers(0, len(xyz), number)
+    false = xyz[rows] + random.normal(0, 3, (number, 3)) * (1, 1, 0)
+    false[:, 2] += np.where(random.random(number) < 0.7, -1, 1) * random.uniform(2, 60, number)
+    rows = np.concatenate([kept, kept[rows]])
+    attributes = {name: np.asarray(values)[rows] for name, values in cloud.attributes.items()}
+    new = replace(cloud, xyz=np.concatenate([xyz, false]), attributes=attributes)
+    return new, np.concatenate([labels, np.full(number, NOT_LEARNED)])
+
+
+def _rectangle(xyz: np.ndarray, random: np.random.Generator, sides: tuple[float, float]) -> np.ndarray:
+    """Which points lie in a rectangle around one of them: bool (N,), some of them True."""
+    middle = xyz[random.integers(len(xyz)), :2]
+    size = np.array([_between(random, sides), _between(random, sides)])
+    return np.all(np.abs(xyz[:, :2] - middle) <= size / 2, axis=1)
+
+
+def _roofed(
+    xyz: np.ndarray, labels: np.ndarray, random: np.random.Generator, how: Landscape, built: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ground and buildings of a rectangle raised to one flat roof, nothing else left there; and which points stay."""
+    ground, building = built
+    inside = _rectangle(xyz, random, how.roof)
+    raised = inside & np.isin(labels, built)
+    if not (raised & (labels == ground)).any():
+        return xyz, labels, np.ones(len(xyz), bool)
+    base = np.quantile(xyz[raised & (labels == ground), 2], 0.9)
+    xyz, labels = xyz.copy(), labels.copy()
+    xyz[raised, 2] = base + _between(random, how.height) + random.normal(0, 0.03, int(raised.sum()))
+    labels[raised] = building
+    stays = raised | ~inside
+    return xyz[stays], labels[stays], stays
+
+
+def _between(random: np.random.Generator, ends: tuple[float, float]) -> float:
+    return float(np.exp(random.uniform(*np.log(ends))))
+
+
+def _hills(places: np.ndarray, slope: float, random: np.random.Generator, how: Landscape) -> np.ndarray:
+    """Heights of a few waves of any direction, which together are about as steep as `slope` at their steepest."""
+    found = np.zeros(len(places))
+    for _ in range(3):
+        angle, phase = random.uniform(0, 2 * np.pi, 2)
+        wave = 2 * np.pi / _between(random, how.length)
+        found += slope / 3 / wave * np.sin(wave * places @ np.array([np.cos(angle), np.sin(angle)]) + phase)
+    return found
