@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from oneiros.data.frames import to_model
+from oneiros.data.frames import to_model, to_uint8
 from oneiros.records import ActionSpec, Clip
 from oneiros.sampling import Sampling
 from oneiros.world.nn.outcomes import StepOutcome
@@ -34,6 +34,14 @@ def moves(actions: Tensor, spec: ActionSpec) -> Tensor:
     if spec.kind == "keys":
         return actions.long() @ MOVES[1:]
     return actions.unflatten(-1, (-1, 2)).sum(-2).round().long()
+
+
+def places_of(frames: Tensor) -> Tensor:
+    """Where the dot is in uint8 frames (..., 16, 16, 3): the places (..., 2) that `draw_dots` drew."""
+    bright = frames[..., 0] > 127
+    corner = bright & bright.roll(-1, -2) & bright.roll(-1, -1) & bright.roll((-1, -1), (-2, -1))
+    flat = corner.flatten(-2).long().argmax(-1)
+    return torch.stack([flat // SIZE, flat % SIZE], -1)
 
 
 def paid(places: Tensor) -> Tensor:
@@ -136,11 +144,9 @@ class DotWorld(torch.nn.Module):
         self.lag, self.obedient, self.fade = lag, obedient, fade
 
     def init(self, clip: Clip) -> DotState:
-        bright = clip.frames[:, -1, 0] > 0
-        corner = bright & bright.roll(-1, 1) & bright.roll(-1, 2) & bright.roll((-1, -1), (1, 2))
-        places = corner.flatten(1).long().argmax(1)
+        places = places_of(to_uint8(clip.frames[:, -1]))
         last = None if clip.actions is None or clip.actions.shape[1] == 0 else clip.actions[:, -1]
-        return DotState(torch.stack([places // SIZE, places % SIZE], -1), last)
+        return DotState(places, last)
 
     def step(self, state: DotState, action: Tensor | None, *, generator=None, sampling: Sampling | None = None):
         if action is not None:

@@ -77,6 +77,7 @@ def test_json_has_exactly_the_promised_entries(data, capsys):
         "camera": "observation.images.front",
         "action": KEYS.to_json(),
         "offset": None,
+        "endings": [],
         "ignored": [],
         "problems": [],
     }
@@ -241,3 +242,62 @@ def test_a_film_says_what_it_holds_and_how_it_is_imported(data, capsys):
     found = json.loads(inspect(capsys, film, "--json"))
     assert found == {"frames": 16, "fps": 8.0, "width": 48, "height": 32, "codec": "h264"}
     assert "`oneiros import` makes one of films" in fails(capsys, film.parent)[1]
+
+
+def paying(path, *endings):
+    """Episodes of three steps that pay 1.5 each, and end as told."""
+    with DatasetWriter(path, fps=8, cameras=CAMERAS[:1], action_spec=KEYS, outcomes=True) as writer:
+        for ending in endings:
+            with writer.episode(task="collect") as episode:
+                for row in range(3):
+                    over = {ending: row == 2} if ending else {}
+                    image = np.full((32, 48, 3), 40 * row, np.uint8)
+                    episode.add(images={CAMERAS[0].name: image}, action=[1, 0], reward=1.5, **over)
+    return path
+
+
+def test_returns_and_how_episodes_end_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = paying(tmp_path / "data", "terminated", "truncated", "truncated", None)
+    out = inspect(capsys, data, "--fast")
+    assert "how episodes end" in out
+    rows = {line.split()[0].rstrip(":"): line.split() for line in out.splitlines() if ":" in line and line.strip()}
+    assert "1" in rows["ended"]
+    assert "2" in rows["truncated"]
+    assert "1" in rows["open"]
+    assert "4.50" in rows["ended"]
+    assert "next.reward" not in out  # among what is not read
+    told = json.loads(inspect(capsys, data, "--fast", "--json"))
+    assert told["endings"][0] == {"episode": 0, "end": "ended", "return": 4.5}
+    assert [each["end"] for each in told["endings"]] == ["ended", "truncated", "truncated", "open"]
+
+
+def test_without_rewards_nothing_is_said_of_them(data, capsys):
+    assert "how episodes end" not in inspect(capsys, data, "--fast")
+    assert json.loads(inspect(capsys, data, "--fast", "--json"))["endings"] == []
+
+
+@pytest.mark.parametrize(("column", "value"), [("next.reward", float("nan")), ("next.done", None)])
+def test_a_reward_or_an_end_that_is_no_number_stops_with_its_row(tmp_path, monkeypatch, capsys, column, value):
+    monkeypatch.chdir(tmp_path)
+    data = paying(tmp_path / "data", "terminated", "truncated")
+    path = next((data / "data").rglob("*.parquet"))
+    whole = pq.read_table(path)
+    values = whole[column].to_pylist()
+    values[4] = value
+    place = whole.column_names.index(column)
+    pq.write_table(
+        whole.set_column(place, whole.schema.field(place), pa.array(values, whole.schema.types[place])), path
+    )
+    _, error = fails(capsys, data, "--fast")
+    assert f"episode 1, row 1: {column} is nan; it must be a finite number" in error
+
+
+def test_an_episode_that_goes_on_after_its_end_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = paying(tmp_path / "data", "terminated", "truncated")
+    path = next((data / "data").rglob("*.parquet"))
+    whole = pq.read_table(path)
+    place = whole.column_names.index("next.done")
+    pq.write_table(whole.set_column(place, "next.done", pa.array([True, False, True, False, False, True])), path)
+    assert "episode 0 goes on for 2 rows after row 0" in inspect(capsys, data, "--fast")

@@ -13,7 +13,7 @@ from oneiros.sampling import Sampling
 from oneiros.world.built_in import bundled_world
 from oneiros.world.dream import Dream
 from oneiros.world.model import World
-from tests.dot_world import SPECS, DotWorld, draw_dots, real_episode
+from tests.dot_world import SPECS, DotWorld, draw_dots, moves, over, paid, places_of, real_episode
 
 STILL = Sampling(temperature=0.0)
 
@@ -31,6 +31,37 @@ def dream(kind: str | None = "discrete", stride: int = 1, **options) -> Dream:
 @pytest.mark.filterwarnings("error", "ignore:.*not having a spec.*", "ignore:.*symmetric and normalized.*")
 def test_gymnasium_accepts_it(kind):
     check_env(dream(kind), skip_render_check=False)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.filterwarnings("error", "ignore:.*not having a spec.*", "ignore:.*symmetric and normalized.*")
+def test_gymnasium_accepts_one_that_pays_and_ends(kind):
+    check_env(Dream(DotWorld(kind, pays=True), [start_clip(kind)], max_steps=9), skip_render_check=False)
+
+
+def told(env: Dream, steps: int = 200) -> tuple[int, int, int]:
+    """How many of so many steps paid or ended otherwise than the frame before them and their action tell; how many did
+    end; and how many were only cut off."""
+    wrong = ended = cut = 0
+    frame, _ = env.reset(seed=0)
+    for action in np.random.default_rng(0).choice(5, steps, p=[0.1, 0.1, 0.2, 0.2, 0.4]).tolist():
+        place = places_of(torch.from_numpy(frame))
+        frame, reward, terminated, truncated, info = env.step(action)
+        expected = bool(over(place, moves(torch.tensor(action), SPECS["discrete"])))
+        wrong += reward != float(paid(place)) or terminated != expected or info["end_probability"] != expected
+        ended, cut = ended + terminated, cut + (truncated and not terminated)
+        if terminated or truncated:
+            frame, _ = env.reset()
+    return wrong, ended, cut
+
+
+def test_a_dream_pays_and_ends_by_the_frame_before_and_the_action():
+    starts = [start_clip(seed=seed) for seed in range(3)]
+    wrong, ended, cut = told(Dream(DotWorld(pays=True), starts, sampling=STILL, max_steps=9))
+    assert wrong == 0
+    assert ended > 5
+    assert cut > 2
+    assert told(Dream(DotWorld(pays=True, late=1), starts, sampling=STILL, max_steps=9))[0] > 50
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from oneiros.json_file import read_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from oneiros.data.checks import Check
+    from oneiros.data.checks import Check, Problem
     from oneiros.data.episodes.dataset import Dataset
     from oneiros.data.episodes.inspection.look import Look
     from oneiros.data.episodes.inspection.offset import Offset
@@ -42,9 +43,10 @@ class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
     """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy), a film or a run folder."""
     json: bool = False
-    """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "offset", "ignored"
-    (columns that are not read), "problems"} instead of tables; for a cloud {"points", "low", "high", "density", "crs",
-    "unit", "attributes", "classes", "class_names", "returns", "problems"}."""
+    """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "offset", "endings" (how
+    each episode ended, and what it paid in all), "ignored" (columns that are not read), "problems"} instead of tables;
+    for a cloud {"points", "low", "high", "density", "crs", "unit", "attributes", "classes", "class_names", "returns",
+    "problems"}."""
     fast: bool = False
     """Leave out whatever takes decoding films."""
     out: Path | None = None
@@ -97,9 +99,7 @@ def _inspect_dataset(command: Inspect) -> None:
         checks, offset = (*checks, *found.checks), found.offset
     problems = [problem for check in checks for problem in check.problems]
     if command.json:
-        print(
-            json.dumps(_as_json(dataset, offset, [problem.text for problem in problems]), indent=2, ensure_ascii=False)
-        )
+        print(json.dumps(_as_json(dataset, offset, problems), indent=2, ensure_ascii=False))
     else:
         _print_dataset(dataset, offset, checks)
     grave = [problem.text for problem in problems if problem.fatal or command.strict]
@@ -123,10 +123,12 @@ def _free(name: str) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def _as_json(dataset: Dataset, offset: Offset | None, problems: list[str]) -> dict[str, Any]:
+def _as_json(dataset: Dataset, offset: Offset | None, problems: list[Problem]) -> dict[str, Any]:
     from oneiros.data.episodes.features import unused_features
+    from oneiros.data.episodes.inspection.endings import find_endings
 
     taken = next((camera.name for camera in dataset.cameras if camera.kind == "rgb"), None)
+    endings = [] if any(problem.fatal for problem in problems) else find_endings(dataset)
     return {
         "episodes": len(dataset.episodes),
         "frames": sum(episode.length for episode in dataset.episodes),
@@ -138,15 +140,18 @@ def _as_json(dataset: Dataset, offset: Offset | None, problems: list[str]) -> di
         "camera": taken,
         "action": None if dataset.action_spec is None else dataset.action_spec.to_json(),
         "offset": offset and {"shift": offset.shift, "sure": offset.sure, "odd": offset.odd},
+        "endings": [{"episode": each.episode, "end": each.kind, "return": each.total} for each in endings],
         "ignored": unused_features(dataset.info["features"]),
-        "problems": problems,
+        "problems": [problem.text for problem in problems],
     }
 
 
 def _print_dataset(dataset: Dataset, offset: Offset | None, checks: tuple[Check, ...]) -> None:
     from oneiros.console import show
 
-    for shown in (_summary(dataset, offset), _actions(dataset, checks), _lengths(dataset), findings(checks)):
+    broken = any(problem.fatal for check in checks for problem in check.problems)
+    tables = [_summary(dataset, offset), _actions(dataset, broken), _lengths(dataset)]
+    for shown in (*tables, *([] if broken else _endings(dataset)), findings(checks)):
         if shown is not None:
             show(shown, "")
 
@@ -189,12 +194,11 @@ def _details(camera: Any) -> str:
     return depth + (f", focal length {camera.fx:g} x {camera.fy:g} px" if camera.fx else "")
 
 
-def _actions(dataset: Dataset, checks: tuple[Check, ...]) -> Table | None:
+def _actions(dataset: Dataset, broken: bool) -> Table | None:
     """Each action by name, with how often (choices, keys) or in what range (numbers) it was used."""
     import numpy as np
 
     spec = dataset.action_spec
-    broken = any(problem.fatal for check in checks for problem in check.problems)
     if spec is None:
         return None
     if broken:  # actions may not be readable; the names are
@@ -218,16 +222,49 @@ def _actions(dataset: Dataset, checks: tuple[Check, ...]) -> Table | None:
 
 
 def _lengths(dataset: Dataset) -> Table:
+    shown = table("episode lengths", "frames", "episodes", "")
+    for low, high, count, share in _histogram([episode.length for episode in dataset.episodes]):
+        shown.add_row(f"{low:.0f} to {high:.0f}" if high - low > 1 else f"{low:.0f}", str(count), bar(share))
+    return shown
+
+
+def _endings(dataset: Dataset) -> list[Table]:
+    """How episodes end, with what they paid in all; and their returns. Nothing where the data says neither."""
     import numpy as np
 
-    lengths = np.array([episode.length for episode in dataset.episodes])
-    counts, edges = np.histogram(lengths, bins=min(10, max(1, len(set(lengths.tolist())))))
-    shown = table("episode lengths", "frames", "episodes", "")
-    for count, low, high in zip(counts, edges, edges[1:], strict=False):
-        shown.add_row(
-            f"{low:.0f} to {high:.0f}" if high - low > 1 else f"{low:.0f}", str(count), bar(count / counts.max())
-        )
-    return shown
+    from oneiros.data.episodes.inspection.endings import KINDS, find_endings
+
+    endings = find_endings(dataset)
+    if not endings:
+        return []
+    means = {"ended": "by the environment", "truncated": "cut off", "open": "the data does not say"}
+    returns = ("lowest return", "mean", "highest", "std") if dataset.pays else ()
+    shown = table("how episodes end", "", "episodes", *returns)
+    for kind in KINDS:
+        totals = np.array([each.total or 0.0 for each in endings if each.kind == kind])
+        if len(totals):
+            figures = (totals.min(), totals.mean(), totals.max(), totals.std()) if returns else ()
+            shown.add_row(f"{kind}: {means[kind]}", str(len(totals)), *(f"{value:.2f}" for value in figures))
+    if not returns:
+        return [shown]
+    by_return = table("returns", "sum of rewards", "episodes", "")
+    for low, high, count, share in _histogram([each.total or 0.0 for each in endings]):
+        by_return.add_row(f"{low:.4g} to {high:.4g}" if high > low else f"{low:.4g}", str(count), bar(share))
+    return [shown, by_return]
+
+
+def _histogram(values: Sequence[float]) -> list[tuple[float, float, int, float]]:
+    """Ten intervals or fewer: lower and upper end, how many lie in it, and that over the most of any."""
+    import numpy as np
+
+    distinct = sorted(set(values))
+    if len(distinct) == 1:
+        return [(distinct[0], distinct[0], len(values), 1.0)]
+    counts, edges = np.histogram(values, bins=min(10, len(distinct)))
+    return [
+        (float(low), float(high), int(count), count / counts.max())
+        for count, low, high in zip(counts, edges, edges[1:], strict=False)
+    ]
 
 
 def _write_sheet(dataset: Dataset, path: Path) -> None:

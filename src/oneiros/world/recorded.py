@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from oneiros.agreement import Controls, check_agreement
-from oneiros.data.episodes.clips import Clips, load_frames, split_episodes
+from oneiros.data.episodes.clips import Clips, EpisodeArrays, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import to_uint8
 from oneiros.records import Clip
@@ -41,18 +41,21 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     return split_episodes(readable)[1]
 
 
+def load_episodes(world: World, run: Path | str, dataset: Dataset, episodes: Sequence[int]) -> list[EpisodeArrays]:
+    """These episodes, decoded, by the run's camera and in its size. ValueError when actions or speed are not the
+    world's."""
+    check_dataset(world, dataset)
+    size, trained_on = world.tokenizer.config, read_origin(run).camera_name
+    camera = next((camera.name for camera in dataset.cameras if camera.name == trained_on), None)
+    return load_frames(dataset, episodes, height=size.height, width=size.width, camera=camera, depth=size.channels == 4)
+
+
 def load_clips(world: World, run: Path | str, dataset: Dataset, episodes: Sequence[int], *, length: int) -> Clips:
     """All clips of `length` whole frames in these episodes, as the run saw them: its camera, size and stride.
 
     ValueError when actions or speed are not the world's, or every episode is shorter than a clip.
     """
-    check_dataset(world, dataset)
-    size, stride = world.tokenizer.config, world.config.frame_stride
-    trained_on = read_origin(run).camera_name
-    camera = next((camera.name for camera in dataset.cameras if camera.name == trained_on), None)
-    loaded = load_frames(
-        dataset, episodes, height=size.height, width=size.width, camera=camera, depth=size.channels == 4
-    )
+    loaded, stride = load_episodes(world, run, dataset, episodes), world.config.frame_stride
     whole = [episode for episode in loaded if len(episode.content) > (length - 1) * stride]
     return Clips(whole or loaded, dataset.action_spec, length=length, stride=stride)
 

@@ -154,7 +154,7 @@ class EpisodeWriter:
             return 0.0, ended, cut
         if ended or cut:
             raise self._error("ended the episode; only a last picture can follow", self.num_rows - 1)
-        if not np.isfinite(reward) or abs(reward) > np.finfo(np.float32).max:
+        if not abs(float(reward)) <= float(np.finfo(np.float32).max):  # NaN is not, either
             raise self._error(f"reward is {reward}; it must be a finite number")
         return float(reward), bool(terminated), bool(truncated and not terminated)
 

@@ -35,6 +35,7 @@ from oneiros.world.evaluation.crisp_section import crispness
 from oneiros.world.evaluation.drift import DriftFrames
 from oneiros.world.evaluation.fidelity import Evaluation, Example
 from oneiros.world.evaluation.horizon_chart import VARIANTS, horizon_chart, horizons
+from oneiros.world.evaluation.outcomes.section import rewards_and_ends
 from oneiros.world.evaluation.things.judge import Judge
 from oneiros.world.evaluation.things.section import things_that_stay
 
@@ -75,6 +76,7 @@ def report_html(
             _strips(shown, about),
             crispness(measured, shown[1][1]),
             things_that_stay(measured, evaluation.examples, judge, about.stride),
+            rewards_and_ends(measured.get("outcomes")),
             _fidelity(measured),
             _control(measured),
             _counterfactual(measured.get("counterfactual"), counterfactual),

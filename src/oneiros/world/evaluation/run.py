@@ -27,10 +27,11 @@ from oneiros.world.evaluation.counterfactual import (
 )
 from oneiros.world.evaluation.fidelity import evaluate
 from oneiros.world.evaluation.networks import Networks
+from oneiros.world.evaluation.outcomes.measure import measure_outcomes
 from oneiros.world.evaluation.report import About, report_html
 from oneiros.world.evaluation.things.judge import Judge, SeenAs, find_judge
 from oneiros.world.model import World
-from oneiros.world.recorded import held_out_episodes, load_clips
+from oneiros.world.recorded import held_out_episodes, load_clips, load_episodes
 from oneiros.world.starts import load_world
 
 
@@ -62,6 +63,8 @@ def evaluate_world(
         judge, why_none = (None, found) if isinstance(found, str) else (found, None)
         result = evaluate(world, clips, config=config, networks=networks, judge=judge, track=track)
         result.metrics["things"] = result.metrics["things"] or {"left_out": why_none}
+        told = load_episodes(world, run, dataset, chosen)
+        result.metrics["outcomes"] = measure_outcomes(world, told, config=config, track=track)
         shown: CounterfactualFrames | None = None
         if opened is not None:
             options = CounterfactualConfig(context=config.context, horizon=min(8, config.horizon), seed=config.seed)

@@ -67,6 +67,7 @@ def result_lines(measured: Mapping[str, Any]) -> list[str]:
     lines = []
     if why := (measured["things"] or {}).get("left_out"):
         lines.append(f"things           left out: {why}")
+    lines += _outcomes(measured.get("outcomes") or {})
     if recovery := measured["action_recovery"]:
         name, real = next(iter(recovery["real"].items()))
         dreamed = (recovery["dreamed"] or {}).get(name)
@@ -89,3 +90,31 @@ def result_lines(measured: Mapping[str, Any]) -> list[str]:
             f"{step['p50']:.1f} ms (p50), {step['p95']:.1f} (p95), {step['p99']:.1f} (p99), {bf16} bf16"
         )
     return lines
+
+
+def _outcomes(measured: Mapping[str, Any]) -> list[str]:
+    if why := measured.get("left_out"):
+        return [f"rewards and ends are left out: {why}"]
+    lines = []
+    if reward := measured.get("reward"):
+        watched = reward["watched"]
+        by_step = " ".join(_number(value, 2) for value in reward["correlation"])
+        lines.append(
+            f"reward           correlation {_number(watched['correlation'], 2)} on real frames, in dreams by step "
+            f"{by_step}; mean error {_number(watched['error'], 3)}, always the median's "
+            f"{_number(reward['constant'], 3)}; shifted, it peaks at {_peak(reward)}"
+        )
+    if end := measured.get("end"):
+        scores = (f"{name} {_number(end['watched'][name], 2)}" for name in ("precision", "recall", "f1"))
+        lines.append(
+            f"end              {', '.join(scores)} on real frames ({end['watched']['ends']} ends, said from "
+            f"{end['watched']['threshold']:.2f} on), f1 {_number(end['dreamed']['f1'], 2)} in dreams; expected in "
+            f"{_number(end['expected'], 4)} of the steps, came in {_number(end['rate'], 4)}; shifted, it peaks at "
+            f"{_peak(end)}"
+        )
+    return lines
+
+
+def _peak(measured: Mapping[str, Any]) -> str:
+    peak = measured["time_shift"]["peak"]
+    return "none" if peak is None else f"{peak:+d}" if peak else "0"

@@ -8,6 +8,7 @@ import numpy as np
 
 from oneiros.data.checks import Check, Problem
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.features import DONE
 from oneiros.data.episodes.metadata import INFO, STATS, read_tasks
 from oneiros.data.video import DamagedVideoError
 
@@ -22,6 +23,7 @@ def run_checks(dataset: Dataset) -> tuple[Check, ...]:
         Check("there is enough to train on", tuple(_check_enough(dataset))),
         Check("films agree with the metadata in size, rate and length", tuple(_check_films(dataset))),
         Check("actions are numbers, and move within their bounds", tuple(_check_actions(dataset))),
+        Check("rewards are numbers, and ends are where episodes end", tuple(_check_outcomes(dataset))),
         Check("rows are in order and stamped at the dataset's rate", tuple(_check_rows(dataset))),
         Check("the metadata counts what is there", tuple(_check_totals(dataset))),
         Check("every episode says what its task is", tuple(_check_tasks(dataset))),
@@ -73,6 +75,23 @@ def _check_actions(dataset: Dataset) -> Iterator[Problem]:
             share = outside[:, number].mean()
             yield Problem(
                 f"action {spec.names[number]} is beyond its {name} of {bound[number]:g} in {share:.1%} of the rows"
+            )
+
+
+def _check_outcomes(dataset: Dataset) -> Iterator[Problem]:
+    for episode in dataset.episodes:
+        try:
+            outcomes = dataset.outcomes(episode.index)
+        except ValueError as error:
+            yield Problem(str(error), fatal=True)
+            continue
+        if outcomes is None or outcomes.terminated is None or outcomes.truncated is None:
+            continue
+        early = (outcomes.terminated | outcomes.truncated)[:-2].nonzero()
+        if len(early):
+            yield Problem(
+                f"episode {episode.index} goes on for {episode.length - 1 - int(early[0])} rows after row "
+                f"{int(early[0])}, whose {DONE} says that it ended there"
             )
 
 

@@ -1,0 +1,1 @@
+"""Whether a world knows what steps pay and which of them end an episode."""
