@@ -20,11 +20,11 @@ print(f"observations {env.observation_space}, actions {env.action_space}: {', '.
 
 frame, info = env.reset(seed=0)  # the same seed and the same actions give the same dream
 env.action_space.seed(0)
-steps, over = 0, False
+steps, total, over = 0, 0.0, False
 while not over:
-    frame, reward, terminated, over, _ = env.step(env.action_space.sample())  # a dream is only ever truncated
-    steps += 1
-print(f"{steps} steps from start {info['start']}, the last frame is {frame.shape} {frame.dtype}")
+    frame, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+    steps, total, over = steps + 1, total + reward, terminated or truncated
+print(f"{steps} steps from start {info['start']} paid {total:.1f}, the last frame is {frame.shape} {frame.dtype}")
 
 # Below the environment: a state is plain data, and `clone` branches it. Two futures of one moment:
 now = env.world.init(env.starts[0])
