@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OnnxOutcome:
     """What came of a step: the reward to be expected, whether it was the last one, and how probable that was."""
 
     reward: float = 0.0
@@ -69,7 +69,7 @@ class DreamMemory:
     digits: np.ndarray
     random: np.random.RandomState
     real: dict[str, np.ndarray]
-    outcome: Outcome
+    outcome: OnnxOutcome
 
 
 class OnnxDream:
@@ -94,7 +94,7 @@ class OnnxDream:
         self.memory: DreamMemory | None = None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> OnnxOutcome:
         """What came of the newest step; of a world that neither pays nor ends, nothing ever does."""
         return self._at_hand().outcome
 
@@ -187,14 +187,14 @@ class OnnxDream:
         memory.digits = np.concatenate([memory.digits[:, 1:], frame[:, None]], 1)
         return frame
 
-    def _what_came(self, rewards: np.ndarray, end_logit: np.ndarray) -> Outcome:
+    def _what_came(self, rewards: np.ndarray, end_logit: np.ndarray) -> OnnxOutcome:
         """The outcome by the rewards of a step that goes on and of one that ends, and the log odds that it ends."""
         logit = float(end_logit[0])
         terminated = logit > 0
         if self.about["ends"] and self.temperature > 0:
             bits = self._at_hand().random.randint(0, 2**32, dtype=np.uint32)
             terminated = (int(bits) & 0xFFFFFF) * 2.0**-24 < _sigmoid(logit / self.temperature)
-        return Outcome(float(rewards[int(terminated)]), terminated, _sigmoid(logit))
+        return OnnxOutcome(float(rewards[int(terminated)]), terminated, _sigmoid(logit))
 
     def _run(self, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Logits of the codes after the last of these steps, the outputs that finer levels read, and the features that
@@ -303,7 +303,7 @@ class OnnxDream:
             digits=np.full((about["levels"], about["lookback"] + 1, about["num_codes"]), about["entries"]),
             random=np.random.RandomState(seed & 0xFFFFFFFF),
             real={},
-            outcome=Outcome(),
+            outcome=OnnxOutcome(),
         )
 
     def _first_frame(self, start: int) -> np.ndarray:
