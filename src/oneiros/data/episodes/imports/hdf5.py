@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Options, Source, continuous, numbered
 from oneiros.data.video import MOST_PIXELS, DamagedVideoError
 from oneiros.disk import inside
-from oneiros.records import Camera
+from oneiros.records import Camera, Outcomes
 
 ENDINGS = (".hdf5", ".h5")
 _ROBOMIMIC_FPS, _ALOHA_FPS = 20, 50  # where the file says nothing
@@ -47,6 +48,7 @@ def _robomimic(path: Path, file: Any, options: Options) -> Source:
     if not cameras:
         raise ValueError(f"{path}: its demonstrations hold no pictures (T, H, W, 3); render them into it first")
     recordings = []
+    outcomes = all(f"{first}/{name}" in file for name in ("rewards", "dones"))
     for name in names:
         place = f"data/{name}"
         recordings.append(
@@ -57,6 +59,7 @@ def _robomimic(path: Path, file: Any, options: Options) -> Source:
                 images=partial(_frames, path, {f"{place}/obs/{key}": f"observation.images.{key}" for key in cameras}),
                 actions=partial(_numbers, path, [f"{place}/actions"]),
                 state=partial(_numbers, path, [f"{place}/obs/{key}" for key in states]) if states else None,
+                outcomes=partial(_outcomes, path, place) if outcomes else None,
             )
         )
     return Source(
@@ -67,6 +70,7 @@ def _robomimic(path: Path, file: Any, options: Options) -> Source:
         state_names=tuple(each for key in states for each in numbered(key, seen[key].shape[1])),
         recordings=tuple(recordings),
         unusable={},
+        outcomes=outcomes,
     )
 
 
@@ -144,6 +148,19 @@ def _array(file: Any, name: str, path: Path) -> Any:
     if array.is_virtual or array.external:
         raise ValueError(f"{path}: {name} keeps its data in other files; put a copy in its place")
     return array
+
+
+def _outcomes(path: Path, place: str) -> Outcomes:
+    """What robomimic kept of each action: `dones` is 1 where the task was done, or the demonstration over."""
+    with _opened(path) as file:
+        columns = [_array(file, f"{place}/{name}", path) for name in ("rewards", "dones")]
+        if sum(column.size for column in columns) > _MOST_NUMBERS:
+            raise ValueError(f"{path}: {place}/rewards claims more numbers than can be read")
+        rewards, done = (np.asarray(column, np.float32).reshape(-1) for column in columns)
+    if len(rewards) != len(done):
+        raise ValueError(f"{path}: {place} has {len(rewards)} rewards and {len(done)} dones")
+    ended = torch.from_numpy(done > 0.5)
+    return Outcomes(torch.from_numpy(rewards), ended, torch.zeros_like(ended), torch.ones_like(ended))
 
 
 def _numbers(path: Path, names: list[str]) -> np.ndarray:

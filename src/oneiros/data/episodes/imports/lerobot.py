@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,19 +13,22 @@ from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Options, Source
 
+T = TypeVar("T")
+
 
 def open_lerobot(path: Path, options: Options) -> Source:
-    """Every camera, the actions and states of a dataset. Episodes that cannot be read are named."""
+    """Every camera, the actions, states and outcomes of a dataset. Episodes that cannot be read are named."""
     dataset = Dataset.open(path)
-    states, spec = dataset.state_names, dataset.action_spec
+    states, spec, known = dataset.state_names, dataset.action_spec, dataset.pays or dataset.ends
     recordings = tuple(
         ImportedEpisode(
             name=f"episode {episode.index}",
             task=options.task or episode.task,
             length=episode.length,
             images=partial(_images, dataset, episode.index),
-            actions=partial(_numbers, dataset.actions, episode.index) if spec else None,
-            state=partial(_numbers, dataset.states, episode.index) if states else None,
+            actions=partial(_known, dataset.actions, episode.index) if spec else None,
+            state=partial(_known, dataset.states, episode.index) if states else None,
+            outcomes=partial(_known, dataset.outcomes, episode.index) if known else None,
         )
         for episode in dataset.episodes
     )
@@ -37,10 +41,11 @@ def open_lerobot(path: Path, options: Options) -> Source:
         recordings=recordings,
         unusable=dict(problem.split(": ", 1) for problem in dataset.problems),
         robot_type=dataset.info.get("robot_type") or "unknown",
+        outcomes=known,
     )
 
 
-def _numbers(read, episode: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _known(read: Callable[[int], T | None], episode: int) -> T:
     values = read(episode)
     assert values is not None
     return values

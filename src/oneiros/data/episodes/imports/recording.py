@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oneiros.records import ActionSpec, Camera
+from oneiros.records import ActionSpec, Camera, Outcomes
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class ImportedEpisode:
 
     name: of it in the source, always the same. images: makes the frames in order, by camera: uint8 (H, W, 3), depth in
     metres or labels. actions: makes one for each row, (T,) or (T, A), or fewer by one; None where there are none.
-    state: (T, S) or None. All are called when the episode is written, and raise ValueError or OSError then.
+    state: (T, S) or None. outcomes: of the steps of the actions (T,), or None. All are called when the episode is
+    written, and raise ValueError or OSError then.
     """
 
     name: str
@@ -25,11 +26,13 @@ class ImportedEpisode:
     images: Callable[[], Iterator[Mapping[str, np.ndarray]]]
     actions: Callable[[], np.ndarray] | None = None
     state: Callable[[], np.ndarray] | None = None
+    outcomes: Callable[[], Outcomes] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Episodes of one kind. unusable: by name, why an episode cannot be imported. robot_type: what the source says."""
+    """Episodes of one kind. unusable: by name, why an episode cannot be imported. robot_type: what the source says.
+    outcomes: whether episodes have them."""
 
     kind: str
     fps: int
@@ -39,6 +42,7 @@ class Source:
     recordings: tuple[ImportedEpisode, ...]
     unusable: Mapping[str, str]
     robot_type: str = "unknown"
+    outcomes: bool = False
 
 
 @dataclass(frozen=True)

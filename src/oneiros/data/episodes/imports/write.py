@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Source
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.disk import replacing
 from oneiros.json_file import read_json
+from oneiros.records import Outcomes
 
 _LOG = "meta/imported.json"
 
@@ -31,8 +33,9 @@ def write_recordings(
 ) -> Imported:
     """Write what is not there yet. An episode that cannot be read is left out, and the next is tried.
 
-    origin: where the source is. shift: the action of the source's row t + shift is done between its frames t and t + 1;
-    rows without a frame or an action are dropped. advance: called with 1 and the episode's name after each.
+    origin: where the source is. shift: the action of the source's row t + shift is done between its frames t and t + 1,
+    and what came of it goes with it; rows without a frame or an action are dropped. advance: called with 1 and the
+    episode's name after each.
 
     Raises ValueError where `out` holds something else, OSError for a full disk.
     """
@@ -44,6 +47,7 @@ def write_recordings(
         cameras=source.cameras,
         action_spec=source.action_spec,
         state_names=source.state_names,
+        outcomes=source.outcomes,
         robot_type=source.robot_type,
     ) as writer:
         _write_log(out, told, left_out)
@@ -62,6 +66,7 @@ def write_recordings(
 def _write(recording: ImportedEpisode, writer: DatasetWriter, shift: int) -> int:
     actions = None if recording.actions is None else recording.actions()
     state = None if recording.state is None else recording.state()
+    outcomes = None if recording.outcomes is None else recording.outcomes()
     first, stop = max(0, -shift), recording.length
     if actions is not None:
         if not recording.length - 1 <= len(actions) <= recording.length:
@@ -75,10 +80,22 @@ def _write(recording: ImportedEpisode, writer: DatasetWriter, shift: int) -> int
             action = None
             if actions is not None and row + shift < len(actions):
                 action = actions[row + shift] if actions.ndim > 1 else int(actions[row + shift])
-            episode.add(images=images, action=action, state=None if state is None else state[row])
+            known = {} if outcomes is None else _outcome(outcomes, row + shift, last=row == stop - 1)
+            episode.add(images=images, action=action, state=None if state is None else state[row], **known)
         if row != stop - 1:
             raise ValueError(f"{recording.name}: frame {row + 1} is missing; it should have {recording.length}")
     return stop - first
+
+
+def _outcome(outcomes: Outcomes, row: int, *, last: bool) -> dict[str, Any]:
+    """What `EpisodeWriter.add` takes of a row; nothing where nothing was done any more. An episode that went on did not
+    end, whatever its rows say, as those do in which a task stays done."""
+    if row >= len(outcomes.valid) or not outcomes.valid[row]:
+        return {}
+    last = last or not bool(outcomes.valid[row + 1 :].any())
+    flags = {"terminated": outcomes.terminated, "truncated": outcomes.truncated}
+    over = {name: last and each is not None and bool(each[row]) for name, each in flags.items()}
+    return {"reward": 0.0 if outcomes.reward is None else float(outcomes.reward[row]), **over}
 
 
 def _read_log(out: Path, told: dict[str, object]) -> dict[str, str]:
