@@ -74,6 +74,7 @@ def dot_game(*, sampling: Sampling = STILL, beside: bool = False, length: int = 
         dreams=True,
         pictures=[to_uint8(start.frames[0, -1]).numpy() for start in starts],
         sampling=sampling,
+        outcomes=world.config.pays,
     )
 
 

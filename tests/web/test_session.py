@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.envs.replay import Replayed
@@ -16,7 +17,7 @@ from oneiros.web.messages import HEADER, Extras, Reset, Rewind, SetRecording, Se
 from oneiros.web.model_thread import ModelThread
 from oneiros.web.recorder import Recorder
 from oneiros.web.session import Session, checked_action
-from tests.dot_world import SIZE, SPECS
+from tests.dot_world import SIZE, SPECS, DotWorld, over, paid, places_of
 from tests.web.games import DotEnv, dot_game, real_game
 
 PIXELS = SIZE * SIZE * 3
@@ -276,6 +277,33 @@ class TestRecording:
         ((frames, actions),) = self.read(tmp_path / "played")
         assert len(frames) == 5
         np.testing.assert_array_equal(np.asarray(actions)[3], KEYS[1])
+
+    def test_what_steps_paid_and_the_end_are_recorded_beside_the_actions(self, sit, tmp_path):
+        seat = sit(dot_game(world=DotWorld("keys", pays=True)))
+        (_, pixels), down = seat.reset(), [0, 0, 0, 1]
+        shown = [pixels]
+        seat.ask(SetRecording, True)
+        while isinstance(answer := seat.ask(TakeStep, down, seat.extras), bytes):
+            shown.append(frame_of(answer)[1])
+        assert "over" in answer["error"]
+        seat.ask(SetRecording, False)
+        places = places_of(torch.tensor(np.frombuffer(b"".join(shown), np.uint8)).view(-1, SIZE, SIZE, 3))
+        outcomes = Dataset.open(tmp_path / "played").outcomes(0)
+        steps = len(shown) - 1
+        assert outcomes.valid.tolist() == [True] * steps + [False]
+        assert torch.equal(outcomes.reward[:steps], paid(places[:-1]))
+        assert torch.equal(outcomes.terminated[:steps], over(places[:-1], torch.tensor([1, 0]).expand(steps, 2)))
+        assert bool(outcomes.terminated[steps - 1])
+        assert not outcomes.truncated.any()
+
+    def test_an_episode_that_is_only_left_did_not_end(self, sit, tmp_path):
+        seat = sit(dot_game(world=DotWorld("keys", pays=True)))
+        seat.reset()
+        seat.ask(SetRecording, True)
+        seat.step([0, 0, 1, 0])
+        seat.ask(SetRecording, False)
+        outcomes = Dataset.open(tmp_path / "played").outcomes(0)
+        assert not (outcomes.terminated | outcomes.truncated).any()
 
     def test_a_reset_begins_the_next_episode_and_leaving_saves_the_last(self, sit, tmp_path):
         seat = sit()

@@ -57,7 +57,8 @@ class Game:
     pictures: the last frame of each start, uint8 (H, W, 3); none where starts cannot be chosen.
     cameras: the colour camera, and that of depth where frames have depth.
     prepare: called once before anyone plays, in the thread of the envs; may set up the whole process for them.
-    sampling: how dreams are drawn at first. thoughts: whether envs have `think`.
+    sampling: how dreams are drawn at first. thoughts: whether envs have `think`. outcomes: whether steps pay, or end an
+    episode, so that recordings keep it.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Game:
     pictures: Sequence[np.ndarray] = ()
     sampling: Sampling | None = None
     thoughts: bool = False
+    outcomes: bool = False
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ class Moment:
     """One frame, and how it came about.
 
     action: what led here, None at the start. sampling: how it was drawn. rgb, side: uint8 (H, W, 3); depth: uint16
-    millimetres. side_over: the real environment's episode has ended. snapshots: of the dream and of the environment.
+    millimetres. over: the episode has ended or been cut off here, terminated: ended; reward: what the action was paid.
+    side_over: the real environment's episode has ended. snapshots: of the dream and of the environment.
     """
 
     rgb: np.ndarray
@@ -24,6 +25,8 @@ class Moment:
     action: Any = None
     sampling: Any = None
     over: bool = False
+    terminated: bool = False
+    reward: float = 0.0
     step_ms: float = 0.0
     side: np.ndarray | None = None
     side_over: bool = False

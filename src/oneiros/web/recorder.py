@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -33,21 +34,30 @@ class Recorder:
         from oneiros.data.episodes.writer import DatasetWriter
 
         with self._lock:
-            self._writer = self._writer or DatasetWriter.of(self._game, self.path, robot_type=self._game.source)
+            game = self._game
+            self._writer = self._writer or DatasetWriter.of(
+                game, self.path, outcomes=game.outcomes, robot_type=game.source
+            )
 
     def save(self, moments: Sequence[Moment]) -> None:
-        """Append an episode: row t holds what was seen, and the action that led to the next."""
+        """Append an episode: row t holds what was seen, the action that led to the next, and what came of it."""
         assert self._writer is not None
-        spec = self._game.action_spec
-        actions = [*(spec.done(moment.action) if spec else None for moment in moments[1:]), None]
         with self._lock, self._writer.episode(task=f"play {self._game.title}") as episode:
-            for moment, action in zip(moments, actions, strict=True):
-                episode.add(images=self._images(moment), action=action)
+            for moment, after in zip_longest(moments, moments[1:]):
+                episode.add(images=self._images(moment), **self._done(after))
 
     def close(self) -> None:
         with self._lock:  # waits for an episode that is being saved
             if self._writer is not None:
                 self._writer.close()
+
+    def _done(self, after: Moment | None) -> dict[str, Any]:
+        """What was done to come to a moment, and what came of it; nothing after the last."""
+        if after is None:
+            return {"action": None}
+        spec, cut = self._game.action_spec, after.over and not after.terminated
+        action = spec.done(after.action) if spec else None
+        return {"action": action, "reward": after.reward, "terminated": after.terminated, "truncated": cut}
 
     def _images(self, moment: Moment) -> dict[str, Any]:
         images: dict[str, Any] = {self._game.cameras[0].name: moment.rgb}

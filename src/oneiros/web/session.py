@@ -127,9 +127,10 @@ class Session:
         if sampling is not None:
             self._env.sampling = sampling
         began = time.perf_counter()
-        _, _, terminated, truncated, _ = self._env.step(action)
+        _, reward, terminated, truncated, _ = self._env.step(action)
         step_ms = (time.perf_counter() - began) * 1e3
-        return replace(self._moment(), over=terminated or truncated, step_ms=step_ms)
+        over = terminated or truncated
+        return replace(self._moment(), over=over, terminated=terminated, reward=float(reward), step_ms=step_ms)
 
     def _moment(self) -> Moment:
         depth = self._env.depth()

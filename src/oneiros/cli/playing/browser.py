@@ -65,6 +65,7 @@ def real_game(name: str, *, height: int, width: int, env_args: Sequence[str] = (
         action_spec=probe.action_spec,
         fps=probe.fps,
         cameras=probe.cameras,
+        outcomes=True,
     )
 
 
@@ -96,6 +97,7 @@ def dream_game(dream: Dream, *, run: str | None, beside: str | None, threads: in
         pictures=[to_uint8(start.frames[0, -1]).cpu().numpy() for start in starts],
         sampling=dream.sampling,
         thoughts=dream.can_think,
+        outcomes=world.config.pays or world.config.ends,
     )
 
 
