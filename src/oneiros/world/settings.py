@@ -245,5 +245,12 @@ class WorldSettings(EpisodeSettings):
     action_noise: float = 0.0
     """Noise on continuous actions in training, in their standard deviations: 0.3 for a few dozen episodes or fewer."""
 
+    recent: float = 0.0
+    """This share of the clips comes from the episodes from --recent-from on: of a dataset that grows, what it met
+    last."""
+
+    recent_from: int = 0
+    """The number of the first of the recent episodes."""
+
     joint: bool = False
     """Train the tokenizer along with the world, from frames instead of codes."""

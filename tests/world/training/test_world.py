@@ -385,3 +385,13 @@ def test_config_is_plain_json(world_run):
     recipe = json.loads((world_run / "config.json").read_text())["recipe"]
     assert recipe["frame_stride"] == 1
     assert "resume" not in recipe
+
+
+def test_recent_episodes_can_be_preferred():
+    """Half of the clips come from the recent ones, by their seeds alone; without recent ones all stay."""
+    indices, seeds = list(range(1000)), torch.arange(1000)
+    chosen = world._preferring(range(900, 1000), 0.5, indices, seeds)
+    assert 500 < sum(index >= 900 for index in chosen) < 600
+    assert chosen == world._preferring(range(900, 1000), 0.5, indices, seeds)
+    assert world._preferring(range(1000, 1000), 0.5, indices, seeds) == indices
+    assert world._preferring(range(900, 1000), 0.0, indices, seeds) == indices

@@ -86,6 +86,11 @@ class Clips:
         place, start = self._find(clip)
         return self._episodes[place].index, start
 
+    def first_from(self, episode: int) -> int:
+        """The first clip of the episodes whose number in the dataset is `episode` or more; len(self) where none is."""
+        old = sum(each.index < episode for each in self._episodes)
+        return int(self._ends[old - 1]) if old else 0
+
     def following(self, clip: int) -> int:
         """How many clips of the same episode follow a clip; they have the numbers after its own."""
         place, _ = self._find(clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,10 @@ def prepare(settings: WorldSettings) -> Recipe:
     shown = source.held_out([episode.index for episode in episodes.held_out]) if source else episodes
     held_out = _held_out_clip(shown, tokenizer, settings.frame_stride)
 
+    recent = range(clips.first_from(settings.recent_from), len(clips))
+
     def make_batch(indices: Sequence[int], seeds: Tensor) -> Any:
-        batch = clips.batch(indices, seeds)
+        batch = clips.batch(_preferring(recent, settings.recent, indices, seeds), seeds)
         return augmented(batch) if settings.augment else batch
 
     def save(folder: Path, *, recipe: Mapping[str, Any]) -> None:
@@ -81,6 +84,15 @@ def prepare(settings: WorldSettings) -> Recipe:
         save=save,
         measure=lambda step, picture: draw(world, held_out, step, picture),
     )
+
+
+def _preferring(recent: range, share: float, indices: Sequence[int], seeds: Tensor) -> list[int]:
+    """The same clips, but for a share of them, by their seeds, some of the recent ones."""
+    chosen = [Random(int(seed)).random() < share for seed in seeds]
+    return [
+        recent[index % len(recent)] if replaced and recent else int(index)
+        for index, replaced in zip(indices, chosen, strict=True)
+    ]
 
 
 def _check_keys(world: World, episodes: Episodes) -> None:
