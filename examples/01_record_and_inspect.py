@@ -17,7 +17,7 @@ from oneiros.envs.record import record_episode
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 env = make_env("doom:health_gathering", height=64, width=64)
-with DatasetWriter.of(env, folder / "data") as writer:
+with DatasetWriter.of(env, folder / "data", outcomes=True) as writer:  # with rewards and ends, for example 09
     for _ in range(6):
         record_episode(env, writer, StickyRandom, seed=0, max_steps=60, task="explore")
 env.close()

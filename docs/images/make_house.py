@@ -17,7 +17,8 @@ COLOURS = ("#f2d6b3", "#f6c9c9", "#c9dcf6", "#d9efd2", "#ece6f5", "#ece6f5", "#e
 HOLDS = {
     "cli": "one file a verb",
     "loading": "load(path): kind to class",
-    "policy": "acts from what a world imagines: the three systems meet here",
+    "agents": "learn and plan\nin dreams",
+    "policy": "acts from what a world imagines:\nthe three systems meet here",
     "export": "a world as ONNX files",
     "world": "frames to codes,\ncodes to dreams",
     "points": "KPConvX and\nits networks, lidar",

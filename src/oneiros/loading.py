@@ -48,6 +48,10 @@ def load(
             from oneiros.policy.cloning import Cloning
 
             return Cloning.load(folder, device=device)
+        case "agent":
+            from oneiros.agents.model import Agent
+
+            return Agent.load(folder)
         case kind:
-            known = "tokenizer, world, segmenter, policy and cloning"
+            known = "tokenizer, world, segmenter, policy, cloning and agent"
             raise ValueError(f"{Path(folder) / CONFIG}: kind is {kind!r}; this version knows {known}")

@@ -13,7 +13,7 @@ import pytest
 from oneiros.cli import VERBS
 from tests.places import ROOT
 
-TRAINED = (["tokenizer"], ["decoder"], ["world"], ["policy"], ["cloning"], ["segmenter"])
+TRAINED = (["tokenizer"], ["decoder"], ["world"], ["agent"], ["policy"], ["cloning"], ["segmenter"])
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

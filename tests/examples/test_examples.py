@@ -21,6 +21,7 @@ PROMISES = {
     ),
     "07_points": (r"21 kernel points.*(9\d|100)% of a scene", "points/labelled.laz"),
     "08_policy": (r"policy: 30 steps.*button press: 40 steps.*\(1, 2, 4, 32, 32\)", "button/policy/model.safetensors"),
+    "09_agent": (r"16 dreams.*reward .* a step", "world"),
 }
 
 

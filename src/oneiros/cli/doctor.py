@@ -28,7 +28,7 @@ NEEDS = {
     "import": {"hdf5": "for HDF5 of robomimic and ALOHA"},
     "inspect": {"points": "for clouds of points"},
     "clouds": {"points": ""},
-    "train": {"train": "", "points": "for a segmenter"},
+    "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
     "segment": {"points": ""},
     "eval": {"train": "", "points": "for a segmenter"},
     "export": {"onnx": ""},

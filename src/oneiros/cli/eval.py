@@ -1,4 +1,4 @@
-"""`oneiros eval`: how well a world dreams, a segmenter labels what it never saw, or a policy acts."""
+"""`oneiros eval`: how well a world dreams, a segmenter labels what it never saw, an agent plays, or a policy acts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from typing import Annotated, TypeVar
 
 import tyro
 
+from oneiros.agents.eval_config import AgentEvalConfig
 from oneiros.disk import contained
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.report.files import METRICS, REPORT
 from oneiros.sampling import Sampling
 from oneiros.world.evaluation.config import EvalConfig
 
-_DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let a policy act.
+_DESCRIPTION = """Measure a world on episodes, or a segmenter on clouds, that it never trained on; or let an
+agent or a policy act.
 
   oneiros eval runs/world data
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
   oneiros eval runs/segmenter                                the clouds that its training held out
   oneiros eval runs/segmenter tiles/*.laz                    these classified clouds
+  oneiros eval runs/agent --env doom:take_cover --episodes 400
+  oneiros eval runs/world --planner cem --env doom:basic     without training: dreams what actions would lead to
   oneiros eval runs/policy --env metaworld:drawer-open-v3,door-open-v3 --episodes 50 --beside runs/cloning
 
 Each kind of run has options of its own; oneiros eval RUN --help shows those of one run. Writes metrics.json and
 report.html, one page with everything in it. docs/metrics.md explains each figure."""
 
-C = TypeVar("C", EvalConfig, PolicyEvalConfig)
+C = TypeVar("C", EvalConfig, PolicyEvalConfig, AgentEvalConfig)
 
 _CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
 
@@ -112,7 +116,35 @@ class PolicyEval(PolicyEvalConfig):
         """Nothing is checked before `_config`: what is raised there is said in one line, and not by tyro in five."""
 
 
-_KINDS = {"world": WorldEval, "segmenter": SegmenterEval, "policy": PolicyEval, "cloning": PolicyEval}
+@dataclass(frozen=True, kw_only=True)
+class AgentEval(AgentEvalConfig):
+    """Let an agent play, or a planner in a world that has no agent.
+
+    Return and length of an episode in the real game, beside random actions and other agents, and in the dream: where
+    that promises far more than the game pays, the agent has learned what only the dream allows.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+    """The run folder of an agent; or of a world, with --planner."""
+    beside: tuple[Path, ...] = ()
+    """Run folders of other agents to play the same game."""
+    data: Path | None = None
+    """The dataset at whose moments dreams begin. Default: those that the agent's training kept."""
+    out: Path | None = None
+    """Where metrics.json, report.html and films/ go. Default: eval/ in the run folder."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked before `_config`: what is raised there is said in one line, and not by tyro in five."""
+
+
+_PLANNER = "--planner"
+_KINDS = {
+    "world": WorldEval,
+    "segmenter": SegmenterEval,
+    "agent": AgentEval,
+    "policy": PolicyEval,
+    "cloning": PolicyEval,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -128,6 +160,8 @@ def main(arguments: list[str]) -> None:
     kind = read_config(run).kind
     if kind not in _KINDS:
         raise ValueError(f"{run} holds a {kind}; what can be measured is a {', a '.join(_KINDS)}")
+    if kind == "world" and any(word.partition("=")[0] == _PLANNER for word in arguments):
+        kind = "agent"
     command, unknown = tyro.cli(
         _KINDS[kind], prog="oneiros eval", args=arguments, config=_CONFIG, return_unknown_args=True
     )
@@ -136,6 +170,8 @@ def main(arguments: list[str]) -> None:
         _evaluate_world(command)
     elif isinstance(command, SegmenterEval):
         _evaluate_segmenter(command)
+    elif isinstance(command, AgentEval):
+        _evaluate_agent(command, unknown)
     else:
         _evaluate_policy(command, unknown)
 
@@ -198,6 +234,23 @@ def _evaluate_segmenter(command: SegmenterEval) -> None:
         )
     show(score_table(scores))
     print(_written(out))
+
+
+def _evaluate_agent(command: AgentEval, unknown: list[str]) -> None:
+    from oneiros.agents.eval_run import FILMS, evaluate_agent
+    from oneiros.agents.report import result_table
+    from oneiros.console import bars, show
+
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is a word too many: the game is named by --env, the dataset by --data")
+    out = command.out or contained(command.run, "eval")
+    config = _config(AgentEvalConfig, command)
+    with bars() as track:
+        measured = evaluate_agent(
+            command.run, out=out, config=config, beside=command.beside, data=command.data, track=track
+        )
+    show(result_table(measured))
+    print(_written(out, FILMS))
 
 
 def _evaluate_policy(command: PolicyEval, unknown: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`oneiros train tokenizer|decoder|world|policy|cloning|segmenter`: from data to a model, in a run folder."""
+"""`oneiros train tokenizer|decoder|world|agent|policy|cloning|segmenter`: from data to a model, in a run folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Annotated
 import tyro
 
 from oneiros import machine
+from oneiros.agents.settings import AgentSettings
 from oneiros.points.settings import SegmenterSettings
 from oneiros.policy.settings import CloningSettings, PolicySettings
 from oneiros.train.model_options import help_text, split_options, typed
 from oneiros.world.settings import DecoderSettings, TokenizerSettings, WorldSettings
 
-_DESCRIPTION = """Train a tokenizer, a world on its codes, a policy on what that imagines; a decoder that draws sharper;
-cloning, which acts without a world; or a segmenter of clouds.
+_DESCRIPTION = """Train a tokenizer, a world on its codes, an agent that learns to play in its dreams, a policy on what
+it imagines; a decoder that draws sharper; cloning, which acts without a world; or a segmenter of clouds.
 
   oneiros train tokenizer data --out runs/tokenizer
   oneiros train world data --tokenizer runs/tokenizer --out runs/world
   oneiros train world data --tokenizer runs/tokenizer --out runs/world --resume
   oneiros train decoder runs/world data --out runs/sharp
+  oneiros train agent runs/world --env doom:basic --out runs/agent
   oneiros train policy demonstrations --world runs/world --out runs/policy
   oneiros train cloning demonstrations --out runs/cloning
   oneiros train segmenter tiles/*.laz --classes 2,3-5,6 --out runs/segmenter
@@ -37,6 +39,7 @@ Command = (
     Annotated[TokenizerSettings, tyro.conf.subcommand("tokenizer")]
     | Annotated[DecoderSettings, tyro.conf.subcommand("decoder")]
     | Annotated[WorldSettings, tyro.conf.subcommand("world")]
+    | Annotated[AgentSettings, tyro.conf.subcommand("agent")]
     | Annotated[PolicySettings, tyro.conf.subcommand("policy")]
     | Annotated[CloningSettings, tyro.conf.subcommand("cloning")]
     | Annotated[SegmenterSettings, tyro.conf.subcommand("segmenter")]
@@ -65,6 +68,10 @@ def main(arguments: list[str]) -> None:
         from oneiros.policy.training.policy import run as train
 
         follow = f"oneiros eval {settings.out} --env metaworld:TASK"
+    elif isinstance(settings, AgentSettings):
+        from oneiros.agents.training import run as train
+
+        follow = f"oneiros eval {settings.out} --env {settings.env or 'ENV'}"
     elif isinstance(settings, CloningSettings):
         from oneiros.policy.training.cloning import run as train
 
@@ -76,7 +83,7 @@ def main(arguments: list[str]) -> None:
     machine.prepare()
     result = train(settings)  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
-        print(f"{settings.out}: step {result.step:,}, loss {result.loss:.4g}, {result.seconds:,.0f} s. Next: {follow}")
+        print(f"{settings.out}: {result}. Next: {follow}")
 
 
 def _parse(arguments: list[str]) -> Command:
@@ -89,7 +96,8 @@ def _parse(arguments: list[str]) -> Command:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
-    model = typed(given, _model_config(arguments[0]), type(settings)) if given else {}
+    fields = _model_config(arguments[0]) if given else None
+    model = typed(given, fields, type(settings)) if fields and not isinstance(settings, AgentSettings) else {}
     before = settings.begun_with()
     if before is not None:
         config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)  # with pairs: a flag that is on is accepted, too

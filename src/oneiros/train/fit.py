@@ -42,6 +42,9 @@ class FitResult:
     seconds: float
     frames_per_second: float
 
+    def __str__(self) -> str:
+        return f"step {self.step:,}, loss {self.loss:.4g}, {self.seconds:,.0f} s"
+
 
 def fit(
     model: Trainable,

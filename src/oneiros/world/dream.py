@@ -79,7 +79,7 @@ class Dream(gym.Env[np.ndarray, Any]):
         self.metadata = {**self.metadata, "render_fps": max(1, round(self.fps))}
         height, width = starts[0].frames.shape[-2:]
         self.observation_space = spaces.Box(0, 255, (height, width, 3), np.uint8)
-        self.action_space = _action_space(self.action_spec)
+        self.action_space = action_space_of(self.action_spec)
         self._generator = torch.Generator(world.device)
         self._state: Any = None
         self._steps = 0
@@ -229,7 +229,8 @@ class Dream(gym.Env[np.ndarray, Any]):
         return torch.from_numpy(np.array(values, dtype)[None]).to(self.world.device)
 
 
-def _action_space(spec: ActionSpec | None) -> spaces.Space[Any]:
+def action_space_of(spec: ActionSpec | None) -> spaces.Space[Any]:
+    """The Gymnasium space of actions; of a world without actions, the one of doing nothing."""
     if spec is None:
         return spaces.Discrete(1)
     if spec.kind == "discrete":

@@ -139,8 +139,10 @@ class WorldState:
         conditions (B, D) led into. Consumes this one, and leaves guidance out."""
         alone = self.without_guidance() if self.guided else self
         state, time, layout = alone.flushed(), self.time + 1, self.ring.dynamics.layout
-        elements = self.ring.dynamics.elements(codes, conditions)
-        outputs = state.ring.run(elements, [(time, step) for step in range(layout.num_steps)])
+        dynamics = self.ring.dynamics
+        outputs = state.ring.run(
+            dynamics.elements(codes, conditions), [(time, step) for step in range(layout.num_steps)]
+        )
         kept = torch.cat([state.codes, codes[:, None]], 1)[:, -state.codes.shape[1] :]
         return replace(
             state,
@@ -148,7 +150,7 @@ class WorldState:
             conditions=conditions,
             time=time,
             outputs=outputs[:, layout.tokens_per_step :],
-            step_features=self.ring.dynamics.step_features(outputs),
+            step_features=dynamics.step_features(outputs),
         )
 
     def flushed(self) -> WorldState:

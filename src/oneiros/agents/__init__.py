@@ -1,0 +1,1 @@
+"""What learns or plans inside a world's dreams."""
