@@ -289,7 +289,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if hint in (int, float) and not _is_number(value):
         raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}")
     if kind in (Union, UnionType):
-        return None if value is None else _typed(value, next(each for each in options if each is not NoneType), where)
+        return None if value is None else _typed(value, _fitting(value, options), where)
     if is_dataclass(hint) and isinstance(value, Mapping):
         return _record(hint, value, where)
     if hint is Path and isinstance(value, str):
@@ -304,6 +304,15 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(value, accepted):
         return value
     raise ValueError(f"{where} is {str(value)[:40]!r}, not {_named(hint)}")
+
+
+def _fitting(value: Any, options: tuple[Any, ...]) -> Any:
+    """Of the types that a field may have, the one for a value that is not None: of several dataclasses the first that
+    knows all its fields."""
+    kinds = [each for each in options if each is not NoneType]
+    records = [each for each in kinds if is_dataclass(each)] if isinstance(value, Mapping) else []
+    knowing = (each for each in records if value.keys() <= {one.name for one in fields(each)})
+    return next(knowing, kinds[0])
 
 
 def _record(hint: Any, value: Mapping[str, Any], where: str) -> Any:

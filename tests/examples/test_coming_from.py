@@ -15,6 +15,7 @@ import oneiros
 from oneiros.points.nn import keras_rules
 from oneiros.points.nn.kpconvx import TENSORS, KPConvX
 from oneiros.points.nn.kpconvx_block import BLOCK_TENSORS
+from oneiros.points.nn.model_file import _SECTIONS
 from oneiros.points.nn.unet import PRESETS, PointUNetConfig
 from oneiros.points.official_weights import load_official_weights
 from oneiros.records import ActionSpec, CodeClip
@@ -84,6 +85,7 @@ def words() -> set[str]:
     return (
         found
         | keras_rules._RULES.keys()
+        | set(_SECTIONS)
         | set(TENSORS)
         | set(BLOCK_TENSORS)
         | set(dir(ImageCodec))
@@ -148,7 +150,7 @@ def test_every_name_of_theirs_has_a_place(names):
 
 def test_the_keras_layers_names_are_as_the_page_says():
     """Keywords of the same names, and attributes; blocks are the blocks themselves."""
-    (row,) = (row for row in ROWS if "`bn_momentum`, " in row[0] or row[0].strip().endswith("`bn_momentum`"))
+    row = next(row for row in ROWS if "`bn_momentum`, " in row[0] or row[0].strip().endswith("`bn_momentum`"))
     same = re.findall(r"`(\w+)`", row[0])
     layer = namespace()["layer"]
     assert set(same) <= parameters(KPConvX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +258,39 @@ def test_config_is_plain_json(segmenter_run):
     recipe = json.loads((segmenter_run / "config.json").read_text())["recipe"]
     assert recipe["classes"] == "2,3-5,6"
     assert "resume" not in recipe
+
+
+def test_a_dense_network_trains_resumes_and_labels(towns, tmp_path):
+    """With its kernels exported at every picture, and class weights of one's own."""
+    described = tmp_path / "model.json"
+    described.write_text(json.dumps({
+        "feature_extraction": {"feature_space_dims": [16, 32], "blocks": [1, 1], "shell_points": [1, 9]},
+        "pre_processing": {"num_points_per_depth": [256, 64], "num_pwise_neighbors": [12, 12],
+                           "num_downsampling_neighbors": [1, 6]},
+        "model_handling": {"class_weight": [1, 1, 4]},
+    }))  # fmt: skip
+    settings = segmenter_settings(
+        towns, tmp_path / "run", network=str(described), steps=20, save_every=10, picture_every=10
+    )
+    segmenter.run(settings)
+    model = load(tmp_path / "run")
+    weights = torch.tensor(model.config.class_weights)
+    torch.testing.assert_close(weights / weights[0], torch.tensor([1.0, 1.0, 4.0]))
+    assert model.config.network.dims == (16, 32)
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["held_out/accuracy"] > 0.6
+    assert (tmp_path / "run" / "kernels" / "step_000020" / "level_1_change.png").is_file()
+    segmenter.run(replace(settings, steps=21, resume=True))
+    assert load_state(tmp_path / "run")["step"] == 21
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"network": "huge"}, "--network is huge; choose tiny, small, official-S, official-L, kpconvx-dense or"),
+        ({"class_weights": (1.0, 2.0)}, "class weights are [1.0, 2.0]"),
+        ({"network": "no.json"}, "no.json"),
+    ],
+)
+def test_networks_and_weights_that_do_not_fit_are_named(towns, tmp_path, options, words):
+    with pytest.raises((ValueError, OSError), match=re.escape(words)):
+        segmenter.run(segmenter_settings(towns, tmp_path / "run", **options))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oneiros.ops.receptive_fields import receptive_fields
+from oneiros.points.nn.dense import DensePointNet, DensePointNetConfig
 from oneiros.points.nn.unet import PointUNet, PointUNetConfig
 from oneiros.records import Loss, PointBatch, Trainable
 from oneiros.run_folder import CloudOrigin, from_json, load_model, read_config, save_model
@@ -42,7 +43,7 @@ class SegmenterConfig:
     max_points: int = 8192
     label_smoothing: float = 0.0
     squash: bool = False
-    network: PointUNetConfig = field(default_factory=PointUNetConfig)
+    network: PointUNetConfig | DensePointNetConfig = field(default_factory=PointUNetConfig)
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.codes) == len(self.writes) == len(self.class_weights):
@@ -75,7 +76,7 @@ class Segmenter(Trainable):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = PointUNet(config.network)
+        self.network = _network(config.network)
         self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
         self.register_buffer("std", torch.tensor(config.std), persistent=False)
         self.register_buffer("class_weights", torch.tensor(config.class_weights), persistent=False)
@@ -96,6 +97,8 @@ class Segmenter(Trainable):
         smoothing = self.config.label_smoothing
         losses = F.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
         total = losses.sum() / max(len(labels), 1)
+        if isinstance(self.network, DensePointNet):
+            total = total + self.network.regularization()
         accuracy = (logits.argmax(1) == labels).float().sum() / max(len(labels), 1)
         return Loss(total, {"segmenter/state": total.detach(), "segmenter/accuracy": accuracy.detach()})
 
@@ -165,3 +168,7 @@ class Segmenter(Trainable):
         features = (batch.features - self.mean) / self.std
         features = features.asinh() if self.config.squash else features
         return self.network(PointBatch(batch.xyz, features, None, batch.offsets))
+
+
+def _network(config: PointUNetConfig | DensePointNetConfig) -> PointUNet | DensePointNet:
+    return PointUNet(config) if isinstance(config, PointUNetConfig) else DensePointNet(config)

@@ -59,6 +59,13 @@ class SegmenterSettings(Settings):
     """Points are averaged over cells of this side before anything else, in the clouds' unit. Default: 2.5
     times the usual distance between neighbours, rounded."""
 
+    network: str | None = None
+    """Instead of the preset's: tiny, small, official-S, official-L; kpconvx-dense, on receptive fields of equal size as
+    VL3D builds them; or a JSON file that describes one such (docs/coming-from.md)."""
+
+    class_weights: tuple[float, ...] = ()
+    """Of each class in the loss. Default: by how rare it is."""
+
     radius: float | None = None
     """Of the vertical cylinders that the network looks at. Default: 30 cells."""
 

@@ -23,7 +23,10 @@ from oneiros.points.evaluation.pictures import class_colours, triptych
 from oneiros.points.fields import Fields
 from oneiros.points.labelling import label_cells
 from oneiros.points.landscapes import changed
+from oneiros.points.nn.dense import DENSE, DensePointNet, DensePointNetConfig
+from oneiros.points.nn.model_file import ModelFile
 from oneiros.points.nn.unet import PRESETS as NETWORKS
+from oneiros.points.nn.unet import PointUNetConfig
 from oneiros.points.profile import CloudProfile
 from oneiros.points.segmenter import Segmenter, SegmenterConfig
 from oneiros.points.settings import SegmenterSettings
@@ -69,7 +72,7 @@ def prepare(settings: SegmenterSettings) -> Recipe:
         num_samples=len(fields),
         make_batch=lambda indices, seeds: fields.batch(seeds.tolist()),
         save=partial(model.save, data=data.origin),
-        measure=lambda step, picture: _draw(model, data.held_out, picture),
+        measure=lambda step, picture: _measure(model, data.held_out, picture, settings.out / "kernels"),
     )
 
 
@@ -229,7 +232,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
         return Segmenter(SegmenterConfig.from_json(read_config(settings.out, Segmenter.kind).model))
     start = Segmenter.load(settings.warm_start) if settings.warm_start else None
     preset = settings.presets[settings.preset].model
-    network = start.config.network if start else NETWORKS[preset["network"]]
+    network, weights = _network(settings, data.grouping, start)
     features = torch.cat([cells.features for cells in data.train])
     labels = torch.cat([_labels(cells) for cells in data.train])
     counts = torch.bincount(labels[labels >= 0], minlength=len(data.grouping.names)).float()
@@ -240,7 +243,7 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
         features=data.features,
         mean=tuple(features.mean(0).tolist()),
         std=tuple(features.std(0, correction=0).clamp_min(1e-3).tolist()),
-        class_weights=_class_weights(counts),
+        class_weights=_relative(weights, counts) if weights else _class_weights(counts),
         radius=settings.radius or _FIELD_CELLS * data.grid,
         max_points=preset["max_points"],
         label_smoothing=preset.get("label_smoothing", 0.0),
@@ -255,15 +258,51 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     return model
 
 
+def _network(
+    settings: SegmenterSettings, grouping: Grouping, start: Segmenter | None
+) -> tuple[PointUNetConfig | DensePointNetConfig, tuple[float, ...]]:
+    """The network to build, but for its channels, classes and grid; and the classes' weights, where any are given."""
+    name, given = settings.network or settings.presets[settings.preset].model["network"], settings.class_weights
+    if start and settings.network:
+        raise ValueError("--network and --from: a run that begins with another's weights has its network")
+    network = start.config.network if start else DENSE if name == "kpconvx-dense" else NETWORKS.get(name)
+    if network is None:
+        if not name.endswith(".json"):
+            raise ValueError(f"--network is {name}; choose {', '.join(NETWORKS)}, kpconvx-dense or a .json file")
+        described = ModelFile.read(Path(name))
+        if described.class_names and described.class_names != grouping.names:
+            raise ValueError(
+                f"{name}: class_names are {', '.join(described.class_names)}; --classes and --names say "
+                f"{', '.join(grouping.names)}"
+            )
+        network, given = described.network, given or described.class_weight
+    if given and (len(given) != len(grouping.names) or not all(0 < weight < np.inf for weight in given)):
+        raise ValueError(
+            f"class weights are {list(given)}; each of the {len(grouping.names)} classes needs one above 0"
+        )
+    return network, given
+
+
+def _relative(weights: Sequence[float], counts: torch.Tensor) -> tuple[float, ...]:
+    """In these proportions, such that a point weighs 1 on average."""
+    given = torch.tensor(weights)
+    return tuple((given / (given * counts).sum() * counts.sum()).tolist())
+
+
 def _labels(cells: Cells) -> torch.Tensor:
     return torch.full((len(cells),), NOT_LEARNED) if cells.labels is None else cells.labels
 
 
 def _class_weights(counts: torch.Tensor) -> tuple[float, ...]:
     """Inverse square roots of the classes' shares, such that a point weighs 1 on average."""
-    shares = (counts / counts.sum()).clamp_min(_RARE)
-    weights = shares.rsqrt()
-    return tuple((weights / (weights * counts).sum() * counts.sum()).tolist())
+    return _relative((counts / counts.sum()).clamp_min(_RARE).rsqrt().tolist(), counts)
+
+
+def _measure(model: Segmenter, held_out: Sequence[Cells], picture: Path, kernels: Path) -> dict[str, float]:
+    """The figures and picture of `_draw`, and what the kernels of a dense network look like."""
+    if isinstance(model.network, DensePointNet):
+        model.network.export_representations(kernels / picture.stem)
+    return _draw(model, held_out, picture)
 
 
 def _draw(model: Segmenter, held_out: Sequence[Cells], path: Path) -> dict[str, float]:
