@@ -1,6 +1,7 @@
 """PLY files, text and binary: reading, labelling a copy, writing.
 
-Points are the rows of the element `vertex`; other elements are kept and not looked at.
+Points are the rows of the element `vertex`, or of the first that has x, y, z; other elements, and lists among the
+properties of a text, are kept and not looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from oneiros.data.clouds.table import TableFile, as_table, new_values, replaced
 
 
 class PlyFile(TableFile):
-    """A PLY file with an element `vertex` that has x, y, z; a binary one is mapped, a text read line by line."""
+    """A PLY file with points that have x, y, z; a binary one is mapped, a text read line by line."""
 
     def __init__(self, path: Path) -> None:
         self.header = PlyHeader.read(path)
@@ -72,9 +73,15 @@ class PlyFile(TableFile):
         if not lines:  # numpy warns of those
             return np.empty(0, self.dtype)
         try:
+            if self.header.vertex.lists:
+                lines = [b" ".join([words[at] for at in self.places(words)]) for words in map(bytes.split, lines)]
             return np.loadtxt(lines, self.dtype, comments=None, ndmin=1, encoding="ascii")
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise ValueError(f"{self.path}: a point cannot be read ({error})") from error
+
+    def places(self, words: Sequence[bytes]) -> list[int]:
+        """Which words of a point's line are its fields."""
+        return self.header.vertex.places(words)
 
 
 def write_ply_labels(ply: PlyFile, out: Path, parts: Iterable[LabelPart], names: Sequence[str]) -> None:
@@ -110,8 +117,9 @@ def _relabel_text(ply: PlyFile, file: BinaryIO, target: BinaryIO, values: Iterab
         rows = [*zip(*columns.values(), strict=True)]
         for line, row in zip(ply.take(lines, len(rows)), rows, strict=True):
             words = line.split()
+            places = ply.places(words)
             for name, value in zip(columns, row, strict=True):
-                place = fields.index(name) if name in fields else len(words)
+                place = places[fields.index(name)] if name in fields else len(words)
                 words[place : place + 1] = [str(value).encode()]
             target.write(b" ".join(words) + b"\n")
 

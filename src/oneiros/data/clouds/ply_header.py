@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +21,8 @@ _LARGEST = 10_000_000  # bytes of a header
 
 @dataclass
 class Element:
-    """fields: name and type of each property. has_lists: whether a property is a list, which has no fixed size.
+    """fields: name and type of each property that is no list. lists: where among the properties those are, which have
+    no fixed size.
 
     end: the number of the header's line after the last that speaks of it.
     """
@@ -30,7 +31,20 @@ class Element:
     count: int
     end: int
     fields: list[tuple[str, str]] = field(default_factory=list)
-    has_lists: bool = False
+    lists: list[int] = field(default_factory=list)
+
+    def places(self, words: Sequence[bytes]) -> list[int]:
+        """Which words of a row in text are its fields, in their order. IndexError, ValueError where the row is none."""
+        if not self.lists:
+            return [*range(len(self.fields))]
+        found, at = [], 0
+        for number in range(len(self.fields) + len(self.lists)):
+            if number in self.lists:
+                at += int(words[at])
+            else:
+                found.append(at)
+            at += 1
+        return found
 
     @property
     def dtype(self) -> np.dtype:
@@ -57,13 +71,16 @@ class PlyHeader:
         if any(element.count < 0 for element in header.elements):
             raise ValueError(f"{path}: promises fewer than no rows of an element")
         before = header.elements[: header.elements.index(header.vertex)]
-        if header.vertex.has_lists or (header.order != "text" and any(element.has_lists for element in before)):
-            raise ValueError(f"{path}: has lists among or before its points; only numbers can be read")
+        if header.order != "text" and any(element.lists for element in (*before, header.vertex)):
+            raise ValueError(f"{path}: has lists among or before its points; in a binary file only numbers can be read")
         return header
 
     @property
     def vertex(self) -> Element:
-        return next(element for element in self.elements if element.name == "vertex")
+        """The points: the element `vertex`, else the first that has x, y, z."""
+        named = [element for element in self.elements if element.name == "vertex"]
+        placed = [element for element in self.elements if {"x", "y", "z"} <= {name for name, _ in element.fields}]
+        return (named + placed)[0]
 
     @property
     def start(self) -> int:
@@ -120,15 +137,28 @@ def _parse(lines: tuple[bytes, ...]) -> PlyHeader:
                 order = _ORDERS[name]
             case ["element", name, count]:
                 elements.append(Element(name, int(count), number))
-            case ["property", "list", *_]:
-                elements[-1].has_lists, elements[-1].end = True, number
+            case ["property", "list", _, _, _]:
+                elements[-1].lists.append(len(elements[-1].lists) + len(elements[-1].fields))
+                elements[-1].end = number
             case ["property", kind, name]:
                 prefix = "<" if order == "text" else order
                 elements[-1].fields.append((name, prefix + _TYPES[kind]))
                 elements[-1].end = number
+            case ["ply"] | ["comment", *_] | ["obj_info", *_] | ["end_header"] | []:
+                pass
+            case words:
+                said = " ".join(words)[:80]
+                why = "; a name has no blanks" if words[0] == "property" and len(words) > 3 else ""
+                raise ValueError(f"line {number}, {said!r}, is none of PLY's{why}")
     for element in elements:
         if len({name for name, _ in element.fields}) < len(element.fields):
             raise ValueError(f"two properties of {element.name} have the same name")
-    if not order or not any(element.name == "vertex" for element in elements):
-        raise ValueError("it names no format, or no element vertex")
-    return PlyHeader(lines, order, tuple(elements))
+    header = PlyHeader(lines, order, tuple(elements))
+    try:
+        found = header.vertex
+    except IndexError:
+        found = None
+    if not order or found is None:
+        there = ", ".join(element.name for element in elements) or "none"
+        raise ValueError(f"it names no format, or has no element vertex nor another with x, y, z; elements: {there}")
+    return header

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 _FAR, _NARROW = 3, 50.0  # widths of the cloud (or so many metres) beyond its edge from which on a point is a stray
-_EDGE = 0.001  # share of the points that the edge of a cloud leaves out at each side
+_EDGE = 0.001  # share of the points that the edge of a cloud leaves out at each side, at least one
+_FEW = 10  # points: clouds of fewer have no strays
 
 
 def limits(xyz: np.ndarray, *, narrow: float = _NARROW) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +17,9 @@ def limits(xyz: np.ndarray, *, narrow: float = _NARROW) -> tuple[np.ndarray, np.
 
     narrow: clouds smaller than this, in their unit, are taken to be as wide.
     """
-    low, high = np.quantile(xyz[:, :2], [_EDGE, 1 - _EDGE], axis=0)
+    aside = max(int(_EDGE * len(xyz)), 1) if len(xyz) >= _FEW else 0
+    ordered = np.partition(xyz[:, :2], [aside, len(xyz) - 1 - aside], axis=0)
+    low, high = ordered[aside], ordered[len(xyz) - 1 - aside]
     far = _FAR * max(float((high - low).max()), narrow)
     return low - far, high + far
 

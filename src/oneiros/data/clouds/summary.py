@@ -76,7 +76,7 @@ def _cell(file: CloudFile) -> float:
     """A metre, or a twentieth of a cloud that is smaller than twenty."""
     low, high = file.bounds
     width = float((high - low)[:2].max())
-    return 1.0 if width >= 20 or width <= 0 else width / 20
+    return width / 20 if 0 < width < 20 else 1.0
 
 
 def _counts(numbers: np.ndarray | None) -> Counter[int]:

@@ -141,14 +141,20 @@ class Head:
         """
         if not names:
             return
-        record = self.find(_EXTRA_BYTES)
-        if record is None:
-            record = LasRecord.new(_EXTRA_BYTES, b"", "Extra bytes")
-            self.records.append(record)
-        undescribed = num_extra_bytes - sum(_described_size(*fields) for fields in _DESCRIPTOR.iter_unpack(record.data))
+        old = b"".join(record.data for record in self.records if record.identity == _EXTRA_BYTES)
+        described = [
+            fields for fields in _DESCRIPTOR.iter_unpack(old[: len(old) // _DESCRIPTOR.size * _DESCRIPTOR.size])
+        ]
+        undescribed = num_extra_bytes - sum(_described_size(*fields) for fields in described)
+        if undescribed < 0:  # of bytes that no point has, which readers ignore
+            old, undescribed = b"", num_extra_bytes
         if undescribed:
-            record.data += _descriptor("ExtraBytes", _UNDESCRIBED, undescribed)
-        record.data += b"".join(_descriptor(name, _FLOAT, 0) for name in names)
+            old += _descriptor("ExtraBytes", _UNDESCRIBED, undescribed)
+        data = old + b"".join(_descriptor(name, _FLOAT, 0) for name in names)
+        merged = LasRecord.new(_EXTRA_BYTES, data, "Extra bytes")
+        place = next((k for k, record in enumerate(self.records) if record.identity == _EXTRA_BYTES), len(self.records))
+        self.drop(_EXTRA_BYTES)
+        self.records.insert(place, merged)
         _set(self.header, "H", _RECORD_LENGTH, self.record_length + 4 * len(names))
 
     def copy_extended(self, source: BinaryIO, out: BinaryIO, keep: Callable[[Identity], bool]) -> None:

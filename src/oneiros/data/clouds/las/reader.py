@@ -10,7 +10,7 @@ from typing import Any
 
 import laspy
 import numpy as np
-from laspy.vlrs.known import ClassificationLookupVlr
+from laspy.vlrs.known import ClassificationLookupVlr, ExtraBytesVlr
 
 from oneiros.data.clouds.classes import ASPRS
 from oneiros.data.clouds.cloud import Cloud, CloudFile
@@ -61,12 +61,26 @@ def _class_names(header: laspy.LasHeader) -> Mapping[int, str]:
     return {number: name.strip() for number, name in own.items() if name.strip()} or ASPRS
 
 
+def _name_all_extra_bytes(header: laspy.LasHeader) -> None:
+    """Of several records that describe extra bytes laspy reads the first; the others go on where it ends."""
+    records = [record for record in header.vlrs if isinstance(record, ExtraBytesVlr)]
+    if len(records) < 2:
+        return
+    whole = laspy.PointFormat(header.point_format.id)
+    for record in records:
+        for parameters in record.type_of_extra_dims():
+            whole.add_extra_dimension(parameters)
+    if whole.size == header.point_format.size:
+        header.point_format = whole
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[laspy.LasReader]:
     """laspy's reader. ValueError when the file is no LAS or LAZ, or ends before its points do."""
     check_head(path)
     with understanding(path):
         reader = laspy.open(path)
+        _name_all_extra_bytes(reader.header)
     with reader:
         header, size = reader.header, path.stat().st_size
         needed = header.offset_to_point_data + header.point_count * header.point_format.size
