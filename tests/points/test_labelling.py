@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
 from oneiros.points import labelling, tiles
 from oneiros.points.labelling import Labelling, label_file, label_points, load_segmenter
 from tests.dot_runs import save_world
-from tests.towns import having, make_segmenter, part_of, save_segmenter, segmenter_config, town, write_town
+from tests.towns import CORNER, having, make_segmenter, part_of, save_segmenter, segmenter_config, town, write_town
 
 ENDINGS = ("las", "laz", "ply", "npy")
 
@@ -183,6 +184,53 @@ def test_unclassified_points_are_classified(model, tmp_path):
     write_cloud(tmp_path / "raw.npy", having(town(), classification=None))
     label_file(model, tmp_path / "raw.npy", tmp_path / "out.npy")
     assert set(open_cloud(tmp_path / "out.npy").classes) == {2, 5, 6}
+
+
+def test_strays_are_written_as_unclassified_and_change_nothing_else(model, tmp_path):
+    cloud = town()
+    strays = np.array([[0.0, 0, 0], [0, 0, 5], [9e6, 9e6, 0]])
+    attributes = {name: np.concatenate([each, each[:3]]) for name, each in cloud.attributes.items()}
+    write_cloud(tmp_path / "clean.npy", cloud)
+    write_cloud(tmp_path / "strays.npy", Cloud(np.concatenate([cloud.xyz, strays]), attributes))
+    clean = label_file(model, tmp_path / "clean.npy", tmp_path / "out.npy")
+    found = label_file(model, tmp_path / "strays.npy", tmp_path / "out2.npy")
+    assert found == {**clean, "strays": 3}
+    labels = open_cloud(tmp_path / "out2.npy").read().classification
+    assert (labels[-3:] == 1).all()
+    assert np.array_equal(labels[:-3], open_cloud(tmp_path / "out.npy").read().classification)
+
+
+def test_feet_are_labelled_as_the_metres_they_are(model, tmp_path):
+    """US survey feet, written back untouched."""
+    cloud = town()
+    keys = struct.pack("<16H", 1, 1, 0, 3, 1024, 0, 1, 1, 3072, 0, 1, 32767, 3076, 0, 1, 9003)
+    las = laspy.create(point_format=6, file_version="1.4")
+    las.header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", keys))
+    las.header.scales, las.header.offsets = np.full(3, 0.0001), np.floor(cloud.xyz.min(0) / 0.3048006096)
+    las.x, las.y, las.z = (cloud.xyz * 3937 / 1200).T
+    for name in ("intensity", "return_number", "number_of_returns"):
+        las[name] = cloud.attributes[name]
+    las.write(tmp_path / "feet.laz")
+    label_file(model, tmp_path / "feet.laz", tmp_path / "out.laz")
+    ours = open_cloud(tmp_path / "out.laz").read()
+    assert np.array_equal(ours.xyz, open_cloud(tmp_path / "feet.laz").read().xyz)
+    codes = np.array(model.config.writes)[label_points(model, cloud).argmax(1)]
+    assert (ours.classification == codes).mean() > 0.97  # coordinates are rounded, so that some change their cells
+
+
+def test_a_few_false_echoes_change_few_labels(model):
+    cloud = town(size=60)
+    noise = np.array([[20.0, 20, -30], [40, 41, -28], [41, 20, 50]]) + CORNER
+    attributes = {name: np.concatenate([each, each[:3]]) for name, each in cloud.attributes.items()}
+    both = Cloud(np.concatenate([cloud.xyz, noise]), attributes)
+    ours, theirs = label_points(model, both).argmax(1)[:-3], label_points(model, cloud).argmax(1)
+    assert (ours == theirs).float().mean() > 0.99
+
+
+def test_an_empty_cloud_is_copied(model, tmp_path):
+    write_cloud(tmp_path / "empty.laz", part_of(town(), np.arange(0)))
+    assert label_file(model, tmp_path / "empty.laz", tmp_path / "out.laz") == {}
+    assert open_cloud(tmp_path / "out.laz").num_points == 0
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------

@@ -15,21 +15,22 @@ from oneiros.points.cells import NOT_LEARNED
 
 @dataclass(frozen=True)
 class Landscape:
-    """How far a cloud is changed by chance, each between these two with the same chance for each factor.
+    """How far a cloud is changed by chance, each between these two, with the same chance for each factor.
 
-    wide, high: x and y, and z, are scaled by. share: of the points that stay. slope: the steepest of the hills that are
-    added, rise over run. length: of the hills' waves, in metres. echoes: false ones below and above, at most.
+    wide, high: x and y, and z, are scaled by. share: of the points that stay.
+    slope: of the hills that are added, rise over run, which are about as steep at their steepest; each slope with the
+        same chance. length: of the hills' waves, in metres. echoes: false ones below and above, at most.
     side: of the rectangle that half of the clouds are cut to, in metres.
     roof, height: of the flat roof that replaces what lies below it in half of the clouds, in metres.
     """
 
-    wide: tuple[float, float] = (0.8, 2.5)
-    high: tuple[float, float] = (0.5, 1.6)
+    wide: tuple[float, float] = (0.5, 2.5)
+    high: tuple[float, float] = (0.4, 1.6)
     share: tuple[float, float] = (0.08, 1.0)
-    slope: tuple[float, float] = (0.01, 0.5)
+    slope: tuple[float, float] = (0.0, 0.9)
     length: tuple[float, float] = (60.0, 400.0)
     echoes: int = 20
-    side: tuple[float, float] = (15.0, 100.0)
+    side: tuple[float, float] = (10.0, 100.0)
     roof: tuple[float, float] = (15.0, 90.0)
     height: tuple[float, float] = (3.0, 25.0)
 
@@ -58,7 +59,7 @@ def changed(
     if built and random.random() < 0.5:
         xyz, labels, stays = _roofed(xyz, labels, random, how, built)
         kept = kept[stays]
-    xyz[:, 2] += _hills(xyz[:, :2], _between(random, how.slope), random, how)
+    xyz[:, 2] += _hills(xyz[:, :2], random.uniform(*how.slope), random, how)
     xyz += corner
     number = int(random.integers(0, how.echoes + 1))
     rows = random.integers(0, len(xyz), number)
@@ -99,10 +100,10 @@ def _between(random: np.random.Generator, ends: tuple[float, float]) -> float:
 
 
 def _hills(places: np.ndarray, slope: float, random: np.random.Generator, how: Landscape) -> np.ndarray:
-    """Heights of a few waves of any direction, which together are about as steep as `slope` at their steepest."""
+    """Heights of two waves of any direction, which together are as steep as `slope` at their steepest."""
     found = np.zeros(len(places))
-    for _ in range(3):
+    for _ in range(2):
         angle, phase = random.uniform(0, 2 * np.pi, 2)
         wave = 2 * np.pi / _between(random, how.length)
-        found += slope / 3 / wave * np.sin(wave * places @ np.array([np.cos(angle), np.sin(angle)]) + phase)
+        found += slope / 2 / wave * np.sin(wave * places @ np.array([np.cos(angle), np.sin(angle)]) + phase)
     return found

@@ -20,7 +20,8 @@ NOISE = (7, 18)  # classification codes of points that no ground and no neighbou
 FLAGS = ("withheld", "synthetic")
 RANKED = ("intensity", *COLOURS)
 _SAMPLE = 1_000_000  # points that a profile is made of, at most
-_SQUARE = 4.0  # metres, of the squares in which density is counted
+_SQUARES = (2.0, 16.0)  # metres, of the squares in which density is counted, the larger ones where points are few
+_FEW = 4  # points a square
 _GROUND_SQUARE = 16.0  # metres, of the squares above whose lowest point heights are counted
 
 
@@ -117,7 +118,7 @@ def _profile(cloud: Cloud, step: int, unit: str) -> CloudProfile:
     quantiles = {name: _quantiles(names[name][inside]) for name in RANKED if name in names}
     colours = [full_colour(names[name]) for name in COLOURS if name in names]
     return CloudProfile(
-        density=step * len(xyz) / (_SQUARE**2 * _num_squares(xyz)),
+        density=_density(xyz, step),
         quantiles={name: values for name, values in quantiles.items() if values[0] < values[-1]},
         returns=_shares(cloud, inside),
         full_colour=max(colours, default=0),
@@ -139,9 +140,14 @@ def _heights(xyz: np.ndarray) -> tuple[float, float, float]:
     return half, most, all_but_few
 
 
-def _num_squares(xyz: np.ndarray) -> int:
-    places = np.floor(xyz[:, :2] / _SQUARE).astype(np.int64)
-    return max(len(np.unique((places[:, 0] << 32) + places[:, 1])), 1)
+def _density(xyz: np.ndarray, step: int) -> float:
+    """Points a square metre where there are any, each of `xyz` standing for `step` of them."""
+    for side in _SQUARES:
+        places = np.floor(xyz[:, :2] / side).astype(np.int64)
+        count = len(xyz) / len(np.unique((places[:, 0] << 32) + places[:, 1]))
+        if count >= _FEW:
+            break
+    return step * count / side**2
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:
