@@ -13,6 +13,8 @@ import argparse
 import statistics
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -53,6 +55,17 @@ const [count, done] = arguments;
 class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+@contextmanager
+def served(site: str) -> Iterator[str]:
+    """The address of a folder on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
 
 
 def chromium() -> webdriver.Chrome:
@@ -105,10 +118,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--frames", type=int, default=2000)
     args = parser.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=args.site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for threads in args.threads:
-        measure(f"http://127.0.0.1:{server.server_address[1]}/", threads, args.frames)
+    with served(args.site) as address:
+        for threads in args.threads:
+            measure(address, threads, args.frames)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "int8"]
 OPSET = 23  # the first with root-mean-square norms
-_LEAST = 4096  # numbers of a tensor that is worth fewer bits
+LEAST = 4096  # numbers of a tensor that is worth fewer bits
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _shrink(model: ModelProto, precision: Precision) -> None:
     nodes, kept = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _LEAST:
+        if values.dtype != np.float32 or values.size < LEAST:
             kept.append(tensor)
             continue
         name = tensor.name
@@ -198,7 +198,7 @@ def _shrink(model: ModelProto, precision: Precision) -> None:
             kept.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
             nodes.append(helper.make_node("Cast", [f"{name}_16"], [name], to=TensorProto.FLOAT))
             continue
-        whole, scales = _in_eight_bits(values)
+        whole, scales = in_eight_bits(values)
         kept += [numpy_helper.from_array(whole, f"{name}_8"), numpy_helper.from_array(scales, f"{name}_scale")]
         nodes.append(helper.make_node("Cast", [f"{name}_8"], [f"{name}_whole"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [f"{name}_whole", f"{name}_scale"], [name]))
@@ -208,7 +208,7 @@ def _shrink(model: ModelProto, precision: Precision) -> None:
     model.graph.node.extend(nodes)
 
 
-def _in_eight_bits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_eight_bits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers, int8, and the scales they are to be multiplied by: one for each row or each column, whichever
     comes closer."""
     best: tuple[np.ndarray, np.ndarray] | None = None
