@@ -9,6 +9,8 @@ from typing import Any
 from oneiros.report.charts import Line, line_chart
 from oneiros.report.page import figure, number_table, section, side_by_side
 
+_SCORES = ("precision", "recall", "f1")
+
 
 def rewards_and_ends(measured: Mapping[str, Any] | None) -> str:
     """A section; nothing for a world that knows of neither, a sentence where the data does not."""
@@ -60,14 +62,14 @@ def _end_charts(end: Mapping[str, Any]) -> list[str]:
     x = [float(f"{value:.2g}") for value in table["probability"]]
     lines = [Line("share that ended", table["share"], "model"), Line("as it should be", x, "ceiling", dashed=True)]
     chart = line_chart(x, lines, x_label="probability of an end", y_label="share of steps that ended", log_x=min(x) > 0)
-    heads = ("precision", "recall", "F1", "ends", "threshold")
     rows = [
-        (name, [_or_nan(end[key][field]) for field in ("precision", "recall", "f1", "ends", "threshold")], 2)
+        (f"{name}, said from {end[key]['threshold']:.2f} on", [_or_nan(end[key][score]) for score in _SCORES], 2)
         for key, name in (("watched", "real frames"), ("watched_half", "real frames"), ("dreamed", "dreams"))
     ]
+    counted = f"Ends within a step: {end['watched']['ends']} on real frames, {end['dreamed']['ends']} in dreams."
     return [
         figure(chart, "Reliability, on real frames."),
-        figure(number_table("ends, within a step", heads, rows)),
+        figure(number_table("", ("precision", "recall", "F1"), rows), counted),
     ]
 
 
