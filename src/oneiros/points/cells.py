@@ -20,7 +20,7 @@ from oneiros.points import ground
 from oneiros.points.profile import FLAGS, CloudProfile
 
 NOT_LEARNED = -1
-_LARGEST_RASTER = 50_000_000
+_LARGEST_RASTER = 20_000_000
 _ANCHOR = 120  # cells: origins are multiples of it, so that parts of a cloud are cut into the cells of the whole
 
 

@@ -5,8 +5,10 @@ Legend: S cells; R, C rows and columns of a raster.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.ndimage import minimum_filter, rank_filter
+from scipy.ndimage import minimum_filter
 from scipy.spatial import KDTree
 
 NEAR_REACHES = (12, 40)  # in cells: how far around the lowest ground is looked for
@@ -15,6 +17,7 @@ _CONE_STEPS = (1, 2, 4, 8, 16)  # in cells of the raster; a cone reaches as far 
 RASTER = 4  # cells of the grid along one side of a raster's cell
 _USUAL = 0.3  # share of the points over a raster's cell below which false echoes may lie
 _AROUND = 5  # cells of the raster along the side of the squares in which false echoes are told from ground
+_AT_ONCE = 100_000  # cells whose surroundings are looked at together
 _BLOCK = 5  # cells of the raster along the side of the blocks in which swarms of them are
 _PIT = 6  # in cells: how far below what is around it a cell lies that may be a false echo
 _COMPANY = 7  # cells as near as this many usually are, a few times over, make it none
@@ -60,24 +63,35 @@ def _ground(
 ) -> np.ndarray:
     """The lowest height over each cell of a raster that is no false echo, inf where nothing lies: (R, C)."""
     shape = tuple((places.max(0) + 1).tolist())
-    low = _low(xyz, counts, places, shape, _USUAL)
-    usual = np.maximum(_medians(low), _block_medians(low)) if wide else _medians(low)
-    kept = ~_false_echoes(xyz, usual[places[:, 0], places[:, 1]], grid, density)
-    first = _low(xyz[kept], counts[kept], places[kept], shape, 0.0)
-    third = rank_filter(first, 2, _AROUND, mode="constant", cval=np.inf)
-    return np.where(np.isfinite(third), np.maximum(first, third), first)
-
-
-def _low(xyz: np.ndarray, counts: np.ndarray, places: np.ndarray, shape: tuple[int, ...], share: float) -> np.ndarray:
-    """The height that this share of the points over a raster's cell stays below: (R, C)."""
     keys = places[:, 0] * shape[1] + places[:, 1]
-    order = np.lexsort((xyz[:, 2], keys))
-    used, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)
+    used, low, which = _low(keys, xyz[:, 2], counts, _USUAL)
+    usual = _medians(_raster(shape, used, low), used)
+    if wide:
+        usual = np.maximum(usual, _block_medians(shape, used, low))
+    kept = ~_false_echoes(xyz, usual[which], grid, density)
+    used, low, _ = _low(keys[kept], xyz[kept, 2], counts[kept], 0.0)
+    third = _around(_raster(shape, used, low), used, lambda ordered: ordered[:, 2])
+    return _raster(shape, used, np.where(np.isfinite(third), np.maximum(low, third), low))
+
+
+def _low(
+    keys: np.ndarray, heights: np.ndarray, counts: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keys that occur, (U,), the height that this share of the points of each stays below, (U,), and where among them
+    each cell's key is, (S,)."""
+    order = np.lexsort((heights, keys))
+    used, starts, which, sizes = np.unique(keys[order], return_index=True, return_inverse=True, return_counts=True)
     upto = np.cumsum(counts[order])  # points up to each cell
     before = np.concatenate([[0], upto])[starts]
     wanted = before + share * (upto[starts + sizes - 1] - before - 1)
+    inverse = np.empty_like(which)
+    inverse[order] = which
+    return used, heights[order[np.searchsorted(upto, wanted, side="right")]], inverse
+
+
+def _raster(shape: tuple[int, ...], used: np.ndarray, values: np.ndarray) -> np.ndarray:
     ground = np.full(shape, np.inf)
-    ground.flat[used] = xyz[order[np.searchsorted(upto, wanted, side="right")], 2]
+    ground.flat[used] = values
     return ground
 
 
@@ -95,28 +109,36 @@ def _false_echoes(xyz: np.ndarray, usual: np.ndarray, grid: float, density: floa
     return false
 
 
-def _medians(ground: np.ndarray) -> np.ndarray:
-    """The median of what is known of the square around each of a raster's cells; inf where nothing is."""
-    wide = np.pad(ground, _AROUND // 2, constant_values=np.inf)
-    around = np.lib.stride_tricks.sliding_window_view(wide, (_AROUND, _AROUND))
-    return _median(around.reshape(*ground.shape, -1))
+def _around(ground: np.ndarray, used: np.ndarray, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """One of what is known of the square around each of the raster's used cells, (U,): choose gets them in order, (u,
+    25), inf where nothing is known."""
+    reach = _AROUND // 2
+    wide = np.pad(ground, reach, constant_values=np.inf)
+    steps = np.arange(_AROUND)
+    found = [np.empty(0)]
+    for first in range(0, len(used), _AT_ONCE):
+        rows, columns = np.divmod(used[first : first + _AT_ONCE], ground.shape[1])
+        around = wide[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
+        found.append(choose(np.sort(around.reshape(len(rows), -1), axis=1)))
+    return np.concatenate(found)
 
 
-def _block_medians(ground: np.ndarray) -> np.ndarray:
-    """The same of squares of blocks, for swarms of false echoes over places that have no others."""
-    rows, columns = (-(-size // _BLOCK) for size in ground.shape)
-    ends = [(0, count * _BLOCK - size) for count, size in zip((rows, columns), ground.shape, strict=True)]
-    whole = np.pad(ground, ends, constant_values=np.inf)
-    blocks = whole.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2).reshape(rows, columns, -1)
-    found = _medians(_median(blocks))
-    return found.repeat(_BLOCK, 0).repeat(_BLOCK, 1)[: ground.shape[0], : ground.shape[1]]
+def _medians(ground: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The lower median of what is known around each of a raster's used cells: (U,)."""
+
+    def middle(ordered: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(ordered, (np.isfinite(ordered).sum(1, keepdims=True) - 1) // 2, 1)[:, 0]
+
+    return _around(ground, used, middle)
 
 
-def _median(values: np.ndarray) -> np.ndarray:
-    """The lower median of the finite ones along the last axis, inf where there are none."""
-    ordered = np.sort(values, axis=-1)
-    middle = (np.isfinite(ordered).sum(-1) - 1).clip(0) // 2
-    return np.take_along_axis(ordered, middle[..., None], -1)[..., 0]
+def _block_medians(shape: tuple[int, ...], used: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """The same of the squares of blocks around, for swarms of false echoes over places that have no others: (U,)."""
+    rows, columns = np.divmod(used, shape[1])
+    blocks = (-(-shape[0] // _BLOCK), -(-shape[1] // _BLOCK))
+    keys = rows // _BLOCK * blocks[1] + columns // _BLOCK
+    filled, middle, which = _low(keys, low, np.ones(len(used), np.int64), 0.5)
+    return _medians(_raster(blocks, filled, middle), filled)[which]
 
 
 def _cone(ground: np.ndarray, rise: float) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 from oneiros.data.clouds.cloud import Cloud
 from oneiros.points.cells import NOT_LEARNED
 
+_GROUNDED = 0.25  # share of the points of a cut, or of those beside a roof, that must be ground
+
 
 @dataclass(frozen=True)
 class Landscape:
@@ -55,7 +57,8 @@ def changed(
     labels = labels[kept]
     if random.random() < 0.5:
         inside = _rectangle(xyz, random, how.side)
-        xyz, labels, kept = xyz[inside], labels[inside], kept[inside]
+        if built is None or _grounded(labels[inside], built[0]):
+            xyz, labels, kept = xyz[inside], labels[inside], kept[inside]
     if built and random.random() < 0.5:
         xyz, labels, stays = _roofed(xyz, labels, random, how, built)
         kept = kept[stays]
@@ -78,6 +81,11 @@ def _rectangle(xyz: np.ndarray, random: np.random.Generator, sides: tuple[float,
     return np.all(np.abs(xyz[:, :2] - middle) <= size / 2, axis=1)
 
 
+def _grounded(labels: np.ndarray, ground: int) -> bool:
+    """Whether so much is ground that a plane by itself is not more often a roof."""
+    return bool(len(labels)) and float(np.mean(labels == ground)) > _GROUNDED
+
+
 def _roofed(
     xyz: np.ndarray, labels: np.ndarray, random: np.random.Generator, how: Landscape, built: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +93,7 @@ def _roofed(
     ground, building = built
     inside = _rectangle(xyz, random, how.roof)
     raised = inside & np.isin(labels, built)
-    if not (raised & (labels == ground)).any():
+    if not (raised & (labels == ground)).any() or not _grounded(labels[~inside], ground) or inside.mean() > 0.6:
         return xyz, labels, np.ones(len(xyz), bool)
     base = np.quantile(xyz[raised & (labels == ground), 2], 0.9)
     xyz, labels = xyz.copy(), labels.copy()
