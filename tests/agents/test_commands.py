@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from oneiros.agents.refining import Rounds
 from oneiros.cli import main
+from oneiros.data.episodes.dataset import Dataset
 from oneiros.train.log import read_metrics
 from tests.agents.conftest import GAME, save_world
 
@@ -81,10 +83,17 @@ def test_a_world_plans_without_an_agent(echo_world, tmp_path):
 
 
 @pytest.mark.slow
-def test_rounds_record_the_agent_and_train_the_world_on(echo_world, tmp_path, capsys):
+def test_rounds_record_the_agent_and_train_the_world_on(echo_world, tmp_path, capsys, monkeypatch):
+    """Though the first is interrupted between the recording and the world."""
     out = tmp_path / "agent"
     rounds = ["--rounds", "1", "--episodes", "2", "--world-steps", "3"]
-    main(["train", "agent", str(echo_world), "--env", GAME, "--out", str(out), *QUICK, *rounds])
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "_train_world", lambda self, number: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit) as exit:
+            main(["train", "agent", str(echo_world), "--env", GAME, "--out", str(out), *QUICK, *rounds])
+    assert exit.value.code == 130
+    main(["train", "agent", str(echo_world), "--out", str(out), "--resume"])
+    assert len(Dataset.open(out / "data").episodes) == 6
     assert [row["round"] for row in read_metrics(out / "metrics.jsonl")] == [0, 0, 1, 1]
     assert "round 1: 72 real steps" in capsys.readouterr().err
     assert (out / "round-1" / "model.safetensors").is_file()

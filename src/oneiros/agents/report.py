@@ -88,16 +88,13 @@ def result_table(measured: Mapping[str, Any]) -> Table:
 
 def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
     earned, length = each["return"], each["length"]
-    interval = f"{earned['low']:.4g} to {earned['high']:.4g}"
+    interval = f"{_short(earned['low'])} to {_short(earned['high'])}"
     ended = f"{each['ended'] / each['episodes']:.0%}"
-    return (
-        f"{each['episodes']}",
-        f"{earned['mean']:.4g}",
-        f"{earned['sd']:.3g}",
-        interval,
-        f"{length['mean']:.4g}",
-        ended,
-    )
+    return str(each["episodes"]), _short(earned["mean"]), _short(earned["sd"]), interval, _short(length["mean"]), ended
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def evaluation_page(measured: Mapping[str, Any], films: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from oneiros.console import bars
 from oneiros.data.episodes.arrays import EpisodeArrays, load_frames
 from oneiros.data.episodes.clips import frames_of
 from oneiros.data.episodes.dataset import Dataset
@@ -86,8 +87,14 @@ def _moment(world: World, episode: EpisodeArrays, row: int) -> tuple[np.ndarray,
 @torch.no_grad()
 def _encoded(world: World, frames: np.ndarray) -> torch.Tensor:
     """Codes (S, T, N) of frames uint8 (S, T, H, W, 3 or 5)."""
-    parts = [frames_of(frames[first : first + _AT_ONCE]) for first in range(0, len(frames), _AT_ONCE)]
-    return torch.cat([world.tokenizer.encode(part.to(world.device)) for part in parts])
+    codes = []
+    with bars(transient=True) as track:
+        advance = track("encoding where dreams begin", len(frames))
+        for first in range(0, len(frames), _AT_ONCE):
+            part = frames_of(frames[first : first + _AT_ONCE])
+            codes.append(world.tokenizer.encode(part.to(world.device)))
+            advance(len(part))
+    return torch.cat(codes)
 
 
 def save_starts(starts: CodeClip, folder: Path) -> None:
