@@ -29,7 +29,7 @@ NEEDS = {
     "inspect": {"points": "for clouds of points"},
     "clouds": {"points": ""},
     "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
-    "segment": {"points": ""},
+    "segment": {"points": "", "cluster": "for --cluster"},
     "eval": {"train": "", "points": "for a segmenter"},
     "export": {"onnx": ""},
     "demo": {"doom": "", "train": ""},

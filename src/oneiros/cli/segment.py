@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from oneiros.points.labelling import Labelling
 
 _DESCRIPTION = """\
 Classify clouds: ground, vegetation, building with the model that comes along, or what a run of your own has learned.
@@ -18,6 +21,8 @@ the model was trained on.
   oneiros segment cloud.laz                                                writes cloud-labelled.laz
   oneiros segment cloud.laz --model runs/segmenter --out labelled.laz
   oneiros segment tiles/*.laz --out labelled/                              a copy of each in a folder
+  oneiros segment tiles/ --out labelled/ --workers 8                       a survey; again: goes on where it was
+  oneiros segment tiles/ --out labelled/ --cluster tcp://10.0.0.1:8786     by all machines of a Dask cluster
   oneiros segment cloud.laz --keep 7,9,17,18 --unsure 0.5                  leaves water and bridges as they are
   oneiros inspect labelled.laz                                             look at it
 """
@@ -28,7 +33,8 @@ _COPC = re.compile(r"\.copc\.laz$", re.IGNORECASE)
 @dataclass(frozen=True)
 class Segment:
     clouds: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD...")]
-    """LAS, LAZ (COPC becomes plain LAZ), PLY or npy."""
+    """LAS, LAZ (COPC becomes plain LAZ), PLY or npy. A folder is a survey: all clouds in it, each labelled with the
+    edges of its neighbours in sight, by any number of processes that share the list. What is done stays done."""
     model: Path | None = None
     """The segmenter's run folder. Default: the one that comes along, for airborne lidar (docs/lidar-model.md)."""
     out: Path | None = None
@@ -42,6 +48,11 @@ class Segment:
     """Points whose likeliest class is less likely than this are written as 1, unclassified."""
     strict: bool = False
     """Refuse clouds that lie far from those of the training."""
+    workers: int = 1
+    """Processes that work on a survey, each on one thread. The same command elsewhere shares the work, too."""
+    cluster: str | None = None
+    """Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers do a survey. They need this package and
+    the same files under the same paths; extra: cluster."""
     device: str = "cpu"
     """Such as cuda."""
 
@@ -60,7 +71,9 @@ def main(arguments: list[str]) -> None:
 def segment(command: Segment) -> None:
     """Raises ValueError where a cloud does not fit the model or the name of a copy its source; of several clouds, once
     all others are labelled."""
-    targets = _targets(command)
+    survey = any(path.is_dir() for path in command.clouds)
+    command = replace(command, clouds=_unfolded(command.clouds))
+    targets = _targets(command, survey=survey)
 
     from oneiros.console import bars, printable, say
     from oneiros.data.clouds.classes import parse_codes
@@ -72,6 +85,11 @@ def segment(command: Segment) -> None:
 
     run = command.model or bundled_segmenter()
     how = Labelling(command.probabilities, parse_codes(command.keep, "--keep"), command.unsure)
+    if survey:
+        _segment_survey(command, run, targets, how)
+        return
+    if command.workers != 1 or command.cluster:
+        raise ValueError("--workers and --cluster are for a survey: name a folder of clouds")
     model = load_segmenter(run, device=command.device)
     for source, target in targets.items():
         check_paths(source, target)
@@ -96,13 +114,40 @@ def segment(command: Segment) -> None:
         raise ValueError(f"{len(failed)} of {len(targets)} clouds are not labelled: {', '.join(map(str, failed))}")
 
 
+def _segment_survey(command: Segment, run: Path, targets: dict[Path, Path], how: Labelling) -> None:
+    from oneiros.cli.segment_survey import segment_survey
+
+    if command.out is None:
+        raise ValueError("a folder of clouds needs another for their copies: --out labelled/")
+    if any(source.resolve().parent == command.out.resolve() for source in command.clouds):
+        raise ValueError(f"--out {command.out} is the clouds' own folder; their copies need another")
+    shared = {"strict": command.strict, "workers": command.workers, "cluster": command.cluster}
+    segment_survey(run, targets, command.out, how, device=command.device, **shared)
+
+
+def _unfolded(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Folders as the clouds in them, by name."""
+    from oneiros.data.clouds.formats import ENDINGS
+
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in ENDINGS and each.is_file())
+        if not inside:
+            raise ValueError(f"{path}: holds no clouds ({', '.join(ENDINGS)})")
+        found += inside
+    return tuple(found)
+
+
 def _said(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
     return f"{total:,} points, {shares}" if total else "no points, copied as it is"
 
 
-def _targets(command: Segment) -> dict[Path, Path]:
+def _targets(command: Segment, *, survey: bool) -> dict[Path, Path]:
     """The copy of each cloud."""
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")
@@ -111,7 +156,7 @@ def _targets(command: Segment) -> dict[Path, Path]:
         targets = {
             source: source.with_name(f"{Path(name).stem}-labelled{Path(name).suffix}") for source, name in plain.items()
         }
-    elif len(command.clouds) == 1 and not command.out.is_dir():
+    elif len(command.clouds) == 1 and not survey and not command.out.is_dir():
         targets = {command.clouds[0]: command.out}
     elif command.out.is_file():
         raise ValueError(f"--out {command.out} is a file; several clouds need a folder for their copies")

@@ -7,6 +7,7 @@ Legend: N points, S cells, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +87,13 @@ def label_file(
     *,
     how: Labelling | None = None,
     profile: CloudProfile | None = None,
+    around: Sequence[Path] = (),
     track: Track = silent,
 ) -> dict[str, int]:
     """Write a copy of the cloud `source` whose points are classified by `model`; nothing else of it changes.
 
-    how: what is written, by default `Labelling()`. profile: of the cloud, where it is known already.
+    how: what is written, by default `Labelling()`. profile: of the cloud, or of the survey that it is a tile of, where
+        it is known already. around: neighbouring tiles, whose edges are looked at where they have what is needed.
     Strays, far from all other points, are written as 1, unclassified. Returns how many points each class has, and how
     many were kept, unsure or strays, where any were. An empty cloud is copied.
     Raises ValueError for a cloud that does not fit the model, OSError where the disk takes no more; then there is no
@@ -102,7 +105,13 @@ def label_file(
         copy_with_labels(file, out, np.empty(0, np.int64))
         return {}
     check(model, file)
-    return _label(model, file, out, how or Labelling(), profile or CloudProfile.of_file(file), track)
+    profile = profile or CloudProfile.of_file(file)
+    return _label(model, file, out, how or Labelling(), profile, [open_cloud(path) for path in around], track)
+
+
+def margin_around(model: Segmenter) -> float:
+    """How far around a point is looked, in metres: all of every field that sees it, and what those cells look at."""
+    return 2 * model.config.radius + margin_of(model.config.network.grid, model.config.features)
 
 
 def check(model: Segmenter, file: CloudFile) -> None:
@@ -113,13 +122,20 @@ def check(model: Segmenter, file: CloudFile) -> None:
 
 
 def _label(
-    model: Segmenter, file: CloudFile, out: Path, how: Labelling, profile: CloudProfile, track: Track
+    model: Segmenter,
+    file: CloudFile,
+    out: Path,
+    how: Labelling,
+    profile: CloudProfile,
+    around: Sequence[CloudFile],
+    track: Track,
 ) -> dict[str, int]:
     attributes, names = attributes_for(file, model.config.features), model.config.names
-    grid = model.config.network.grid
-    margin = 2 * model.config.radius + margin_of(grid, model.config.features)  # all of every field that sees a tile
+    near = [each for each in around if set(attributes) <= set(each.attribute_names)]
     with work_folder(out) as folder:
-        tiles = Tiles.deal(file, attributes, folder, profile=profile, margin=margin, track=track)
+        tiles = Tiles.deal(
+            file, attributes, folder, profile=profile, margin=margin_around(model), around=near, track=track
+        )
         labels = new_array(folder / "labels.npy", np.uint8, (file.num_points,))
         labels[:] = UNCLASSIFIED
         by_class = None

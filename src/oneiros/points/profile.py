@@ -5,7 +5,7 @@ Legend: N points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,15 +59,18 @@ class CloudProfile:
     @classmethod
     def of_file(cls, file: CloudFile) -> CloudProfile:
         """Of a file, in metres, from at most a million points spread over it."""
-        step = -(-file.num_points // _SAMPLE)
-        names = [name for name in (*RANKED, *_RETURNS, *FLAGS, CLASSIFICATION) if name in file.attribute_names]
-        parts, row = [], 0
-        for cloud in file.chunks(attributes=names):
-            chosen = slice(-row % step, None, step)
-            attributes = {name: values[chosen] for name, values in cloud.attributes.items()}
-            parts.append(Cloud(cloud.xyz[chosen] * file.metres, attributes, path=cloud.path))
-            row += len(cloud)
-        return _profile(concatenate(parts), step, said_unit(file))
+        return cls.of_files([file])
+
+    @classmethod
+    def of_files(cls, files: Sequence[CloudFile]) -> CloudProfile:
+        """Of several files as one cloud, likewise; of attributes that all of them have. None have no points."""
+        if not files:
+            return cls()
+        step = max(-(-sum(file.num_points for file in files) // _SAMPLE), 1)
+        known = set.intersection(*(set(file.attribute_names) for file in files))
+        names = [name for name in (*RANKED, *_RETURNS, *FLAGS, CLASSIFICATION) if name in known]
+        parts = [part for file in files for part in _sampled(file, names, step)]
+        return _profile(concatenate(parts), step, said_unit(files[0]))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CloudProfile:
@@ -97,6 +100,16 @@ class CloudProfile:
         levels, first, counts = np.unique(np.asarray(knots), return_index=True, return_counts=True)
         places = (first + (counts - 1) / 2) / (len(knots) - 1)
         return (2 * np.interp(values.astype(np.float64), levels, places) - 1).astype(np.float32)
+
+
+def _sampled(file: CloudFile, names: Sequence[str], step: int) -> Iterator[Cloud]:
+    """Every so many points of a file, in metres."""
+    row = 0
+    for cloud in file.chunks(attributes=names):
+        chosen = slice(-row % step, None, step)
+        attributes = {name: values[chosen] for name, values in cloud.attributes.items()}
+        yield Cloud(cloud.xyz[chosen] * file.metres, attributes, path=cloud.path)
+        row += len(cloud)
 
 
 _RETURNS = ("return_number", "number_of_returns")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from oneiros.points.profile import CloudProfile
 
 TILE_POINTS = 500_000  # a tile holds about so many, its surroundings not counted
 CHUNK_POINTS = 1_000_000  # read from a cloud at once
+_OTHERS = -1  # row of a point that is another cloud's
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,37 @@ class Tiles:
         *,
         profile: CloudProfile,
         margin: float,
+        around: Sequence[CloudFile] = (),
         track: Track = silent,
     ) -> Tiles:
         """Deal out a cloud, in metres, into files in `folder`; strays are left out. profile: of the cloud.
 
-        ValueError where an attribute is not a number.
+        around: other clouds with the same attributes; what of them lies within the margin is dealt out as well, as
+            surroundings. ValueError where an attribute is not a number.
         """
-        tiles = cls(file.path, folder, max(_side(profile, file.num_points), margin), margin, names)
+        tiles = cls(file.path, folder, max(_side(profile), margin), margin, names)
         advance = track("dealing out points", file.num_points)
         row = 0
         for cloud in file.chunks(CHUNK_POINTS, attributes=names):
             tiles._add(replace(cloud, xyz=cloud.xyz * file.metres), row, profile)
             row += len(cloud)
             advance(len(cloud))
+        low, high = ((edge * file.metres)[:2] for edge in file.bounds)
+        for other in around:
+            for cloud in other.chunks(CHUNK_POINTS, attributes=names):
+                xyz = cloud.xyz * other.metres
+                near = ((xyz[:, :2] >= low - margin) & (xyz[:, :2] <= high + margin)).all(1)
+                attributes = {name: values[near] for name, values in cloud.attributes.items()}
+                tiles._add(replace(cloud, xyz=xyz[near], attributes=attributes), _OTHERS, profile)
         return tiles
 
     def each(self) -> Iterator[tuple[Cloud, np.ndarray, np.ndarray]]:
         """A tile with its surroundings, which of these points are its own, bool (N,), and their rows in the source."""
         for place in sorted(self.counts):
             near = [self._read(place)]
-            own = len(near[0])
+            own = near[0]["row"] >= 0
+            if not own.any():
+                continue
             low = np.array(place) * self.side - self.margin
             high = low + self.side + 2 * self.margin
             for step in itertools.product((-1, 0, 1), repeat=2):
@@ -75,7 +87,9 @@ class Tiles:
                     near.append(points[within])
             points = np.concatenate(near)
             cloud = Cloud(points["xyz"], self._attributes(points["values"]), path=self.source)
-            yield cloud, np.arange(len(points)) < own, near[0]["row"]
+            mine = np.zeros(len(points), bool)
+            mine[: len(own)] = own
+            yield cloud, mine, near[0]["row"][own]
 
     @property
     def _dtype(self) -> np.dtype:
@@ -87,7 +101,7 @@ class Tiles:
 
     def _add(self, cloud: Cloud, first_row: int, profile: CloudProfile) -> None:
         points = np.empty(len(cloud), self._dtype)
-        points["row"] = np.arange(first_row, first_row + len(cloud))
+        points["row"] = _OTHERS if first_row == _OTHERS else np.arange(first_row, first_row + len(cloud))
         points["xyz"] = cloud.xyz
         for column, name in enumerate(self.names):
             points["values"][:, column] = cloud.attributes[name]
@@ -114,7 +128,6 @@ class Tiles:
         return self.folder / f"tile_{place[0]}_{place[1]}"
 
 
-def _side(profile: CloudProfile, num_points: int) -> float:
+def _side(profile: CloudProfile) -> float:
     """Of tiles that hold about `TILE_POINTS` each, if points lie evenly."""
-    extent = np.array(profile.high) - np.array(profile.low)
-    return math.sqrt(float(np.prod(np.maximum(extent, 1e-3)[:2])) * TILE_POINTS / num_points)
+    return math.sqrt(TILE_POINTS / max(profile.density, 1e-6))
