@@ -12,6 +12,8 @@ from typing import Annotated, TypeVar
 import tyro
 
 from oneiros.agents.eval_config import AgentEvalConfig
+from oneiros.cli.eval_clouds import CloudsEval, are_clouds
+from oneiros.cli.eval_clouds import main as compare_clouds
 from oneiros.disk import contained
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.report.files import METRICS, REPORT
@@ -25,6 +27,7 @@ agent or a policy act.
   oneiros eval runs/world data --env doom:health_gathering   also: the same start, another action, against the env
   oneiros eval runs/segmenter                                the clouds that its training held out
   oneiros eval runs/segmenter tiles/*.laz                    these classified clouds
+  oneiros eval before.laz after.laz                          two classifications of the same points, or two folders
   oneiros eval runs/agent --env doom:take_cover --episodes 400
   oneiros eval runs/world --planner cem --env doom:basic     without training: dreams what actions would lead to
   oneiros eval runs/policy --env metaworld:drawer-open-v3,door-open-v3 --episodes 50 --beside runs/cloning
@@ -150,13 +153,16 @@ _KINDS = {
 def main(arguments: list[str]) -> None:
     """Raises ValueError where run, data, env and options do not fit each other."""
     if arguments and arguments[0] in ("-h", "--help"):
-        print(_DESCRIPTION, *map(_help, dict.fromkeys(_KINDS.values())), sep="\n\n")
+        print(_DESCRIPTION, *map(_help, dict.fromkeys((*_KINDS.values(), CloudsEval))), sep="\n\n")
         return
     if not arguments or arguments[0].startswith("-"):
         raise ValueError("the run comes first: oneiros eval RUN ...; oneiros eval --help tells what each kind can take")
     from oneiros.run_folder import read_config
 
     run = Path(arguments[0])
+    if are_clouds(run):
+        compare_clouds(arguments)
+        return
     kind = read_config(run).kind
     if kind not in _KINDS:
         raise ValueError(f"{run} holds a {kind}; what can be measured is a {', a '.join(_KINDS)}")
