@@ -279,6 +279,7 @@ class Clip(_Record):
     seeds: int64 (B,), keys of the random numbers that training draws for each sample; None = drawn from torch's
         generator, too.
     outcomes: (B, T - 1), what came of the step that `actions[:, t]` were; None = not recorded.
+    known: bool (B, T - 1), which of the actions are known, where some are not; None = all.
     """
 
     frames: Tensor
@@ -287,6 +288,7 @@ class Clip(_Record):
     task: tuple[str, ...] | None = None
     seeds: Tensor | None = None
     outcomes: Outcomes | None = None
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,7 @@ class CodeClip(_Record):
     task: tuple[str, ...] | None = None
     seeds: Tensor | None = None
     outcomes: Outcomes | None = None
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ VERBS = {
     "doctor": ("doctor", "what is installed, what each verb still needs, cores and GPU"),
     "record": ("record", "play episodes in ViZDoom, Meta-World or any Gymnasium env and save a LeRobot dataset"),
     "import": ("import_data", "turn films with actions, robomimic's or ALOHA's recordings into a LeRobot dataset"),
+    "actions": ("actions", "infer actions that are missing, or codes of what can happen, from what moves in films"),
     "inspect": ("inspect", "summary, checks and picture of a dataset, a cloud of points or a run"),
     "clouds": ("clouds", "turn depth frames of a dataset into clouds of points, labelled where labels were recorded"),
     "train": ("train", "train a tokenizer, a world on its codes, a policy on its dreams; or a segmenter of clouds"),

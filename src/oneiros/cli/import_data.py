@@ -36,6 +36,9 @@ class Import:
     """The action of the source's row t + SHIFT is done between frames t and t + 1."""
     fps: int | None = None
     """Frames a second. Default: what the source says (pictures 30, robomimic 20, ALOHA 50)."""
+    unlabelled: bool = False
+    """Where some films have a table of actions, import those without as well, their actions unknown: `oneiros actions`
+    infers them."""
     task: str | None = None
     """The instruction of every episode. Default: what the source says, else its name."""
 
@@ -54,7 +57,7 @@ def import_data(command: Import) -> None:
     if command.fps is not None and command.fps < 1:
         raise ValueError(f"fps is {command.fps}; it must be a whole number above 0")
     named = tuple(name.strip() for name in (command.actions or "").split(",") if name.strip())
-    source = open_source(command.source, Options(command.fps, named, command.task), command.format)
+    source = open_source(command.source, Options(command.fps, named, command.task, command.unlabelled), command.format)
     if command.out.resolve() == command.source.resolve():
         raise ValueError(f"{command.out}: is the source itself; name another folder")
     with bars() as track:

@@ -43,10 +43,10 @@ class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
     """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy), a film or a run folder."""
     json: bool = False
-    """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "offset", "endings" (how
-    each episode ended, and what it paid in all), "ignored" (columns that are not read), "problems"} instead of tables;
-    for a cloud {"points", "low", "high", "density", "crs", "unit", "attributes", "classes", "class_names", "returns",
-    "problems"}."""
+    """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "known" (shares of
+    actions), "offset", "endings" (how each episode ended, and what it paid in all), "ignored" (columns that are not
+    read), "problems"} instead of tables; for a cloud {"points", "low", "high", "density", "crs", "unit", "attributes",
+    "classes", "class_names", "returns", "problems"}."""
     fast: bool = False
     """Leave out whatever takes decoding films."""
     out: Path | None = None
@@ -139,6 +139,7 @@ def _as_json(dataset: Dataset, offset: Offset | None, problems: list[Problem]) -
         },
         "camera": taken,
         "action": None if dataset.action_spec is None else dataset.action_spec.to_json(),
+        "known": _known(dataset),
         "offset": offset and {"shift": offset.shift, "sure": offset.sure, "odd": offset.odd},
         "endings": [{"episode": each.episode, "end": each.kind, "return": each.total} for each in endings],
         "ignored": unused_features(dataset.info["features"]),
@@ -166,6 +167,10 @@ def _summary(dataset: Dataset, offset: Offset | None) -> Table:
         "format", f"LeRobot {dataset.info['codebase_version']}, {dataset.info.get('robot_type') or 'no robot'}"
     )
     shown.add_row("episodes", f"{len(dataset.episodes):,}")
+    if (known := _known(dataset)) is not None:
+        shown.add_row(
+            "actions", f"{known['recorded']:.1%} recorded, {known['inferred']:.1%} inferred, the rest unknown"
+        )
     shown.add_row("frames", f"{frames:,} at {dataset.fps} fps ({minutes} min {seconds} s)")
     for camera in dataset.cameras:
         taken = camera == next((each for each in dataset.cameras if each.kind == "rgb"), None)
@@ -180,6 +185,17 @@ def _summary(dataset: Dataset, offset: Offset | None) -> Table:
     if ignored := unused_features(dataset.info["features"]):
         shown.add_row("not read", ", ".join(ignored))
     return shown
+
+
+def _known(dataset: Dataset) -> dict[str, float] | None:
+    """The shares of rows whose actions were recorded, and inferred; None where all were recorded."""
+    import numpy as np
+
+    each = [dataset.confidence(episode.index) for episode in dataset.episodes]
+    sure = np.concatenate([np.zeros(0, np.float32), *(part for part in each if part is not None)])
+    if not len(sure):
+        return None
+    return {"recorded": float((sure == 1).mean()), "inferred": float(((sure > 0) & (sure < 1)).mean())}
 
 
 def _offset(offset: Offset) -> str:
@@ -206,7 +222,10 @@ def _actions(dataset: Dataset, broken: bool) -> Table | None:
         for name in spec.names:
             shown.add_row(name)
         return shown
-    actions = np.concatenate([np.asarray(dataset.actions(episode.index)) for episode in dataset.episodes])
+    each = [(np.asarray(dataset.actions(one.index)), dataset.confidence(one.index)) for one in dataset.episodes]
+    actions = np.concatenate([values if sure is None else values[sure > 0] for values, sure in each])
+    if not len(actions):
+        return None
     if spec.kind == "continuous":
         shown = table("actions (continuous)", "name", "lowest", "mean", "highest", "std")
         for name, column in zip(spec.names, actions.T, strict=True):

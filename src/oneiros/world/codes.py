@@ -1,7 +1,8 @@
 """Codes of whole datasets on disk, so that a world trains without decoding or encoding a frame twice.
 
 A folder of codes is complete in itself: codes.json (episodes, fps, actions), codes.npy (rows, N), actions.npy
-(rows, ...), outcomes.npy (rows,) where they were recorded, and the tokenizer. `oneiros train world --codes FOLDER`
+(rows, ...), outcomes.npy (rows,) where they were recorded, known.npy (rows,) where some actions are not known, and the
+tokenizer. `oneiros train world --codes FOLDER`
 needs nothing else.
 """
 
@@ -28,7 +29,7 @@ from oneiros.run_folder import Origin, from_json
 from oneiros.world.model import TOKENIZER
 from oneiros.world.tokenizer import Tokenizer
 
-_INDEX, _CODES, _ACTIONS, _OUTCOMES = "codes.json", "codes.npy", "actions.npy", "outcomes.npy"
+_INDEX, _CODES, _ACTIONS, _KNOWN, _OUTCOMES = "codes.json", "codes.npy", "actions.npy", "known.npy", "outcomes.npy"
 _FRAMES_AT_ONCE = 64
 
 
@@ -74,6 +75,9 @@ def write_codes(folder: Path, episodes: Episodes, tokenizer: Tokenizer) -> None:
             np.save(temporary / _ACTIONS, np.concatenate([_actions(episode) for episode in every]))
         if every[0].outcomes is not None:
             np.save(temporary / _OUTCOMES, np.concatenate([_packed(episode) for episode in every]))
+        if any(episode.known is not None for episode in every):
+            known = [np.ones(len(each.content), bool) if each.known is None else each.known for each in every]
+            np.save(temporary / _KNOWN, np.concatenate(known))
         (temporary / _INDEX).write_text(json.dumps(_describe(episodes, tokenizer), indent=1))
 
 
@@ -90,6 +94,8 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
         ends = [*accumulate((max(0, episode.length) for episode in index.episodes), initial=0)]
         actions = index.action_spec and _read_actions(inside(folder, _ACTIONS), index.action_spec, ends[-1])
         outcomes = _read_outcomes(inside(folder, _OUTCOMES), index, ends[-1])
+        known = inside(folder, _KNOWN)
+        known = read_array(known, np.bool_, (ends[-1],)) if known.is_file() else None
         codes = read_array(inside(folder, _CODES), _kind(tokenizer), (ends[-1], None))
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{folder} is damaged: {error}; delete it and encode again") from error
@@ -109,6 +115,7 @@ def read_codes(folder: Path, tokenizer: Tokenizer) -> Episodes:
             episode.task,
             episode.index,
             None if outcomes is None else outcomes.part(a, b),
+            None if known is None else known[a:b],
         )
         for (a, b), episode in zip(pairwise(ends), index.episodes, strict=True)
     ]

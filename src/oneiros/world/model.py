@@ -125,7 +125,7 @@ class World(Trainable):
             batch = self._to_codes(batch)
         actions = self._checked(batch.actions, batch.codes.shape[1] - 1)
         codes, valid = batch.codes, batch.valid
-        outputs = self._outputs(codes, actions, batch.seeds)
+        outputs = self._outputs(codes, actions, batch)
 
         first = 1 - self.config.learn_first_frame
         if codes.shape[1] <= first:
@@ -142,7 +142,7 @@ class World(Trainable):
         parts = {"world/state": state, "world/accuracy": _mean(hits.float())}
 
         if self.action_head is not None and actions is not None:
-            learned = valid[:, 1:]
+            learned = valid[:, 1:] if batch.known is None else valid[:, 1:] & batch.known
             self.action_head.check(actions, learned)
             features = self.dynamics.frame_features(outputs[:, :-1])[learned]
             action = _mean(self.action_head.loss(features.float(), actions[learned]))
@@ -158,16 +158,16 @@ class World(Trainable):
             parts |= tokenizer_loss.parts
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
-    def _outputs(self, codes: Tensor, actions: Tensor | None, seeds: Tensor | None) -> Tensor:
+    def _outputs(self, codes: Tensor, actions: Tensor | None, batch: CodeClip) -> Tensor:
         """Outputs (B, T, E, D) of the dynamics; in training, actions are noisy or forgotten and codes corrupted at
-        random, by seeds (B,)."""
+        random, by the batch's seeds."""
         if not self.training:
-            return self.dynamics(codes, self.action_embedding(actions, codes.shape[1], len(codes)))
-        config, spec, random = self.config, self.config.action_spec, PerSample.of(seeds, len(codes), codes.device)
+            return self.dynamics(codes, self.action_embedding(actions, codes.shape[1], len(codes), known=batch.known))
+        config, spec, random = self.config, self.config.action_spec, PerSample.of(batch.seeds, len(codes), codes.device)
         if actions is not None and spec is not None:
             actions = noisy_actions(actions, spec, config.action_noise, random)
         dropped = random.less_than(config.action_dropout)
-        conditions = self.action_embedding(actions, codes.shape[1], len(codes), dropped)
+        conditions = self.action_embedding(actions, codes.shape[1], len(codes), dropped, batch.known)
         levels, size, _ = self.dynamics.levels.shape
         return self.dynamics(corrupted_codes(codes, config.corruption, size, levels, random), conditions)
 
@@ -181,9 +181,10 @@ class World(Trainable):
         stride, actions = self.tokenizer.temporal_stride, clip.actions
         if actions is not None and self.config.action_spec is not None:
             actions = self.config.action_spec.join(actions, stride)
+        known = None if clip.known is None else clip.known.unflatten(1, (-1, stride)).all(-1)
         outcomes = None if clip.outcomes is None else clip.outcomes.join(stride)
         codes, valid = self.tokenizer.encode(clip.frames), clip.valid[:, ::stride]
-        return CodeClip(codes, actions, valid, seeds=clip.seeds, outcomes=outcomes)
+        return CodeClip(codes, actions, valid, seeds=clip.seeds, outcomes=outcomes, known=known)
 
     def _checked(self, actions: Tensor | None, count: int) -> Tensor | None:
         """Actions of `count` steps that fit the spec; None where they are unknown or the world has none."""
@@ -245,7 +246,7 @@ class World(Trainable):
 
     def _init_codes(self, clip: CodeClip) -> WorldState:
         actions = self._checked(clip.actions, clip.codes.shape[1] - 1)
-        conditions = self.action_embedding(actions, clip.codes.shape[1], len(clip.codes))
+        conditions = self.action_embedding(actions, clip.codes.shape[1], len(clip.codes), known=clip.known)
         return WorldState.after(self.dynamics, clip.codes, conditions, lookback=self._lookback)
 
     @torch.no_grad()
@@ -336,7 +337,8 @@ class World(Trainable):
             state, codes = self.step_codes(state, None, sampling=Sampling(temperature=0.0))
             frames.append(codes[:, None])
         codes = torch.cat(frames, 1)
-        conditions = self.action_embedding(self._checked(clip.actions, observed - 1), observed, batch)
+        actions = self._checked(clip.actions, observed - 1)
+        conditions = self.action_embedding(actions, observed, batch, known=clip.known)
         null = self.action_embedding.null.expand(batch, codes.shape[1] - observed, -1)
         num_blocks = None if layer is None else layer + 1
         outputs = self.dynamics(codes, torch.cat([conditions, null], 1), num_blocks=num_blocks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from oneiros.agreement import Controls, check_agreement
-from oneiros.data.episodes.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.episodes.clips import Clips, EpisodeArrays, fully_known, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import to_uint8
 from oneiros.records import Clip
@@ -51,13 +51,14 @@ def load_episodes(world: World, run: Path | str, dataset: Dataset, episodes: Seq
 
 
 def load_clips(world: World, run: Path | str, dataset: Dataset, episodes: Sequence[int], *, length: int) -> Clips:
-    """All clips of `length` whole frames in these episodes, as the run saw them: its camera, size and stride.
+    """All clips of `length` whole frames in these episodes, as the run saw them: its camera, size and stride. Where
+    some of their actions are not known, those of the others; without actions where none has all.
 
     ValueError when actions or speed are not the world's, or every episode is shorter than a clip.
     """
     loaded, stride = load_episodes(world, run, dataset, episodes), world.config.frame_stride
     whole = [episode for episode in loaded if len(episode.content) > (length - 1) * stride]
-    return Clips(whole or loaded, dataset.action_spec, length=length, stride=stride)
+    return Clips(fully_known(whole or loaded), dataset.action_spec, length=length, stride=stride)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class EpisodeArrays:
     content: uint8 frames (T, H, W, 3), the same with depth (T, H, W, 5: red, green, blue, then low and high byte
         of the 12-bit depth code), or whole-number codes (T, N).
     actions, outcomes: as `Dataset` gives them, or None.
+    known: bool (T,), which of the actions are known; None = all.
     """
 
     content: np.ndarray
@@ -34,6 +35,12 @@ class EpisodeArrays:
     task: str
     index: int
     outcomes: Outcomes | None = None
+    known: np.ndarray | None = None
+
+    @property
+    def all_known(self) -> bool:
+        """Whether every action is known that leads to a frame."""
+        return self.actions is not None and (self.known is None or bool(self.known[:-1].all()))
 
 
 def load_frames(
@@ -59,6 +66,7 @@ def load_frames(
     chosen = [by_index[index] for index in episodes]
     actions = {episode.index: dataset.actions(episode.index) for episode in chosen}
     outcomes = {episode.index: dataset.outcomes(episode.index) for episode in chosen}
+    sure = {episode.index: dataset.confidence(episode.index) for episode in chosen}
     contents: dict[int, np.ndarray] = {}
     damaged: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, bars(transient=True) as track:
@@ -82,7 +90,12 @@ def load_frames(
         warnings.warn(message, stacklevel=2)
     return [
         EpisodeArrays(
-            contents[episode.index], actions[episode.index], episode.task, episode.index, outcomes[episode.index]
+            contents[episode.index],
+            actions[episode.index],
+            episode.task,
+            episode.index,
+            outcomes[episode.index],
+            None if (confidence := sure[episode.index]) is None else confidence > 0,
         )
         for episode in chosen
         if episode.index in contents

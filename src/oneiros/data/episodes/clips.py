@@ -8,6 +8,7 @@ step leaves, and are padded beyond the last: so the last steps of an episode are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from oneiros.data.episodes.arrays import EpisodeArrays, load_frames, unpack_code
 from oneiros.data.frames import codes_to_model, to_model
 from oneiros.records import ActionSpec, Clip, CodeClip, Outcomes
 
-__all__ = ["Clips", "EpisodeArrays", "frames_of", "load_frames", "split_episodes", "spread"]
+__all__ = ["Clips", "EpisodeArrays", "frames_of", "fully_known", "load_frames", "split_episodes", "spread"]
 
 
 def split_episodes(indices: Sequence[int], hold_out: Sequence[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -37,6 +38,12 @@ def split_episodes(indices: Sequence[int], hold_out: Sequence[int] = ()) -> tupl
         return train, tuple(index for index in indices if index in hold_out)
     held_out = max(1, len(indices) // 10)
     return tuple(indices[:-held_out]), tuple(indices[-held_out:])
+
+
+def fully_known(episodes: Sequence[EpisodeArrays]) -> list[EpisodeArrays]:
+    """Those whose every action is known; where there is none, all of them without their actions."""
+    known = [episode for episode in episodes if episode.all_known]
+    return known or [replace(episode, actions=None, known=None) for episode in episodes]
 
 
 def spread(count: int, total: int) -> list[int]:
@@ -62,7 +69,9 @@ class Clips:
         stride: int = 1,
         to_the_end: bool = False,
     ) -> None:
-        self._episodes, self._spec, self._length, self._stride = tuple(episodes), spec, length, stride
+        self._episodes, self._length, self._stride = tuple(episodes), length, stride
+        self._spec = spec if any(episode.actions is not None for episode in episodes) else None
+        self._partly = any(episode.known is not None for episode in episodes)
         span = (length - 1) * stride + 1
         longest = max((len(episode.content) for episode in episodes), default=0)
         if longest < span:
@@ -99,12 +108,13 @@ class Clips:
     def batch(self, indices: Sequence[int], seeds: Sequence[int] | Tensor | None = None) -> Clip | CodeClip:
         """These clips as one batch: a Clip of frames in [-1, 1], or a CodeClip where the episodes hold codes."""
         parts = [self._clip(*self._find(int(index))) for index in indices]
-        contents, actions, outcomes, valid, tasks = zip(*parts, strict=True)
+        contents, actions, known, outcomes, valid, tasks = zip(*parts, strict=True)
         content = np.stack(contents)
         rest = {
             "actions": None if self._spec is None else torch.from_numpy(np.stack(actions)),
             "valid": torch.from_numpy(np.stack(valid)),
             "task": tasks,
+            "known": torch.from_numpy(np.stack(known)) if self._spec is not None and self._partly else None,
             "seeds": None if seeds is None else torch.as_tensor(seeds, dtype=torch.int64),
             "outcomes": _stacked(outcomes),
         }
@@ -118,7 +128,9 @@ class Clips:
         place = int(np.searchsorted(self._ends, clip, side="right"))
         return place, clip - (int(self._ends[place - 1]) if place else 0)
 
-    def _clip(self, place: int, start: int) -> tuple[np.ndarray, np.ndarray | None, Outcomes | None, np.ndarray, str]:
+    def _clip(
+        self, place: int, start: int
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Outcomes | None, np.ndarray, str]:
         episode, length, stride = self._episodes[place], self._length, self._stride
         rows = (length - 1) * stride  # those whose steps lie in the clip
         content = episode.content[start : start + rows + 1 : stride]
@@ -129,14 +141,17 @@ class Clips:
         if episode.outcomes is not None:
             outcomes = episode.outcomes.part(start, start + rows).join(stride)
             steps = max(steps, int(outcomes.valid.sum()))
-        actions = None
+        actions, known = None, np.zeros(length - 1, bool)
         if self._spec is not None:
             assert episode.actions is not None
             done = episode.actions[start : start + rows]
             done = np.concatenate([done, np.repeat(episode.actions[-1:], rows - len(done), axis=0)])
             actions = self._spec.join(done, stride)
             actions[steps:] = 0
-        return content, actions, outcomes, np.arange(length) < num_valid, episode.task
+            sure = np.ones(len(episode.content), bool) if episode.known is None else episode.known
+            there = sure[np.minimum(start + np.arange(rows), len(sure) - 1)]
+            known = there.reshape(-1, stride).all(1) & (np.arange(length - 1) < steps)
+        return content, actions, known, outcomes, np.arange(length) < num_valid, episode.task
 
 
 def _stacked(each: Sequence[Outcomes | None]) -> Outcomes | None:

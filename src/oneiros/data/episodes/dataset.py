@@ -19,6 +19,7 @@ from oneiros.data.depth import codes_to_depth
 from oneiros.data.episodes.columns import Columns
 from oneiros.data.episodes.damage import find_damage, mention, ranges, report
 from oneiros.data.episodes.features import (
+    CONFIDENCE,
     DONE,
     REWARD,
     TRUNCATED,
@@ -205,6 +206,8 @@ class Dataset:
     def actions(self, episode_index: int) -> np.ndarray | None:
         """One action per row: int64 (T,), bool (T, A) keys or float32 (T, A); None when none were recorded.
 
+        Where `confidence` is 0 an action only fills the row.
+
         ValueError, naming row and dimension, when an action is no number.
         """
         spec = self.action_spec
@@ -260,6 +263,13 @@ class Dataset:
         cut = over & (columns[TRUNCATED] > 0.5) if TRUNCATED in columns else torch.zeros_like(over)
         valid[-1] = over[-1] and not over[:-1].any()
         return Outcomes(columns.get(REWARD), over & ~cut, cut, valid)
+
+    def confidence(self, episode_index: int) -> np.ndarray | None:
+        """How sure each row's action is, float32 (T,): 1 where it was recorded, 0 where it is not known, between where
+        it was inferred. None where all were recorded."""
+        if self.action_spec is None or CONFIDENCE not in self.info["features"]:
+            return None
+        return np.nan_to_num(self._read_column(CONFIDENCE, episode_index)[:, 0].astype(np.float32))
 
     def states(self, episode_index: int) -> np.ndarray | None:
         """The robot's own state per row, float32 (T, S); None when none were recorded."""

@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 
 from oneiros.data.depth import MAX_CODE, codes_to_depth, depth_to_codes
-from oneiros.data.episodes.features import ACTION, DONE, REWARD, STATE, TRUNCATED
+from oneiros.data.episodes.features import ACTION, CONFIDENCE, DONE, REWARD, STATE, TRUNCATED
 from oneiros.data.episodes.format import RecordingFormat
 from oneiros.data.episodes.statistics import ImageStatistics, Statistics
 from oneiros.data.video import VideoEncoder
@@ -27,6 +27,7 @@ class EpisodeWriter:
         self._actions: list[np.ndarray] = []
         self._states: list[np.ndarray] = []
         self._outcomes: list[tuple[float, bool, bool]] = []
+        self._confidences: list[np.ndarray] = []
         self._encoders: dict[str, VideoEncoder] = {}
         self._statistics = {camera.name: _image_statistics(camera) for camera in fmt.cameras}
         self._ended = False
@@ -41,12 +42,14 @@ class EpisodeWriter:
         reward: float | None = None,
         terminated: bool = False,
         truncated: bool = False,
+        confidence: float = 1.0,
     ) -> None:
         """Append a row: what was seen, what was done then, and what came of it.
 
         images: by camera name: rgb uint8 (H, W, 3), depth float (H, W) in metres, labels whole numbers (H, W) < 4096.
         action: an index, A keys held (0 or 1), or A numbers; None in the last row, where nothing is done any more.
         state: S numbers, where the dataset has states.
+        confidence: of the action, where the dataset has that; 0 where it is not known, when it may be None in any row.
         reward, terminated, truncated: where the dataset has outcomes, what Gymnasium's `step` returned for the action;
             no reward in the last row, where nothing is done any more. A row that ended the episode can only be followed
             by the last picture.
@@ -61,7 +64,9 @@ class EpisodeWriter:
             self._ended = reward is None
         if self._format.action_spec is not None:
             self._actions.append(self._check_action(self._format.action_spec, action))
-            self._ended |= action is None
+            self._ended |= action is None and not (self._format.confidence and confidence == 0)
+        if self._format.confidence:
+            self._confidences.append(np.array([confidence], np.float32))
         if self._format.state_names:
             self._states.append(self._check_state(state))
         try:
@@ -89,8 +94,9 @@ class EpisodeWriter:
         return self._folder / f"{camera.name}.mp4"
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Actions, states and outcomes, a row for each frame."""
-        columns = {name: np.stack(each) for name, each in ((ACTION, self._actions), (STATE, self._states)) if each}
+        """Actions, how sure they are, states and outcomes, a row for each frame."""
+        kept = {ACTION: self._actions, CONFIDENCE: self._confidences, STATE: self._states}
+        columns = {name: np.stack(each) for name, each in kept.items() if each}
         if self._outcomes:
             reward, terminated, truncated = zip(*self._outcomes, strict=True)
             columns[REWARD] = np.array(reward, np.float32)

@@ -18,6 +18,7 @@ from oneiros.records import ActionSpec, Camera
 
 ACTION, STATE = "action", "observation.state"
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
+CONFIDENCE = "action_confidence"  # of each row's action: 1 recorded, 0 not known, between inferred
 PICTURES = ("video", "image")  # types of cameras: films, or a picture in every row
 MOST_NUMBERS = 2**16  # of a vector such as an action, or choices of one
 
@@ -40,22 +41,29 @@ def build_features(
     action_spec: ActionSpec | None,
     state_names: Sequence[str],
     outcomes: bool = False,
+    confidence: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """The `features` table of info.json. outcomes: with what steps paid, and which of them were the last."""
+    """The `features` table of info.json. outcomes: with what steps paid, and which of them were the last. confidence:
+    with a column that says how sure each action is."""
     features: dict[str, dict[str, Any]] = {}
     if state_names:
         features[STATE] = _vector("float32", len(state_names), list(state_names))
     if action_spec is not None:
-        discrete = action_spec.kind == "discrete"
-        feature = (
-            _vector("int64", 1, [ACTION]) if discrete else _vector("float32", action_spec.size, [*action_spec.names])
-        )
-        features[ACTION] = {**feature, "info": {"action_spec": action_spec.to_json()}}
+        features |= action_features(action_spec, confidence=confidence)
     if outcomes:
         features |= {name: _vector(dtype, 1, None) for name, dtype in _OUTCOMES.items()}
     for camera in cameras:
         features[camera.name] = _camera_feature(camera, fps)
     return {**features, **{name: _vector(dtype, 1, None) for name, dtype in _INDEX_FEATURES.items()}}
+
+
+def action_features(spec: ActionSpec, *, confidence: bool) -> dict[str, dict[str, Any]]:
+    """The entries of `features` for actions, and for how sure they are."""
+    feature = _vector("int64", 1, [ACTION])
+    if spec.kind != "discrete":
+        feature = _vector("float32", spec.size, [*spec.names])
+    features = {ACTION: {**feature, "info": {"action_spec": spec.to_json()}}}
+    return features | ({CONFIDENCE: _vector("float32", 1, None)} if confidence else {})
 
 
 def _vector(dtype: str, size: int, names: list[str] | None) -> dict[str, Any]:
@@ -119,8 +127,8 @@ def _column(features: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> 
 
 
 def used_features(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Those that are read: cameras, actions, states, rewards and ends."""
-    columns = (action_column(features), state_column(features), *outcome_columns(features))
+    """Those that are read: cameras, actions, how sure they are, states, rewards and ends."""
+    columns = (action_column(features), CONFIDENCE, state_column(features), *outcome_columns(features))
     return {name: each for name, each in features.items() if each.get("dtype") in PICTURES or name in columns}
 
 

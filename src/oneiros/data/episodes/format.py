@@ -17,13 +17,15 @@ DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
 
 @dataclass(frozen=True)
 class RecordingFormat:
-    """What every row of a dataset holds. outcomes: what its step paid, and whether it was the last."""
+    """What every row of a dataset holds. outcomes: what its step paid, and whether it was the last. confidence: how
+    sure its action is, where not all are known."""
 
     fps: int
     cameras: tuple[Camera, ...]
     action_spec: ActionSpec | None
     state_names: tuple[str, ...]
     outcomes: bool = False
+    confidence: bool = False
 
 
 def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def new_info(fmt: RecordingFormat, robot_type: str) -> dict[str, Any]:
             action_spec=fmt.action_spec,
             state_names=fmt.state_names,
             outcomes=fmt.outcomes,
+            confidence=fmt.confidence,
         ),
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oneiros.console import say
-from oneiros.data.episodes.clips import Clips, EpisodeArrays, load_frames, split_episodes
+from oneiros.data.episodes.clips import Clips, EpisodeArrays, fully_known, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.frames import resized
 from oneiros.disk import alone, check_room
@@ -43,10 +43,12 @@ class Episodes:
         return Clips(self.train, self.action_spec, length=length, stride=stride, to_the_end=to_the_end)
 
     def held_out_clips(self, *, length: int, stride: int = 1) -> Clips:
-        """Clips of the held-out episodes, whole ones only, shorter than asked for where the held-out episodes are."""
-        rows = max(len(episode.content) for episode in self.held_out)
+        """Clips of the held-out episodes, whole ones only, shorter than asked for where the held-out episodes are. Of
+        episodes whose actions are known, where there are any; else without actions."""
+        known = fully_known(self.held_out)
+        rows = max(len(episode.content) for episode in known)
         length = min(length, 1 + (rows - 1) // stride)
-        whole = [episode for episode in self.held_out if len(episode.content) > (length - 1) * stride]
+        whole = [episode for episode in known if len(episode.content) > (length - 1) * stride]
         return Clips(whole, self.action_spec, length=length, stride=stride)
 
 

@@ -107,6 +107,8 @@ class DatasetWriter:
             with writer.episode(task="find the exit") as episode:
                 episode.add(images={"observation.images.front": frame}, action=2)
 
+    confidence: for episodes whose actions are not all known, see `EpisodeWriter.add`.
+
     Raises ValueError when the folder is something else, or a dataset of something else, and OSError when the disk is
     full or another recorder is at work in the folder.
     """
@@ -121,6 +123,7 @@ class DatasetWriter:
         state_names: Sequence[str] = (),
         outcomes: bool = False,
         robot_type: str = "unknown",
+        confidence: bool = False,
     ) -> None:
         """outcomes: also keep what steps paid, and how episodes end. A dataset that was begun without goes on without
         (see `format.outcomes`)."""
@@ -128,7 +131,8 @@ class DatasetWriter:
             raise ValueError(f"fps is {fps}; a LeRobot dataset needs a whole number above 0")
         self.path = Path(path)
         outcomes = outcomes and self._has_outcomes()
-        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, tuple(state_names), outcomes)
+        names = tuple(state_names)
+        self.format = RecordingFormat(int(fps), tuple(cameras), action_spec, names, outcomes, confidence)
         for camera in self.format.cameras:
             inside(self.path, camera.name)  # names of folders and files
         self._info = new_info(self.format, robot_type)

@@ -19,7 +19,7 @@ from oneiros.data.episodes.source import check_resumed, decoded_frames, origin_o
 from oneiros.policy.carry import observed_rows
 from oneiros.policy.cloning import Cloning, CloningConfig
 from oneiros.policy.settings import CloningSettings
-from oneiros.policy.training.moments import Moments, read_demonstrations
+from oneiros.policy.training.moments import Moments, acted, read_demonstrations
 from oneiros.policy.training.sentences import sentence_embeddings
 from oneiros.records import PolicyBatch
 from oneiros.run_folder import Origin, read_config
@@ -102,6 +102,7 @@ def _read(settings: CloningSettings) -> _Data:
         depth=settings.depth,
         cache=settings.cache or settings.out / "cache",
     )
+    episodes = acted(episodes)
     demonstrations, spec = read_demonstrations(dataset, episodes), dataset.action_spec
     assert spec is not None
     moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)

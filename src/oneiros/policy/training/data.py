@@ -19,7 +19,7 @@ from oneiros.policy.settings import PolicySettings
 from oneiros.policy.training.demonstrations import frame_source, read_episodes
 from oneiros.policy.training.depths import Depths, read_depths
 from oneiros.policy.training.imagination import FeatureSpec, cached_features
-from oneiros.policy.training.moments import Moments, read_demonstrations
+from oneiros.policy.training.moments import Moments, acted, read_demonstrations
 from oneiros.policy.training.teacher import Teacher, cached_teacher
 from oneiros.records import PolicyBatch
 from oneiros.run_folder import Origin, read_config, read_origin
@@ -68,7 +68,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     if spec is None:
         raise ValueError(f"{dataset.path}: has no actions to learn from")
     _check_geometry(dataset, settings)
-    episodes = read_episodes(source, world, _world_caches(run))
+    episodes = acted(read_episodes(source, world, _world_caches(run)))
     moments = Moments(
         read_demonstrations(dataset, episodes), spec, horizon=settings.action_horizon, every=settings.every
     )

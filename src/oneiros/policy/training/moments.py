@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from oneiros.agreement import Controls, check_agreement
+from oneiros.console import say
 from oneiros.data.episodes.clips import EpisodeArrays
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.records import ActionSpec, PolicyBatch
@@ -29,6 +30,17 @@ class Demonstration:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+
+def acted(episodes: Sequence[EpisodeArrays]) -> list[EpisodeArrays]:
+    """Those whose every action is known, from which alone acting can be learned; how many are not is said.
+    ValueError where there is none."""
+    found = [episode for episode in episodes if episode.actions is None or episode.all_known]
+    if not found:
+        raise ValueError("no episode says all that was done in it; infer what is missing with `oneiros actions`")
+    if len(found) < len(episodes):
+        say(f"{len(episodes) - len(found)} of {len(episodes)} episodes are left out: not all their actions are known")
+    return found
 
 
 def read_demonstrations(dataset: Dataset, episodes: Sequence[EpisodeArrays]) -> list[Demonstration]:

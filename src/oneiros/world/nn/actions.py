@@ -48,17 +48,25 @@ class ActionEmbedding(nn.Module):
         return self.embed(actions)
 
     def forward(
-        self, actions: Tensor | None, num_frames: int, batch_size: int, dropped: Tensor | None = None
+        self,
+        actions: Tensor | None,
+        num_frames: int,
+        batch_size: int,
+        dropped: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Conditions (B, T, D) of a clip's frames from its T - 1 actions.
 
-        actions: None = unknown throughout. dropped: bool (B,), samples whose actions are to be forgotten.
+        actions: None = unknown throughout. dropped: bool (B,), samples whose actions are to be forgotten. known: bool
+        (B, T - 1), which actions are known; None = all.
         """
         start = self.start.expand(batch_size, 1, -1)
         null = self.null.expand(batch_size, num_frames - 1, -1)
         if actions is None:
             return torch.cat([start, null], 1)
         led = self.vectors(actions)
+        if known is not None:
+            led = torch.where(known[..., None], led, null)
         if dropped is not None:
             led = torch.where(dropped[:, None, None], null, led)
         return torch.cat([start, led], 1)

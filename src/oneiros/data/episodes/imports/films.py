@@ -75,13 +75,17 @@ def open_films(path: Path, options: Options) -> Source:
     for name, film in films:
         if name in unusable:
             continue
-        if spec is not None and name not in tables:
-            unusable[name] = f"{film.path}: has no table of actions ({', '.join(TABLES)}) beside it, as others have"
+        if spec is not None and name not in tables and not options.unlabelled:
+            unusable[name] = (
+                f"{film.path}: has no table of actions ({', '.join(TABLES)}) beside it, as others have; --unlabelled "
+                "imports it with its actions unknown"
+            )
             continue
         recordings.append(_recording(name, film, tables.get(name), spec, column, options))
     _add_lonely(path, films, unusable)
     camera = Camera(_CAMERA, first.height, first.width)
-    return Source("films", fps, (camera,), spec, (), tuple(recordings), unusable)
+    partly = spec is not None and options.unlabelled
+    return Source("films", fps, (camera,), spec, (), tuple(recordings), unusable, partly=partly)
 
 
 def _recording(

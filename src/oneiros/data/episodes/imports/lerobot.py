@@ -20,6 +20,7 @@ def open_lerobot(path: Path, options: Options) -> Source:
     """Every camera, the actions, states and outcomes of a dataset. Episodes that cannot be read are named."""
     dataset = Dataset.open(path)
     states, spec, known = dataset.state_names, dataset.action_spec, dataset.pays or dataset.ends
+    partly = dataset.confidence(dataset.episodes[0].index) is not None
     recordings = tuple(
         ImportedEpisode(
             name=f"episode {episode.index}",
@@ -29,6 +30,7 @@ def open_lerobot(path: Path, options: Options) -> Source:
             actions=partial(_known, dataset.actions, episode.index) if spec else None,
             state=partial(_known, dataset.states, episode.index) if states else None,
             outcomes=partial(_known, dataset.outcomes, episode.index) if known else None,
+            confidence=partial(_known, dataset.confidence, episode.index) if partly else None,
         )
         for episode in dataset.episodes
     )
@@ -42,6 +44,7 @@ def open_lerobot(path: Path, options: Options) -> Source:
         unusable=dict(problem.split(": ", 1) for problem in dataset.problems),
         robot_type=dataset.info.get("robot_type") or "unknown",
         outcomes=known,
+        partly=partly,
     )
 
 

@@ -16,8 +16,9 @@ class ImportedEpisode:
 
     name: of it in the source, always the same. images: makes the frames in order, by camera: uint8 (H, W, 3), depth in
     metres or labels. actions: makes one for each row, (T,) or (T, A), or fewer by one; None where there are none.
-    state: (T, S) or None. outcomes: of the steps of the actions (T,), or None. All are called when the episode is
-    written, and raise ValueError or OSError then.
+    state: (T, S) or None. outcomes: of the steps of the actions (T,), or None. confidence: of each row's action, (T,);
+    None = 1, or 0 where there are no actions. All are called when the episode is written, and raise ValueError or
+    OSError then.
     """
 
     name: str
@@ -27,12 +28,13 @@ class ImportedEpisode:
     actions: Callable[[], np.ndarray] | None = None
     state: Callable[[], np.ndarray] | None = None
     outcomes: Callable[[], Outcomes] | None = None
+    confidence: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
     """Episodes of one kind. unusable: by name, why an episode cannot be imported. robot_type: what the source says.
-    outcomes: whether episodes have them."""
+    outcomes: whether episodes have them. partly: not all actions are known."""
 
     kind: str
     fps: int
@@ -43,18 +45,21 @@ class Source:
     unusable: Mapping[str, str]
     robot_type: str = "unknown"
     outcomes: bool = False
+    partly: bool = False
 
 
 @dataclass(frozen=True)
 class Options:
     """What the user said of a source; None and empty: what the source says.
 
-    fps: frames a second. actions: columns, by name. task: of every episode. shift: see `write_recordings`.
+    fps: frames a second. actions: columns, by name. task: of every episode. unlabelled: also take films without a table
+    of actions, where others have one.
     """
 
     fps: int | None = None
     actions: tuple[str, ...] = ()
     task: str | None = None
+    unlabelled: bool = False
 
 
 def numbered(word: str, count: int) -> tuple[str, ...]:

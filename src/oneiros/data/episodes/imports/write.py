@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Source
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.disk import replacing
@@ -49,6 +51,7 @@ def write_recordings(
         state_names=source.state_names,
         outcomes=source.outcomes,
         robot_type=source.robot_type,
+        confidence=source.partly,
     ) as writer:
         _write_log(out, told, left_out)
         before = writer.num_episodes
@@ -72,16 +75,19 @@ def _write(recording: ImportedEpisode, writer: DatasetWriter, shift: int) -> int
         if not recording.length - 1 <= len(actions) <= recording.length:
             raise ValueError(f"{recording.name}: has {recording.length} frames and {len(actions)} actions")
         stop = min(stop, len(actions) - shift + (len(actions) < recording.length))
+    sure = _confidence(recording, 0 if actions is None else len(actions))
     if stop - first < 2:
         raise ValueError(f"{recording.name}: has {recording.length} frames; {max(0, stop - first)} are left of them")
     with writer.episode(task=recording.task) as episode:
         row = first
         for row, images in zip(range(first, stop), islice(recording.images(), first, stop), strict=False):
-            action = None
+            action, confidence = None, 1.0 if actions is not None else 0.0
             if actions is not None and row + shift < len(actions):
                 action = actions[row + shift] if actions.ndim > 1 else int(actions[row + shift])
+                confidence = float(sure[row + shift])
             known = {} if outcomes is None else _outcome(outcomes, row + shift, last=row == stop - 1)
-            episode.add(images=images, action=action, state=None if state is None else state[row], **known)
+            here = None if state is None else state[row]
+            episode.add(images=images, action=action, state=here, confidence=confidence, **known)
         if row != stop - 1:
             raise ValueError(f"{recording.name}: frame {row + 1} is missing; it should have {recording.length}")
     return stop - first
@@ -96,6 +102,13 @@ def _outcome(outcomes: Outcomes, row: int, *, last: bool) -> dict[str, Any]:
     flags = {"terminated": outcomes.terminated, "truncated": outcomes.truncated}
     over = {name: last and each is not None and bool(each[row]) for name, each in flags.items()}
     return {"reward": 0.0 if outcomes.reward is None else float(outcomes.reward[row]), **over}
+
+
+def _confidence(recording: ImportedEpisode, count: int) -> np.ndarray:
+    found = np.ones(count, np.float32) if recording.confidence is None else recording.confidence()
+    if len(found) < count:
+        raise ValueError(f"{recording.name}: says of {len(found)} of its {count} actions how sure they are")
+    return found
 
 
 def _read_log(out: Path, told: dict[str, object]) -> dict[str, str]:

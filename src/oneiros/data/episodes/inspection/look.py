@@ -106,10 +106,12 @@ def _offset(dataset: Dataset, seen: dict[int, np.ndarray]) -> Offset | None:
         return None
     for index, frames in seen.items():
         try:
-            actions, state = dataset.actions(index), dataset.states(index)
+            actions, state, sure = dataset.actions(index), dataset.states(index), dataset.confidence(index)
         except ValueError:  # a check of its own says so
             return None
         assert actions is not None
+        if sure is not None and (sure[: len(frames)] < 1).any():
+            continue  # what was inferred from the frames says nothing of a recorder
         if spec.kind == "discrete":
             actions = actions[:, None] == np.arange(spec.size)
         whole = state is not None and bool(np.isfinite(state).all())
