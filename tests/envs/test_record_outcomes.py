@@ -11,7 +11,7 @@ from oneiros.envs.explore import StickyRandom
 from oneiros.envs.record import record_episode
 from tests.envs.stairs import CAMERA, SIDE, Stairs, mistaken, places
 
-EPISODES, MAX_STEPS = 12, 25
+EPISODES, MAX_STEPS = 8, 25
 
 
 def record(path, *, shows_the_end: bool, outcomes: bool = True) -> Dataset:
