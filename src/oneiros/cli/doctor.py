@@ -25,7 +25,7 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
 # What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
 NEEDS = {
     "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
-    "import": {"hdf5": "for HDF5 of robomimic and ALOHA"},
+    "import": {"hdf5": "for HDF5 of robomimic and ALOHA", "zarr": "for zarr of diffusion policy"},
     "inspect": {"points": "for clouds of points"},
     "clouds": {"points": ""},
     "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},

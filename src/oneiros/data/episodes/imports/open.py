@@ -8,7 +8,7 @@ from typing import Literal
 from oneiros.data.episodes.imports.recording import Options, Source
 from oneiros.data.episodes.metadata import INFO
 
-Kind = Literal["films", "hdf5", "lerobot"]
+Kind = Literal["films", "hdf5", "zarr", "npz", "lerobot"]
 
 
 def open_source(path: Path, options: Options, kind: Kind | None = None) -> Source:
@@ -27,6 +27,14 @@ def open_source(path: Path, options: Options, kind: Kind | None = None) -> Sourc
         from oneiros.data.episodes.imports.hdf5 import open_hdf5
 
         source = open_hdf5(path, options)
+    elif kind == "zarr":
+        from oneiros.data.episodes.imports.zarr import open_zarr
+
+        source = open_zarr(path, options)
+    elif kind == "npz":
+        from oneiros.data.episodes.imports.npz import open_npz
+
+        source = open_npz(path, options)
     else:
         from oneiros.data.episodes.imports.films import open_films
 
@@ -40,9 +48,19 @@ def open_source(path: Path, options: Options, kind: Kind | None = None) -> Sourc
 def _kind(path: Path) -> Kind:
     from oneiros.data.episodes.imports.films import find_films
     from oneiros.data.episodes.imports.hdf5 import ENDINGS
+    from oneiros.data.episodes.imports.zarr import is_replay
 
+    if path.is_dir() and _with(path, ".lance"):
+        raise ValueError(
+            f"{path}: is kept in Lance, which is not read here; write each table as parquet with the package pylance, "
+            "pyarrow.parquet.write_table(lance.dataset(TABLE).to_table(), FILE), into the places of a v3.0 dataset"
+        )
     if (path / INFO).is_file():
         return "lerobot"
+    if path.is_dir() and is_replay(path):
+        return "zarr"
+    if path.suffix.lower() == ".npz" or (path.is_dir() and _with(path, ".npz")):
+        return "npz"
     if path.suffix.lower() in ENDINGS or (path.is_dir() and any(_with(path, ending) for ending in ENDINGS)):
         return "hdf5"
     if path.is_dir() and find_films(path):
@@ -54,7 +72,7 @@ def _kind(path: Path) -> Kind:
             return "films"
     raise ValueError(
         f"{path}: is of no kind that is known here: a LeRobot dataset, films or folders of pictures, HDF5 of robomimic "
-        "or ALOHA"
+        "or ALOHA, zarr of diffusion policy, npz of DreamerV3 or CALVIN"
     )
 
 
