@@ -143,7 +143,7 @@ def import_everything() -> None:
 _LIBRARIES = ("av", "laspy", "lightning_fabric", "matplotlib.pyplot", "numba", "pyarrow.parquet", "scipy.spatial")
 _LIBRARIES += ("torch._dynamo",)
 _MODULES = (
-    *(f"cli.{name}" for name in ("clouds", "dream", "eval", "inspect", "inspect_cloud", "segment", "train")),
+    *(f"cli.{name}" for name in ("clouds", "dream", "eval", "inspect", "points.inspect_cloud", "segment", "train")),
     *(
         "data.clouds.las.reader",
         "data.clouds.picture",

@@ -12,8 +12,8 @@ from typing import Annotated, TypeVar
 import tyro
 
 from oneiros.agents.eval_config import AgentEvalConfig
-from oneiros.cli.eval_clouds import CloudsEval, are_clouds
-from oneiros.cli.eval_clouds import main as compare_clouds
+from oneiros.cli.points.eval_clouds import CloudsEval, are_clouds
+from oneiros.cli.points.eval_clouds import main as compare_clouds
 from oneiros.disk import contained
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.report.files import METRICS, REPORT

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     elif (command.path / "config.json").is_file():
         _print_run(command.path, as_json=command.json)
     elif command.path.is_file() or command.path.suffix.lower() in (".las", ".laz", ".ply", ".npy"):
-        from oneiros.cli.inspect_cloud import inspect_cloud
+        from oneiros.cli.points.inspect_cloud import inspect_cloud
 
         inspect_cloud(command.path, as_json=command.json, out=command.out, strict=command.strict)
     else:

@@ -115,7 +115,7 @@ def segment(command: Segment) -> None:
 
 
 def _segment_survey(command: Segment, run: Path, targets: dict[Path, Path], how: Labelling) -> None:
-    from oneiros.cli.segment_survey import segment_survey
+    from oneiros.cli.points.segment_survey import segment_survey
 
     if command.out is None:
         raise ValueError("a folder of clouds needs another for their copies: --out labelled/")

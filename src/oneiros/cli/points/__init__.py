@@ -1,0 +1,1 @@
+"""What verbs do with clouds of points alone."""
