@@ -77,6 +77,7 @@ def test_json_has_exactly_the_promised_entries(data, capsys):
         "camera": "observation.images.front",
         "action": KEYS.to_json(),
         "offset": None,
+        "known": None,
         "endings": [],
         "ignored": [],
         "problems": [],
