@@ -143,16 +143,16 @@ def test_a_cloud_that_does_not_fit_is_one_line(run, capsys, wrong):
         (["town.ply", "other/second.ply", "--out", "taken.ply"], "--out taken.ply is a file; several clouds need"),
         (["--out", "out.ply"], "name at least one cloud"),
         (["nowhere.ply", "--out", "out.ply"], "nowhere.ply: there is no such file"),
-        (["town.xyz", "--out", "out.xyz"], "town.xyz: .xyz is no known format of clouds"),
+        (["town.obj", "--out", "out.obj"], "town.obj: .obj is no known format of clouds"),
         (["damaged.laz", "--out", "out.laz"], "damaged.laz: "),
         (["town.ply", "--out", "out.ply", "--device", "gameboy"], "device 'gameboy' cannot hold the model"),
     ],
 )
 def test_wrong_names_are_one_line(run, capsys, arguments, message):
     Path("other").mkdir()
-    for name in ("town.ply", "other/town.ply", "other/second.ply", "taken.ply", "town.xyz.ply"):
+    for name in ("town.ply", "other/town.ply", "other/second.ply", "taken.ply", "town.obj.ply"):
         write_town(Path(name), size=14)
-    Path("town.xyz.ply").rename("town.xyz")
+    Path("town.obj.ply").rename("town.obj")
     whole = write_town(Path("damaged.laz")).read_bytes()
     Path("damaged.laz").write_bytes(whole[: len(whole) // 2])
     before = files()

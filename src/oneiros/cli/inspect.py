@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oneiros.data.episodes.inspection.look import Look
     from oneiros.data.episodes.inspection.offset import Offset
 
+_CLOUDS = (".las", ".laz", ".ply", ".npy", ".npz", ".pcd", ".xyz", ".txt", ".csv")
 _FILMS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> None:
         _print_film(command.path, as_json=command.json)
     elif (command.path / "config.json").is_file():
         _print_run(command.path, as_json=command.json)
-    elif command.path.is_file() or command.path.suffix.lower() in (".las", ".laz", ".ply", ".npy"):
+    elif command.path.is_file() or command.path.suffix.lower() in _CLOUDS:
         from oneiros.cli.points.inspect_cloud import inspect_cloud
 
         inspect_cloud(command.path, as_json=command.json, out=command.out, strict=command.strict)

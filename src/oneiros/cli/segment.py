@@ -33,8 +33,8 @@ _COPC = re.compile(r"\.copc\.laz$", re.IGNORECASE)
 @dataclass(frozen=True)
 class Segment:
     clouds: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD...")]
-    """LAS, LAZ (COPC becomes plain LAZ), PLY or npy. A folder is a survey: all clouds in it, each labelled with the
-    edges of its neighbours in sight, by any number of processes that share the list. What is done stays done."""
+    """LAS, LAZ (COPC becomes plain LAZ), PLY, PCD, npy, npz or text. A folder is a survey: all clouds in it, the edges
+    of neighbours in sight, by any number of processes that share the list. What is done stays done."""
     model: Path | None = None
     """The segmenter's run folder. Default: the one that comes along, for airborne lidar (docs/lidar-model.md)."""
     out: Path | None = None

@@ -211,7 +211,7 @@ def test_a_class_that_is_no_whole_number(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("cloud.xyz", b"1 2 3", r"\.xyz is no known format of clouds; use \.las, \.laz, \.ply, \.npy"),
+        ("cloud.obj", b"1 2 3", r"\.obj is no known format of clouds; use \.las, \.laz, \.ply, \.npy"),
         ("cloud.las", b"PK\x03\x04" * 100, "is no LAS or LAZ file: it begins with"),
         ("cloud.ply", b"solid cube\n", "is no PLY file"),
         ("cloud.npy", b"\x80\x04K\x01.", "cannot be read as npy"),

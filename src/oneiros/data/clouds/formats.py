@@ -1,4 +1,4 @@
-"""Clouds of points on disk: LAS and LAZ (COPC too), PLY, npy.
+"""Clouds of points on disk: LAS and LAZ (COPC too), PLY, npy, npz, PCD, text.
 
 `open_cloud(path)` reads the header; `.read()` gives the whole `Cloud`, `.chunks(n)` gives it in pieces.
 """
@@ -13,7 +13,8 @@ from oneiros.data.clouds.relabel import Parts, check_paths, label_parts
 
 __all__ = ["Cloud", "CloudFile", "copy_with_labels", "open_cloud", "write_cloud", "write_labels"]
 
-ENDINGS = (".las", ".laz", ".ply", ".npy")
+_LOADED = (".npz", ".pcd", ".xyz", ".txt", ".csv")  # read whole
+ENDINGS = (".las", ".laz", ".ply", ".npy", *_LOADED)
 
 
 def open_cloud(path: Path | str) -> CloudFile:
@@ -34,6 +35,10 @@ def open_cloud(path: Path | str) -> CloudFile:
         from oneiros.data.clouds.npy import NpyFile
 
         return NpyFile(path)
+    if ending in _LOADED:
+        from oneiros.data.clouds.loaded import open_loaded
+
+        return open_loaded(path)
     from oneiros.data.clouds.las.reader import LasFile
 
     return LasFile(path)
@@ -91,6 +96,11 @@ def copy_with_labels(
 
         assert isinstance(file, NpyFile)
         write_npy_labels(file, out, parts, names)
+    elif ending in _LOADED:
+        from oneiros.data.clouds.loaded import LoadedFile, write_loaded_labels
+
+        assert isinstance(file, LoadedFile)
+        write_loaded_labels(file, out, parts, names)
     else:
         from oneiros.data.clouds.las.labels import write_las_labels
 
@@ -100,7 +110,7 @@ def copy_with_labels(
 def write_cloud(path: Path | str, cloud: Cloud) -> None:
     """Write a new file in the format that the name ends in; it appears under its name once it is whole.
 
-    LAS and LAZ keep coordinates to the millimetre and the reference system; PLY and npy have no place for the latter.
+    LAS and LAZ keep coordinates to the millimetre and the reference system; the others have no place for the latter.
     ValueError for values that the format cannot hold.
     """
     path = Path(path)
@@ -113,6 +123,10 @@ def write_cloud(path: Path | str, cloud: Cloud) -> None:
         from oneiros.data.clouds.npy import write_npy
 
         write_npy(path, cloud)
+    elif ending in _LOADED:
+        from oneiros.data.clouds.loaded import write_loaded
+
+        write_loaded(path, cloud)
     else:
         from oneiros.data.clouds.las.writer import write_las
 

@@ -1,10 +1,11 @@
-"""Clouds in npy files: rows of named fields, or plain numbers of which the first three are x, y, z."""
+"""Clouds in npy files: rows of named fields, or plain numbers of which the first three are x, y, z. In npz files: an
+array for each of x, y, z (or one of all three) and for each attribute."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -68,3 +69,35 @@ def _open(path: Path) -> np.ndarray:
 def _write_header(file: BinaryIO, dtype: np.dtype, num_rows: int) -> None:
     descr = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (num_rows,)})
+
+
+def read_npz(path: Path) -> np.ndarray:
+    """The arrays as one table. xyz, points or pos (N, 3) stand for x, y, z. ValueError for arrays of other lengths."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes zipfile and numpy stumble over
+        raise ValueError(f"{path}: cannot be read as npz ({error})") from error
+    columns: dict[str, np.ndarray] = {}
+    for name, values in arrays.items():
+        if name in ("xyz", "points", "pos") and values.ndim == 2 and values.shape[1] == 3:
+            columns |= dict(zip(XYZ, values.T, strict=True))
+        elif values.ndim in (1, 2) and values.dtype.kind in "biuf":
+            columns[name] = values
+        else:
+            raise ValueError(f"{path}: {name} is {values.dtype} of shape {values.shape}; attributes are (N,) numbers")
+    sizes = {name: len(values) for name, values in columns.items()}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"{path}: its arrays differ in length, or there is none: {sizes}")
+    table = np.empty(next(iter(sizes.values())), [(name, each.dtype, each.shape[1:]) for name, each in columns.items()])
+    for name, values in columns.items():
+        table[name] = values
+    return table
+
+
+def write_npz_table(file: BinaryIO, table: np.ndarray) -> None:
+    """An array for each field."""
+    arrays: dict[str, Any] = {name: table[name] for name in table.dtype.names or ()}
+    np.savez_compressed(file, **arrays)
