@@ -45,7 +45,7 @@ def test_hills_are_as_steep_as_asked_at_most():
 
 
 def test_a_flat_roof_replaces_what_lies_below_it():
-    roofed = Landscape(**{**vars(SAME), "roof": (30, 30), "height": (10, 10)})
+    roofed = Landscape(**{**vars(SAME), "roof": (30, 30), "height": (10, 10), "bare": 0})
     seen = 0
     for seed in range(8):
         _, labels, other, told = of_town(roofed, seed, built=(0, 2))
@@ -59,6 +59,12 @@ def test_a_flat_roof_replaces_what_lies_below_it():
         inside = ((other.xyz[:, :2] > low) & (other.xyz[:, :2] < high)).all(1)
         assert (told[inside] == 2).all()
     assert 1 < seen < 8
+
+
+def test_nothing_but_ground_stays_in_a_bare_landscape():
+    _, labels, other, told = of_town(Landscape(**{**vars(SAME), "bare": 1}), built=(0, 2))
+    assert (told == 0).all()
+    assert len(other) == (labels == 0).sum()
 
 
 def test_a_seed_decides_the_landscape():

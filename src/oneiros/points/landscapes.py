@@ -24,6 +24,7 @@ class Landscape:
         same chance. length: of the hills' waves, in metres. echoes: false ones below and above, at most.
     side: of the rectangle that half of the clouds are cut to, in metres.
     roof, height: of the flat roof that replaces what lies below it in half of the clouds, in metres.
+    bare: how often nothing but the ground stays: fields, where a plane is all there is.
     """
 
     wide: tuple[float, float] = (0.5, 2.5)
@@ -33,8 +34,9 @@ class Landscape:
     length: tuple[float, float] = (60.0, 400.0)
     echoes: int = 20
     side: tuple[float, float] = (10.0, 100.0)
-    roof: tuple[float, float] = (15.0, 90.0)
+    roof: tuple[float, float] = (15.0, 60.0)
     height: tuple[float, float] = (3.0, 25.0)
+    bare: float = 0.3
 
 
 def changed(
@@ -59,9 +61,13 @@ def changed(
         inside = _rectangle(xyz, random, how.side)
         if built is None or _grounded(labels[inside], built[0]):
             xyz, labels, kept = xyz[inside], labels[inside], kept[inside]
-    if built and random.random() < 0.5:
-        xyz, labels, stays = _roofed(xyz, labels, random, how, built)
-        kept = kept[stays]
+    if built:
+        bare, roofed = random.random() < how.bare, random.random() < 0.5
+        if bare and (labels == built[0]).any():
+            xyz, labels, kept = (each[labels == built[0]] for each in (xyz, labels, kept))
+        elif roofed:
+            xyz, labels, stays = _roofed(xyz, labels, random, how, built)
+            kept = kept[stays]
     xyz[:, 2] += _hills(xyz[:, :2], random.uniform(*how.slope), random, how)
     xyz += corner
     number = int(random.integers(0, how.echoes + 1))
