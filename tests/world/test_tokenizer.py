@@ -106,7 +106,9 @@ def video_tokenizer() -> Tokenizer:
 
 
 @pytest.mark.parametrize(
-    "make", [small, lambda: make_tokenizer(trainable=True, temporal_convs=True), video_tokenizer], ids=str
+    "make",
+    [small, lambda: make_tokenizer(trainable=True, temporal_convs=True), video_tokenizer],
+    ids=["image", "temporal convolutions", "video"],
 )
 def test_padding_changes_neither_loss_nor_gradient_nor_codebook(make):
     """A ragged batch is its valid frames alone: here 2 clips of 5 and 3 frames, in wildly padded 7."""
