@@ -31,6 +31,7 @@ HOLDS = {
     "nn": "what two systems share",
     "run_folder": "the schema of a run",
     "machine": "devices, precision",
+    "cluster": "work that splits",
     "ops": "kernels",
     "disk": "whole or\nnot at all",
     "json_file": "of strangers,\nbounded",
