@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from oneiros.agents.model import Agent
     from oneiros.points.segmenter import Segmenter
     from oneiros.policy.cloning import Cloning
     from oneiros.policy.model import Policy
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def load(
     folder: Path | str, *, device: torch.device | str = "cpu", codec: nn.Module | None = None, trainable: bool = False
-) -> Tokenizer | World | Segmenter | Policy | Cloning:
+) -> Tokenizer | World | Segmenter | Policy | Cloning | Agent:
     """The model of a run folder, in eval mode. codec: the caller's own, for a tokenizer that was built with one.
     trainable: of a tokenizer or a world, with a codebook that learns.
 

@@ -232,7 +232,7 @@ def test_the_old_picture_stays_until_the_new_one_is_there(data, capsys, monkeypa
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path, monkeypatch, capsys):
     record(tmp_path / "[old] data", task="[bold]push[/bold] [/INST] the cube")
     monkeypatch.chdir(tmp_path)
-    out = inspect(capsys, tmp_path / "[old] data")
+    out = inspect(capsys, Path("[old] data"))
     assert "[old] data" in out
     assert "[bold]push[/bold] [/INST] the cube" in out
 

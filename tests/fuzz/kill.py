@@ -66,7 +66,7 @@ class Recording:
 
         env = make_env(self.environment, height=32, width=32)
         try:
-            DatasetWriter.of(env, self.data, robot_type=self.environment).close()
+            DatasetWriter.of(env, self.data, outcomes=True, robot_type=self.environment).close()
         finally:
             env.close()
 
@@ -166,7 +166,7 @@ class Playing(Recording):
         from oneiros.cli.playing.browser import real_game
         from oneiros.data.episodes.writer import DatasetWriter
 
-        DatasetWriter.of(real_game(ENVIRONMENT, height=32, width=32), self.data).close()
+        DatasetWriter.of(real_game(ENVIRONMENT, height=32, width=32), self.data, outcomes=True).close()
 
     def look(self) -> None:
         """Episodes are whole; what is played has no reference."""

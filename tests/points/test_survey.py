@@ -120,7 +120,7 @@ def test_a_folder_from_the_command_line(run, street, tmp_path, monkeypatch, caps
         (tmp_path / "tiles" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "tiles" / "1.laz").write_bytes(b"LASF damaged")
     write_cloud(tmp_path / "tiles" / "empty.laz", part_of(town(), np.zeros(0, int)))
-    (tmp_path / "tiles" / "notes.txt").write_text("no cloud")
+    (tmp_path / "tiles" / "notes.md").write_text("no cloud")
     arguments = ["segment", "tiles", "--model", str(run), "--out", "labelled"]
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

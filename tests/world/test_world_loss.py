@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oneiros.records import Clip, CodeClip
+from oneiros.records import Clip, CodeClip, Outcomes
 from oneiros.world.config import WorldConfig
 from oneiros.world.nn.motion import motion_weights
 from tests.world.worlds import (
@@ -69,9 +69,13 @@ def test_no_weight_of_a_config_is_idle(config):
         of_world = {k: v for k, v in changed.items() if config is WorldConfig}
         of_tokenizer = {k: v for k, v in changed.items() if config is not WorldConfig}
         tokenizer = make_tokenizer(trainable=True, temporal_convs=True, **of_tokenizer)
-        world = make_world(tokenizer=tokenizer, joint=True, action_dropout=0.0, **of_world).train()
+        paid = {"reward_values": (0.0, 1.0), "end_rate": 0.1}
+        world = make_world(tokenizer=tokenizer, joint=True, action_dropout=0.0, **paid, **of_world).train()
         frames = torch.rand(2, 4, 4, 4, 8, generator=torch.Generator().manual_seed(0)) - 0.5
-        return world(Clip(frames, random_actions("discrete", 2, 3), torch.ones(2, 4, dtype=torch.bool))).total.item()
+        never = torch.zeros(2, 3, dtype=torch.bool)
+        outcomes = Outcomes(torch.ones(2, 3), never, never, ~never)
+        valid = torch.ones(2, 4, dtype=torch.bool)
+        return world(Clip(frames, random_actions("discrete", 2, 3), valid, outcomes=outcomes)).total.item()
 
     names = [name for name in config.__dataclass_fields__ if name.endswith("_weight")]
     assert names

@@ -194,7 +194,8 @@ def _check_options(unknown: list[str], kind: str, arguments: list[str]) -> None:
         row = re.compile(rf"^\W*{re.escape(option)}(?![\w-])", re.MULTILINE)
         kinds = [name for name, command in _KINDS.items() if row.search(_help(command))]
         if kinds:
-            raise ValueError(f"{option} is an option of a {' or a '.join(kinds)}; {arguments[0]} holds a {kind}")
+            whose = " or ".join(f"an {name}" if name == "agent" else f"a {name}" for name in kinds)
+            raise ValueError(f"{option} is an option of {whose}; {arguments[0]} holds a {kind}")
         tyro.cli(_KINDS[kind], prog="oneiros eval RUN", args=arguments, config=_CONFIG)
 
 

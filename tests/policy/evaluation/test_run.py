@@ -240,7 +240,10 @@ def _zombie(process: int) -> bool:
             r"has discrete actions \(.*\); the policy knows continuous actions \(action_0\)",
         ),
         (["{acts}", "--env", ENV, "--beside", "{world}"], "--beside .* holds a world; what acts is a policy"),
-        (["{world}", "data", "--beside", "{acts}"], "--beside is an option of a policy or a cloning; .* holds a world"),
+        (
+            ["{world}", "data", "--beside", "{acts}"],
+            "--beside is an option of an agent or a policy or a cloning; .* holds a world",
+        ),
         (["{acts}", "--env", ENV, "--clips", "4"], "--clips is an option of a world; .* holds a policy"),
         (["{acts}", "--env", ENV, "--episodes", "0"], "episodes is 0; it must be at least 1"),
         (

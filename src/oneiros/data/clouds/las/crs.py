@@ -55,8 +55,8 @@ def _unit_of_code(code: int) -> str | None:
         return "metre"
     if find_spec("pyproj") is None:
         return None
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
+    from pyproj import CRS  # pyright: ignore[reportMissingImports]
+    from pyproj.exceptions import CRSError  # pyright: ignore[reportMissingImports]
 
     try:
         return units(CRS.from_epsg(code).to_wkt())[0]
