@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oneiros.records import CodeClip
+from oneiros.world.dream import actions_for
 from oneiros.world.model import World
 from oneiros.world.state import WorldState
 
@@ -75,12 +76,7 @@ def pooled_grid(world: World) -> tuple[int, int]:
 
 def to_model(world: World, actions: np.ndarray) -> Tensor | None:
     """Actions (B, ...) of the action space as the world takes them. Raises ValueError where they do not fit."""
-    spec = world.config.action_spec
-    if spec is None:
-        return None
-    if spec.kind == "continuous":
-        actions = np.tile(actions, (1, world.config.frame_stride))
-    dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
-    tensor = torch.from_numpy(np.ascontiguousarray(actions).astype(dtype))
-    spec.check(tensor, "B", per_step=world.actions_per_step)
-    return tensor.to(world.device)
+    given, spec = actions_for(world, actions), world.config.action_spec
+    if given is not None and spec is not None:
+        spec.check(given, "B", per_step=world.actions_per_step)
+    return given

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -80,29 +80,17 @@ class ExportedDream(Dream):
             environment=self.environment,
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        clip, info, drawn = self._chosen(seed, options)
-        start, newest = described_start(self.world, clip), clip.frames[0, -1]
-        self._engine.begin_from(start["codes"], start["actions"], newest.numpy(), seed=drawn)
-        self._state, self._steps, self._newest = self._engine, 0, newest
-        return self._observe(), {**info, **self._depth()}
+    def _begin(self, clip: Clip, seed: int) -> OnnxDream:
+        start = described_start(self.world, clip)
+        self._engine.begin_from(start["codes"], start["actions"], clip.frames[0, -1].numpy(), seed=seed)
+        return self._engine
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if self._state is None:
-            raise ValueError("the dream has not begun; call reset() first")
-        sampling = self.sampling
-        check_sampling(sampling)
-        self._engine.temperature, self._engine.min_p = sampling.temperature, sampling.min_p
-        given = self._to_model(action)  # refuses what does not fit
-        repeated = action if given is None else given[0].numpy()
-        self._newest = torch.from_numpy(self._engine.step(repeated))
-        self._steps += 1
-        outcome, info = self._engine.outcome, dict[str, Any](self._depth())
-        if self.world.config.ends:
-            info["end_probability"] = outcome.end_probability
-        return self._observe(), outcome.reward, outcome.terminated, False, info
+    def _advance(self, action: torch.Tensor | None) -> tuple[torch.Tensor, float, bool, float]:
+        check_sampling(self.sampling)
+        self._engine.temperature, self._engine.min_p = self.sampling.temperature, self.sampling.min_p
+        frame = torch.from_numpy(self._engine.step(None if action is None else action[0].numpy()))
+        outcome = self._engine.outcome
+        return frame, outcome.reward, outcome.terminated, outcome.end_probability
 
     def snapshot(self) -> Snapshot:
         if self._newest is None:

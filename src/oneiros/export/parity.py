@@ -14,6 +14,7 @@ from oneiros.envs.explore import StickyRandom
 from oneiros.export.programs.dream import DreamMemory, OnnxDream
 from oneiros.records import ActionSpec, Clip
 from oneiros.sampling import Sampling
+from oneiros.world.dream import actions_for
 from oneiros.world.model import World
 
 FRAMES = 64
@@ -70,7 +71,8 @@ def compare(
         dreamed = dream.step(action)
         spent += time.process_time() - began
         if difference is None:
-            state, expected = world.step(state, _batched(action, world), generator=generator, sampling=sampling)
+            given = None if action is None else actions_for(world, action[None])
+            state, expected = world.step(state, given, generator=generator, sampling=sampling)
             codes = state.codes[0, -1].numpy()
             outcome, told = world.outcome(state, generator=generator, temperature=temperature), dream.outcome
             if np.array_equal(newest_codes(dream), codes):
@@ -81,15 +83,6 @@ def compare(
                 difference, margin = frame, _margin(dream, before, action, codes)
         advance(1)
     return Parity(temperature, frames, difference, margin, pixels, 1e3 * spent / frames, outcomes)
-
-
-def _batched(action: np.ndarray | None, world: World) -> torch.Tensor | None:
-    """An action as the world itself takes it, of a batch of one."""
-    spec = world.config.action_spec
-    if action is None or spec is None:
-        return None
-    batched = torch.from_numpy(np.asarray(action)[None])
-    return batched.repeat(1, world.actions_per_step) if spec.kind == "continuous" else batched
 
 
 def _margin(dream: OnnxDream, before: DreamMemory, action: np.ndarray | None, codes: np.ndarray) -> float:

@@ -139,14 +139,6 @@ class Dream(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        clip, info, drawn = self._chosen(seed, options)
-        self._generator.manual_seed(drawn)
-        self._state = self.world.init(clip)
-        self._steps, self._newest = 0, clip.frames[0, -1]
-        return self._observe(), {**info, **self._depth()}
-
-    def _chosen(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Clip, dict[str, int], int]:
-        """What `reset` begins with, how that is called, and the seed of the dream's random numbers."""
         super().reset(seed=seed)
         clip, info = (options or {}).get("context"), {}
         if clip is None:
@@ -156,22 +148,32 @@ class Dream(gym.Env[np.ndarray, Any]):
             if not 0 <= start < len(self.starts):
                 raise ValueError(f"start {start} does not exist; this dream has starts 0 to {len(self.starts) - 1}")
             clip, info = self.starts[start], {"start": start}
-        return clip, info, int(self.np_random.integers(2**62))
+        self._state = self._begin(clip, int(self.np_random.integers(2**62)))
+        self._steps, self._newest = 0, clip.frames[0, -1]
+        return self._observe(), {**info, **self._depth()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._state is None:
             raise ValueError("the dream has not begun; call reset() first")
-        self._state, frame = self.world.step(
-            self._state, self._to_model(action), generator=self._generator, sampling=self.sampling
-        )
-        self._newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
+        self._newest, reward, terminated, end_probability = self._advance(self._to_model(action))
         self._steps += 1
-        outcome = self.world.outcome(self._state, generator=self._generator, temperature=self.sampling.temperature)
         info: dict[str, Any] = self._depth()
         if self.world.config.ends:
-            info["end_probability"] = outcome.end_probability.item()
-        terminated, truncated = bool(outcome.terminated.item()), self._steps == self.max_steps
-        return self._observe(), outcome.reward.item(), terminated, truncated, info
+            info["end_probability"] = end_probability
+        return self._observe(), reward, terminated, self._steps == self.max_steps, info
+
+    def _begin(self, clip: Clip, seed: int) -> Any:
+        """The state after a context, with the random numbers of a seed."""
+        self._generator.manual_seed(seed)
+        return self.world.init(clip)
+
+    def _advance(self, action: torch.Tensor | None) -> tuple[torch.Tensor, float, bool, float]:
+        """Step the state. Returns the newest frame (C, H, W), what the step paid, whether it ended the episode, and how
+        probable that was."""
+        self._state, frame = self.world.step(self._state, action, generator=self._generator, sampling=self.sampling)
+        newest = frame[0] if frame.ndim == 4 else frame[0, -1]  # a video codec dreams several frames a step
+        outcome = self.world.outcome(self._state, generator=self._generator, temperature=self.sampling.temperature)
+        return newest, outcome.reward.item(), bool(outcome.terminated.item()), outcome.end_probability.item()
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (H, W, 3)."""
@@ -223,10 +225,19 @@ class Dream(gym.Env[np.ndarray, Any]):
         values = np.asarray(action)
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError(f"action {action!r} does not fit; {spec.kind} actions are finite numbers")
-        if spec.kind == "continuous":
-            values = np.tile(values, self.world.config.frame_stride * self.world.tokenizer.temporal_stride)
-        dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
-        return torch.from_numpy(np.array(values, dtype)[None]).to(self.world.device)
+        return actions_for(self.world, values[None])
+
+
+def actions_for(world: World, actions: np.ndarray) -> torch.Tensor | None:
+    """Actions (B, ...) of the action space as the world takes them, a continuous one for each row of a step; None for a
+    world without. Whether they are the world's is not checked."""
+    spec = world.config.action_spec
+    if spec is None:
+        return None
+    if spec.kind == "continuous":
+        actions = np.tile(actions, world.config.frame_stride * world.tokenizer.temporal_stride)
+    dtype = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
+    return torch.from_numpy(np.array(actions, dtype)).to(world.device)
 
 
 def action_space_of(spec: ActionSpec | None) -> spaces.Space[Any]:
