@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tyro
 
-_OF_THIS_CALL = ("resume",)
+from oneiros.train.settings import recipe_of, settings_of_run
 
 
 @dataclass(frozen=True)
@@ -146,17 +146,8 @@ class AgentSettings:
         return {}
 
     def to_json(self) -> dict[str, Any]:
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_THIS_CALL}
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        return plain | {"learning": vars(self.learning).copy()}
+        return recipe_of(self) | {"learning": vars(self.learning).copy()}
 
     def begun_with(self) -> AgentSettings | None:
         """The settings that the run to resume began with; None where there is none. ValueError for damaged ones."""
-        path = self.out / "config.json"
-        if not self.resume or not path.is_file():
-            return None
-        from oneiros.run_folder import from_json, read_config  # imports torch
-
-        names = {each.name for each in fields(self)} - set(_OF_THIS_CALL)
-        found = {name: value for name, value in read_config(self.out, "agent").recipe.items() if name in names}
-        return from_json(AgentSettings, found | {"out": self.out, "resume": True}, f"the recipe in {path}")
+        return settings_of_run(AgentSettings, self.out, kind="agent") if self.resume else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 import tyro
 
@@ -14,6 +14,9 @@ from oneiros.train.config import FitConfig, Precision
 
 # Not kept in the run's recipe, nor taken from one: a file's word for a codec would be code to import.
 _OF_THIS_CALL = ("resume", "data_changed", "codec")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,20 +115,11 @@ class Settings:
         return dict(self.presets[self.preset].model) | given
 
     def to_json(self) -> dict[str, Any]:
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_THIS_CALL}
-        return {name: _plain(value) for name, value in values.items()}
+        return recipe_of(self)
 
     def begun_with(self) -> Self | None:
         """The settings that the run to resume began with; None where there is none. ValueError for damaged ones."""
-        path = self.out / "config.json"
-        if not self.resume or not path.is_file():
-            return None
-        from oneiros.run_folder import from_json, read_config  # imports torch
-
-        names = {each.name for each in fields(self)} - set(_OF_THIS_CALL)
-        found = read_config(self.out).recipe.items()
-        values = {name: value for name, value in found if name in names and value is not None}
-        return from_json(type(self), values | {"out": self.out, "resume": True}, f"the recipe in {path}")
+        return settings_of_run(type(self), self.out) if self.resume else None
 
     def completed(self) -> Self:
         """For a run to resume: settings not given become those that the run in `out` began with."""
@@ -165,6 +159,28 @@ def shared(settings: Settings, config_class: type) -> dict[str, Any]:
     agreeing = [name for name in names if ours.get(name) in (theirs[name], theirs[name] | None)]
     values = {name: getattr(settings, name) for name in agreeing}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def recipe_of(settings: Any) -> dict[str, Any]:
+    """Settings of a training, any dataclass, as a run's recipe keeps them."""
+    values = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in _OF_THIS_CALL}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def settings_of_run(cls: type[T], out: Path, *, kind: str | None = None) -> T | None:
+    """What `recipe_of` kept in the run folder `out`, to be gone on with; None where there is no run.
+
+    Raises ValueError for a recipe that is damaged, and for a run of another kind than the one named.
+    """
+    path = out / "config.json"
+    if not path.is_file():
+        return None
+    from oneiros.run_folder import from_json, read_config  # imports torch
+
+    names = {each.name for each in fields(cls)} - set(_OF_THIS_CALL)  # type: ignore[arg-type]
+    found = read_config(out, kind).recipe.items()
+    values = {name: value for name, value in found if name in names and value is not None}
+    return from_json(cls, values | {"out": out, "resume": True}, f"the recipe in {path}")
 
 
 def _plain(value: Any) -> Any:
