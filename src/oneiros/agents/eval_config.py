@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Plan = Literal["shooting", "cem"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentEvalConfig:
@@ -22,7 +24,7 @@ class AgentEvalConfig:
     """How much chance there is in what is dreamed."""
     likeliest: bool = False
     """Take the likeliest action instead of drawing one."""
-    planner: Literal["shooting", "cem"] | None = None
+    planner: Plan | None = None
     """Let a planner play, too, that dreams what actions would lead to, without training: shooting draws them at random,
     cem looks again around the best."""
     candidates: int = 64

@@ -8,15 +8,14 @@ Legend: C candidates, L steps ahead, A names of actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import torch
 
 from oneiros.agents.dream_vector import DreamVector
+from oneiros.agents.eval_config import Plan
 from oneiros.records import ActionSpec
 from oneiros.world.state import WorldState
-
-Plan = Literal["shooting", "cem"]
 
 
 @dataclass(frozen=True)
@@ -113,16 +112,12 @@ class _Belief:
             drawn[rows, step] = drawn[rows, step - 1]
         if self.spec.kind != "continuous":
             return drawn
-        mean, std = (np.array(values, np.float32) for values in self.spec.statistics)
-        values = (drawn * std + mean).astype(np.float32)
-        low, high = (np.array(bound or [np.inf] * size, np.float32) for bound in (self.spec.low, self.spec.high))
-        return np.clip(values, np.where(np.isfinite(low), low, -np.inf), high)
+        return self.spec.nearest(self.spec.unstandardise(torch.from_numpy(drawn).float())).numpy()
 
     def fitted(self, elites: np.ndarray) -> _Belief:
         """What made the elites (E, L, ...) likely, never quite certain."""
         if self.spec.kind == "continuous":
-            mean, std = (np.array(values) for values in self.spec.statistics)
-            values = (elites - mean) / np.where(std > 0, std, 1)
+            values = self.spec.standardise(torch.from_numpy(elites).double()).numpy()
             return _Belief(self.spec, values.mean(0), values.std(0) + 0.05)
         chosen = elites if self.spec.kind == "keys" else np.eye(self.spec.size)[elites]
         share = chosen.mean(0)
