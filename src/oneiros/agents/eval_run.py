@@ -15,7 +15,7 @@ from oneiros.agents.eval_config import AgentEvalConfig
 from oneiros.agents.evaluation import AgentPlayer, Choosing, PlannerPlayer, RandomPlayer, play
 from oneiros.agents.model import Agent
 from oneiros.agents.planning import PlanConfig, Planner
-from oneiros.agents.real_vector import RealVector, open_game
+from oneiros.agents.real_vector import RealVector
 from oneiros.agents.report import evaluation_page, save_film
 from oneiros.agents.starts import read_starts, recorded_starts
 from oneiros.agents.states import check_learns
@@ -125,10 +125,8 @@ def _sampling(config: AgentEvalConfig) -> Sampling:
 
 
 def _game(each: _Contender, config: AgentEvalConfig, games: int) -> RealVector:
-    name = config.env
-    assert name is not None
-    depth = read_origin(each.run).depth_camera
-    return RealVector(each.world, lambda: open_game(name, each.world), num_envs=games, depth_camera=depth)
+    assert config.env is not None
+    return RealVector.of_game(config.env, each.world, each.run, num_envs=games)
 
 
 def _dream(each: _Contender, starts: CodeClip, config: AgentEvalConfig, dreams: int) -> DreamVector:

@@ -6,6 +6,7 @@ Legend: B games, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from oneiros.data.frames import to_model as frames_to_model
 from oneiros.envs.make import make_env
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import Camera, CodeClip
+from oneiros.run_folder import read_origin
 from oneiros.world.model import World
 from oneiros.world.state import WorldState
 
@@ -52,6 +54,12 @@ class RealVector(WorldVector):
             raise
         size = world.tokenizer.config
         self._frames = torch.zeros(num_envs, size.channels, size.height, size.width)
+
+    @classmethod
+    def of_game(cls, name: str, world: World, run: Path, *, num_envs: int) -> RealVector:
+        """Games of the environment `name` for the world of a run folder (see `open_game`)."""
+        depth = read_origin(run).depth_camera
+        return cls(world, lambda: open_game(name, world), num_envs=num_envs, depth_camera=depth)
 
     def frames(self) -> np.ndarray:
         """The newest frames as the games show them, uint8 (B, H, W, 3)."""

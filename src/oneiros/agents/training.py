@@ -17,7 +17,7 @@ from oneiros.agents.dream_vector import DreamVector
 from oneiros.agents.evaluation import AgentPlayer
 from oneiros.agents.learning import Learner
 from oneiros.agents.model import Agent, AgentConfig
-from oneiros.agents.real_vector import RealVector, open_game
+from oneiros.agents.real_vector import RealVector
 from oneiros.agents.refining import Rounds
 from oneiros.agents.report import save_film, training_page
 from oneiros.agents.settings import AgentSettings
@@ -112,26 +112,32 @@ class _Run:
     def _env(self, world: World, starts: CodeClip) -> WorldVector:
         settings = self.settings
         if settings.real:
-            return self._game(world, settings.games)
-        sampling = Sampling(temperature=settings.temperature, min_p=0.0)
+            return self._games(world, settings.games)
         return DreamVector(
-            world, starts, num_envs=settings.dreams, sampling=sampling, max_steps=settings.max_steps, seed=settings.seed
+            world,
+            starts,
+            num_envs=settings.dreams,
+            sampling=self._sampling,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
         )
 
-    def _game(self, world: World, games: int) -> RealVector:
+    def _games(self, world: World, count: int) -> RealVector:
         assert self.settings.env is not None
-        name, depth = self.settings.env, read_origin(self.settings.world).depth_camera
-        return RealVector(world, lambda: open_game(name, world), num_envs=games, depth_camera=depth)
+        return RealVector.of_game(self.settings.env, world, self.settings.world, num_envs=count)
+
+    @property
+    def _sampling(self) -> Sampling:
+        return Sampling(temperature=self.settings.temperature, min_p=0.0)
 
     def _show(self, agent: Agent, world: World, starts: CodeClip, real_steps: int) -> None:
         """Films of the agent in a dream and in the real game, and the page with its curves."""
         settings, films = self.settings, {}
-        sampling = Sampling(temperature=settings.temperature, min_p=0.0)
         places: dict[str, Callable[[], WorldVector]] = {
-            "dream": lambda: DreamVector(world, starts, num_envs=1, sampling=sampling)
+            "dream": lambda: DreamVector(world, starts, num_envs=1, sampling=self._sampling)
         }
         if settings.env:
-            places["game"] = lambda: self._game(world, 1)
+            places["game"] = lambda: self._games(world, 1)
         for name, opened in places.items():
             with closing(opened()) as env:
                 player = AgentPlayer(agent, seed=settings.seed)
