@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -117,14 +118,12 @@ def _write(
 ) -> list[Table]:
     """Write the folder, a page where there is a runtime, and return what is to be told of it."""
     from oneiros.disk import replacing
-    from oneiros.export.onnx_files import parts_of
     from oneiros.export.parity import FRAMES, compare
     from oneiros.export.programs.dream import OnnxDream
     from oneiros.export.site_folder import WORLD, write_site
     from oneiros.export.world_folder import write_world
 
     world, starts = exported.world, exported.starts
-    graphs = len(parts_of(world)) - (runtime is not None)  # a page needs no encoder
     with replacing(folder) as temporary:
         inner = temporary / WORLD if runtime else temporary
         write_world(
@@ -135,7 +134,7 @@ def _write(
             depth_camera=exported.depth_camera,
             precision=precision,
             to_encode=runtime is None,
-            advance=track("writing graphs", graphs),
+            track=partial(track, "writing graphs"),
         )
         dream, advance = OnnxDream(inner, threads=1), track("comparing dreams", 2 * FRAMES)
         parities = [compare(world, dream, starts, temperature=heat, advance=advance) for heat in (0.0, 0.9)]

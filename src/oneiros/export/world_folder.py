@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,11 @@ def write_world(
     depth_camera: Camera | None = None,
     precision: Precision = "float32",
     to_encode: bool = True,
-    advance: Advance = lambda amount: None,
+    track: Callable[[int], Advance] = lambda graphs: lambda amount: None,
 ) -> dict[str, int]:
     """Write the graphs, world.json, the starts and the programs into `folder`, which is made; returns the graphs' sizes
-    in bytes by name. to_encode: with what turns frames into codes. advance: called with 1 for each graph.
+    in bytes by name. to_encode: with what turns frames into codes. track: given how many graphs there are, returns what
+    is called with 1 for each that is written.
 
     The world must be in float32, not prepared for inference. Raises ValueError for one that cannot be exported.
     """
@@ -57,7 +58,7 @@ def write_world(
     about = describe(world, title=title, num_starts=len(starts), depth_camera=depth_camera, precision=precision)
     write_about(world, starts, folder, about)
     parts = [part for part in parts_of(world) if to_encode or part.name != "encode"]
-    return write_parts(parts, folder, precision=precision, advance=advance)
+    return write_parts(parts, folder, precision=precision, advance=track(len(parts)))
 
 
 def write_about(world: World, starts: Sequence[Clip], folder: Path, about: Mapping[str, Any]) -> None:
