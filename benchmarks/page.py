@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+from key_to_photon import chromium
 from selenium import webdriver
 
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 BEGIN = """
 const done = arguments[0];
 (async () => {
@@ -68,16 +68,6 @@ def served(site: str) -> Iterator[str]:
         server.shutdown()
 
 
-def chromium() -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.binary_location = "/usr/bin/chromium"
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    driver.set_script_timeout(600)
-    return driver
-
-
 def first_frame(driver: webdriver.Chrome, address: str) -> float:
     """Seconds from the address to a page that shows a start and can be played."""
     began = time.perf_counter()
@@ -90,7 +80,8 @@ def first_frame(driver: webdriver.Chrome, address: str) -> float:
 
 
 def measure(address: str, threads: int, frames: int) -> None:
-    with chromium() as driver:
+    with chromium("--disable-gpu") as driver:
+        driver.set_script_timeout(600)
         first = first_frame(driver, f"{address}?threads={threads}")
         again = first_frame(driver, f"{address}?threads={threads}")
         if (said := driver.execute_async_script(BEGIN)) != "ready":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
+import key_to_photon as bench  # noqa: E402
 import page  # noqa: E402
 
 PHONE = {"width": 720, "height": 360, "deviceScaleFactor": 2, "mobile": True}
@@ -26,7 +27,7 @@ def frame(driver) -> int:
     return int(driver.execute_script("return document.getElementById('frame').textContent"))
 
 
-with page.served(options.site) as address, page.chromium() as driver:
+with page.served(options.site) as address, bench.chromium("--disable-gpu") as driver:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     page.first_frame(driver, f"{address}?threads=1")
