@@ -43,8 +43,11 @@ def test_dreams_of_one_engine_go_their_own_ways_and_back(dreams):
     one.reset(seed=1)
     snapshot = one.snapshot()
     seen = [one.step(action)[0] for _ in range(3)]
+    one.restore(snapshot)
+    assert np.array_equal(one.step(action)[0], seen[0])
     other.reset(seed=2)
     other.step(action)
+    assert np.array_equal(one.step(action)[0], seen[1])
     one.restore(snapshot)
     assert all(np.array_equal(one.step(action)[0], frame) for frame in seen)
 

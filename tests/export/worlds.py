@@ -50,7 +50,10 @@ def pixel_world(
     )
     tokenizer = Tokenizer(config)
     scramble(tokenizer)
-    return make_world(kind, tokenizer=tokenizer, **options)
+    world = make_world(kind, tokenizer=tokenizer, **options)
+    if world.outcome_head is not None:
+        scramble(world.outcome_head)  # new ones say the same of every step
+    return world
 
 
 def starts_of(world: World, kind: str | None, count: int = 2, frames: int = 5) -> list[Clip]:
