@@ -14,6 +14,7 @@ from laspy.vlrs.known import WktCoordinateSystemVlr
 from oneiros.cli import main
 from oneiros.data.clouds.checks import require_metres, run_checks
 from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud, write_labels
+from oneiros.data.clouds.las.crs import read_crs
 from oneiros.data.clouds.las.head import Head, LasRecord, _descriptor
 from oneiros.data.clouds.las.wkt import units
 from oneiros.data.clouds.summary import summarise
@@ -38,6 +39,10 @@ UNITS = {
         "metre",
         "foot",
     ),
+    f'PROJCS["a",{BASE},UNIT["Meter",1.0]],VERTCS["v",VDATUM["d"],UNIT["Foot_US",0.3048006]]': (
+        "metre",
+        "US survey foot",
+    ),
     f'BOUNDCRS[SOURCECRS[{CRS}],TARGETCRS[GEOGCRS["WGS 84"]],ABRIDGEDTRANSFORMATION["t"]]': ("metre", None),
     BASE: ("degree", None),
     "no text of this kind": (None, None),
@@ -48,6 +53,19 @@ UNITS = {
 @pytest.mark.parametrize("wkt", UNITS)
 def test_units_of_well_known_text(wkt):
     assert units(wkt) == UNITS[wkt]
+
+
+def test_pyproj_agrees_about_units():
+    """Codes that it knows, as each kind of text that it writes."""
+    pyproj = pytest.importorskip("pyproj", reason="pyproj is not installed")
+    lengths = {2154: "metre", 2992: "foot", 2263: "US survey foot", 4326: "degree"}
+    compound = {7415: ("metre", "metre"), 8764: ("US survey foot", "US survey foot"), 8703: ("foot", "foot")}
+    for code, expected in ({code: (name, None) for code, name in lengths.items()} | compound).items():
+        for kind in ("WKT1_ESRI", "WKT1_GDAL", "WKT2_2015", "WKT2_2019"):
+            assert units(pyproj.CRS.from_epsg(code).to_wkt(kind)) == expected
+    for code, name in lengths.items():
+        assert read_crs([geo_keys((1024, 1), (3072, code))]).unit == name
+    assert read_crs([geo_keys((1024, 1), (3072, 29999))]).unit is None
 
 
 def las_file(path: Path, *records: laspy.VLR, extra=(), point_format: int = 6) -> Path:

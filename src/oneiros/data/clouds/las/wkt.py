@@ -27,7 +27,7 @@ class Node:
 def units(wkt: str) -> tuple[str | None, str | None]:
     """The unit of x and y (degree for a geographic system) and that of z where a vertical system says it; None where
     nothing does, or the text is no WKT."""
-    root = _parse(wkt)
+    root = _parse(f"COMPOUNDCRS[{wkt}]")  # ESRI writes the system of heights beside that of x and y
     if root is None:
         return None, None
     systems = [*_systems(root)]
