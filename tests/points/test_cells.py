@@ -12,7 +12,7 @@ from oneiros.points.profile import CloudProfile
 from tests.towns import CORNER, having, part_of, town
 
 FEATURES = ("intensity", "returns", "colour")  # of runs made before features were relative to their cloud
-OFFERED = ("cones", "intensity_rank", "echoes", "colour_rank")
+OFFERED = ("cones", "steps", "intensity_rank", "echoes", "colour_rank")
 
 
 def surface(heights, *, size: float = 60.0, spacing: float = 0.25, corner=CORNER) -> Cloud:
@@ -114,17 +114,21 @@ def test_order_of_points_changes_nothing():
 def test_features_that_tell_nothing_are_not_offered():
     cloud = town()
     assert features_of(cloud) == OFFERED
-    assert features_of(having(cloud, intensity=None, green=None)) == ("cones", "echoes")
-    assert features_of(having(cloud, intensity=np.full(len(cloud), 7), return_number=None)) == ("cones", "colour_rank")
+    assert features_of(having(cloud, intensity=None, green=None)) == ("cones", "steps", "echoes")
+    assert features_of(having(cloud, intensity=np.full(len(cloud), 7), return_number=None)) == (
+        "cones",
+        "steps",
+        "colour_rank",
+    )
     ones = np.ones(len(cloud), np.uint8)
     assert "echoes" not in features_of(having(cloud, return_number=ones, number_of_returns=ones))
-    assert features_of(Cloud(cloud.xyz, {})) == ("cones",)
+    assert features_of(Cloud(cloud.xyz, {})) == ("cones", "steps")
     assert num_channels(()) == make_cells(Cloud(cloud.xyz, {}), 1.0, ()).features.shape[1]
 
 
 def test_an_unknown_feature_is_named():
     with pytest.raises(
-        ValueError, match="'smell' is no feature; choose from cones, intensity_rank, echoes, colour_rank"
+        ValueError, match="'smell' is no feature; choose from cones, steps, intensity_rank, echoes, colour_rank"
     ):
         num_channels(("intensity", "smell"))
 
@@ -184,6 +188,40 @@ def test_wide_roofs_stand_out_and_hillsides_do_not():
     assert of(surface(lambda x, y: 0.15 * x, size=120, spacing=0.5), 80, 60)[1] < 0.6
 
 
+def test_steps_tell_a_roof_from_a_hill_top():
+    """Ground lower than what can be walked to: as far below a roof as its walls are high, however wide it is and though
+    nothing is seen of the ground next to it; as good as nothing below a hill as high and flat on top."""
+
+    def middle(cloud):
+        cells = make_cells(cloud, 0.5, ("steps",))
+        point = np.abs(cloud.xyz[:, :2] - CORNER[:2] - 60).sum(1).argmin()
+        return cells.features[cells.inverse[point], 2:]
+
+    def away(x, y):
+        return np.maximum(np.abs(x - 60), np.abs(y - 60))
+
+    roof = surface(lambda x, y: np.where(away(x, y) < 30, 9.0, 0.0), size=120, spacing=0.5)
+    hill = surface(lambda x, y: np.clip(9 - 0.5 * (away(x, y) - 20), 0, 9), size=120, spacing=0.5)
+    torch.testing.assert_close(middle(roof), torch.tensor([9.0, 9.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(middle(hill), torch.zeros(2), atol=0.05, rtol=0)
+    shown = np.abs(away(*(roof.xyz - CORNER)[:, :2].T) - 31.5) > 1.5  # nothing from the walls to 3 m away
+    torch.testing.assert_close(
+        middle(part_of(roof, np.flatnonzero(shown))), torch.tensor([9.0, 9.0]), atol=0.05, rtol=0
+    )
+    steep = surface(lambda x, y: 0.9 * x, size=120, spacing=0.5)
+    assert middle(steep)[0] > 30  # steeper than 0.6
+    assert middle(steep)[1] < 0.1
+
+
+@pytest.mark.parametrize("spacing", [0.3, 1.0])
+def test_a_swarm_where_nothing_else_lies_is_no_ground(spacing):
+    """False echoes over all heights beside a field: those in their middle lie no deeper than most around."""
+    cloud, random = surface(lambda x, y: 0 * x, spacing=spacing), np.random.default_rng(0)
+    swarm = random.uniform((60.5, 0, -60), (100, 60, 60), (1000 if spacing < 0.5 else 150, 3)) + CORNER
+    cells = make_cells(Cloud(np.concatenate([cloud.xyz, swarm]), {}), 0.5, ("cones",))
+    assert cells.features[cells.inverse[: len(cloud)]].abs().max() < 0.05
+
+
 @pytest.mark.parametrize("spacing", [0.3, 1.0])
 def test_noise_below_moves_no_ground(spacing):
     """Three false echoes 30 m down, one 5 m down, and a swarm of them over a corner."""
@@ -237,7 +275,7 @@ def test_ranks_do_not_know_a_scanner():
 def test_what_a_cloud_lacks_is_zero_and_flagged():
     bare = having(town(), intensity=None, red=None, return_number=None)
     features = make_cells(bare, 1.0, OFFERED).features
-    assert (features[:, 5:] == 0).all()
+    assert (features[:, 7:] == 0).all()
     whole = make_cells(town(), 1.0, OFFERED)
-    flags = [place.stop - 1 for name, place in layout(OFFERED).items() if name not in ("", "cones")]
+    flags = [place.stop - 1 for name, place in layout(OFFERED).items() if name not in ("", "cones", "steps")]
     assert (whole.features[:, flags] == 1).all()

@@ -343,7 +343,7 @@ def test_only_a_segmenters_run_will_do(tmp_path):
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace('"returns"', '"smell"'))
     with pytest.raises(
-        ValueError, match="'smell' is no feature; choose from cones, intensity_rank, echoes, colour_rank"
+        ValueError, match="'smell' is no feature; choose from cones, steps, intensity_rank, echoes, colour_rank"
     ):
         load_segmenter(run)
     (run / "config.json").write_text(config.replace('"returns"', '"colour"'))

@@ -45,7 +45,7 @@ def test_hills_are_as_steep_as_asked_at_most():
 
 
 def test_a_flat_roof_replaces_what_lies_below_it():
-    roofed = Landscape(**{**vars(SAME), "roof": (30, 30), "height": (10, 10), "bare": 0})
+    roofed = Landscape(**{**vars(SAME), "roof": (30, 30), "height": (10, 10), "pitch": 0, "bare": 0})
     seen = 0
     for seed in range(8):
         _, labels, other, told = of_town(roofed, seed, built=(0, 2))

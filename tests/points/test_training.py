@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from oneiros.data.clouds.formats import Cloud, open_cloud, write_cloud
 from oneiros.loading import load
 from oneiros.points import training as segmenter
-from oneiros.points.cells import Cells, make_cells
+from oneiros.points.cells import Cells, layout, make_cells
 from oneiros.points.evaluation.run import evaluate_segmenter
 from oneiros.points.labelling import label_points
 from oneiros.points.profile import CloudProfile
@@ -54,7 +54,7 @@ def test_run_folder(segmenter_run, towns):
     assert model.names == ("ground", "vegetation", "building")
     assert model.codes == ((2,), (3, 4, 5), (6,))
     assert model.writes == (2, 5, 6)  # of vegetation, most is high
-    assert model.features == ("cones", "intensity_rank", "echoes", "colour_rank")
+    assert model.features == ("cones", "steps", "intensity_rank", "echoes", "colour_rank")
     assert (model.network.grid, model.radius, model.max_points) == (1.0, 8.0, 2048)
 
 
@@ -127,6 +127,23 @@ def test_warm_start_begins_with_the_other_segmenter(segmenter_run, towns, tmp_pa
     assert "fresh ones in network" in capsys.readouterr().err
 
 
+def test_warm_start_takes_over_the_features_that_both_have(segmenter_run, towns, tmp_path, capsys):
+    features = ("colour_rank", "cones")
+    segmenter.run(
+        segmenter_settings(towns[:2], tmp_path, warm_start=segmenter_run, features=features, steps=1, lr=1e-9)
+    )
+    theirs, ours = load(segmenter_run), load(tmp_path)
+    old, new = layout(theirs.config.features), layout(features)
+    for feature in ("", *features):
+        one, other = (model.network.stem.weights[:, place[feature]] for model, place in ((theirs, old), (ours, new)))
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+    assert theirs.config.features != features
+    segmenter.run(segmenter_settings(towns[:2], tmp_path / "back", warm_start=tmp_path, steps=1, lr=1e-9))
+    assert "it has not seen steps, intensity_rank, echoes before" in capsys.readouterr().err
+    fresh = load(tmp_path / "back").network.stem.weights[:, old["echoes"]]
+    assert fresh.abs().max() < 1e-6
+
+
 def test_only_a_segmenter_is_begun_with(towns, tmp_path):
     settings = segmenter_settings(towns[:2], tmp_path / "run", warm_start=save_world(tmp_path / "world"))
     with pytest.raises(ValueError, match="world holds a world; this needs a segmenter"):
@@ -178,7 +195,7 @@ def test_only_what_all_clouds_offer_is_looked_at(towns, tmp_path):
     bare = write(tmp_path / "bare.npy", having(town(5), intensity=None, red=None))
     segmenter.run(segmenter_settings([*towns[:1], bare], tmp_path / "run", steps=1, classes="2,6", names=("g", "b")))
     config = load(tmp_path / "run").config
-    assert config.features == ("cones", "echoes")
+    assert config.features == ("cones", "steps", "echoes")
     assert config.names == ("g", "b")
 
 

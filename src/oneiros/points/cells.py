@@ -38,6 +38,7 @@ class _Feature:
 _RETURNS = ("return_number", "number_of_returns")
 _FEATURES = {
     "cones": _Feature((), len(ground.SLOPES), False),
+    "steps": _Feature((), len(ground.STEEPEST), False),
     "intensity_rank": _Feature(("intensity",), 2, True),
     "echoes": _Feature(_RETURNS, 3, True),
     "colour_rank": _Feature(COLOURS, 4, True),
@@ -46,7 +47,7 @@ _FEATURES = {
     "returns": _Feature(_RETURNS, 2, False),
     "colour": _Feature(COLOURS, 3, False),
 }
-FEATURES = ("cones", "intensity_rank", "echoes", "colour_rank")  # what a new run may be given
+FEATURES = ("cones", "steps", "intensity_rank", "echoes", "colour_rank")  # what a new run may be given
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,11 @@ def make_cells(
     """Average a cloud over cells of side `grid`, of which one has a corner at 0 in the file's coordinates.
 
     features: as `features_of` names them, after the heights above the lowest ground near and further off.
-        cones: heights above cones on the ground, see `ground.heights`. intensity_rank: the place of the intensity among
-        those of the cloud, in [-1, 1]. echoes: return_number / number_of_returns and 1 / number_of_returns.
-        colour_rank: the places of red, green and blue. Each of the last three ends with 1, or is all 0 where the cloud
-        does not have it, or has the same everywhere.
+        cones: heights above cones on the ground; steps: how steep ways to lower ground are; see `ground.heights`.
+        intensity_rank: the place of the intensity among those of the cloud, in [-1, 1].
+        echoes: return_number / number_of_returns and 1 / number_of_returns. colour_rank: the places of
+        red, green and blue. Each of the last three ends with 1, or is all 0 where the cloud does not have it, or has
+        the same everywhere.
     labels: int64 (N,), -1 = not learned from.
     profile: of the whole cloud, where this is a part; made here where it is not given. Points that it does not count as
         context are in no cell.
@@ -138,32 +140,29 @@ def make_cells(
     origin = np.floor(cloud.xyz[kept].min(0) / (_ANCHOR * grid)) * (_ANCHOR * grid)
     xyz = torch.from_numpy(cloud.xyz - origin)
     _check_extent(cloud, kept, grid)
-    columns = [_needed(cloud, name, profile)[kept] for name in features if name != "cones"]
+    columns = [_needed(cloud, name, profile)[kept] for name in features if _FEATURES[name].attributes]
     values = torch.from_numpy(np.concatenate(columns, 1)) if columns else torch.zeros(int(kept.sum()), 0)
     chosen = torch.from_numpy(kept)
     known = None if labels is None else torch.from_numpy(labels)[chosen]
     sub = grid_subsample(xyz[chosen], grid, features=values, labels=known)
     assert sub.features is not None
     counts = sub.inverse.bincount(minlength=len(sub.xyz)).numpy()
-    above = ground.heights(sub.xyz.numpy(), counts, grid, density=profile.density, cones="cones" in features)
-    heights = torch.from_numpy(above)
+    above = ground.heights(sub.xyz.numpy(), counts, grid, density=profile.density, features=features)
     found = sub.features.new_empty(len(sub.xyz), num_channels(features))
-    near = places[""].stop
-    found[:, :near] = heights[:, :near]
     start = 0
-    for name in features:
-        if name == "cones":
-            found[:, places[name]] = heights[:, near:]
+    for name, place in places.items():
+        if name in above:
+            found[:, place] = torch.from_numpy(above[name])
         else:
             width = _FEATURES[name].channels
-            found[:, places[name]] = sub.features[:, start : start + width]
+            found[:, place] = sub.features[:, start : start + width]
             start += width
     return Cells(sub.xyz.float(), found, sub.labels, _inverse(xyz, chosen, sub.xyz, sub.inverse), origin)
 
 
 def margin_of(grid: float, features: Sequence[str]) -> float:
     """How far around a cell its features look."""
-    return ground.reach(grid, cones="cones" in features)
+    return ground.reach(grid, features)
 
 
 def _inverse(xyz: Tensor, chosen: Tensor, cells: Tensor, inverse: Tensor) -> Tensor:
@@ -199,7 +198,7 @@ def _values(cloud: Cloud, name: str, profile: CloudProfile, *, constant: bool = 
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row = int((~np.isfinite(values)).argmax())
             raise ValueError(f"{cloud.path}: point {row}: {attribute} is {values[row]}; it must be a number")
-    if name == "cones":
+    if not attributes:
         return np.empty((len(cloud), 0), np.float32)
     if name.endswith("_rank"):
         columns = [profile.ranks(each, cloud.attributes[each]) for each in attributes]

@@ -111,7 +111,7 @@ class Fields:
     def _changed(self, features: torch.Tensor, scale: np.ndarray, random: np.random.Generator) -> torch.Tensor:
         change = self.augmentation
         for name, place in self.layout.items():
-            if name in ("", "cones"):
+            if name in ("", "cones", "steps"):
                 features[:, place] *= scale[2]
             elif not may_miss(name):
                 features[:, place] *= 1 + random.uniform(-change.dim, change.dim)

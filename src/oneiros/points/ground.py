@@ -5,15 +5,18 @@ Legend: S cells; R, C rows and columns of a raster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import distance_transform_edt, minimum_filter, uniform_filter
 from scipy.spatial import KDTree
 
 NEAR_REACHES = (12, 40)  # in cells: how far around the lowest ground is looked for
 SLOPES = (0.05, 0.2, 0.6)  # of the cones that the ground is looked for in, further off
 _CONE_STEPS = (1, 2, 4, 8, 16)  # in cells of the raster; a cone reaches as far as they do together
+STEEPEST = (0.6, 1.2)  # rise over run that can be walked up
+_WALK = sum(_CONE_STEPS)  # cells of the raster that are walked over at most
+_GAP = 6  # cells of the raster by which what is known is spread into what is not
 RASTER = 4  # cells of the grid along one side of a raster's cell
 _USUAL = 0.3  # share of the points over a raster's cell below which false echoes may lie
 _AROUND = 5  # cells of the raster along the side of the squares in which false echoes are told from ground
@@ -23,34 +26,47 @@ _PIT = 6  # in cells: how far below what is around it a cell lies that may be a 
 _COMPANY = 7  # cells as near as this many usually are, a few times over, make it none
 _ALONE = (6, 15)  # in cells: the least and the most that counts as near
 _TIMES = 4
+_FEW = 0.5  # times the points that a place usually has, below which they may all be false echoes
 
 
-def heights(xyz: np.ndarray, counts: np.ndarray, grid: float, *, density: float, cones: bool) -> np.ndarray:
-    """Metres above the lowest ground within each of `NEAR_REACHES` and, with `cones`, above each of the cones that
-    stand with their tips on the ground: float32 (S, 2 or 5).
+def heights(
+    xyz: np.ndarray, counts: np.ndarray, grid: float, *, density: float, features: Collection[str]
+) -> dict[str, np.ndarray]:
+    """What the ground around tells of each cell, in metres, by feature: float32 (S, C).
 
+    "": above the lowest ground within each of `NEAR_REACHES` (C = 2), always. Of the others, those in `features`:
+    cones: above each of the cones that stand with their tips on the ground (C = 3). A cone of slope s over a place is
+        the lowest of ground(y) + s * distance(y): a roof too wide for a square to look beyond its edge stands out
+        against a flat cone, and a hillside does not against a steep one.
+    steps: how much lower than what can be walked to, over slopes of at most each of `STEEPEST`, the lowest ground as
+        far off lies (C = 2): the height of the walls around a roof however wide, and none on a hillside, whatever its
+        height.
     xyz: float64 (S, 3), cells of side `grid`, from an origin that is a multiple of RASTER * grid. counts: int64 (S,),
         points of each. density: points a square metre of the whole cloud.
-    A cone of slope s over a place is the lowest of ground(y) + s * distance(y): a roof too wide for a square to look
-    beyond its edge stands out against a flat cone, and a hillside does not against a steep one.
     """
     side = RASTER * grid
     places = np.floor(xyz[:, :2] / side).astype(np.int64)
     places -= places.min(0) // _BLOCK * _BLOCK  # of a raster that is fixed in the world, as the origin is
-    ground = _ground(xyz, counts, places, grid, density, wide=cones)
+    ground = _ground(xyz, counts, places, grid, density, wide="cones" in features)
     rows, columns = places.T
-    found = [xyz[:, 2] - lowest(ground, reach // RASTER)[rows, columns] for reach in NEAR_REACHES]
-    if cones:
-        found += [xyz[:, 2] - _cone(ground, slope * side)[rows, columns] for slope in SLOPES]
-    above = np.stack(found, 1)
-    return np.where(np.isfinite(above), above, 0).astype(np.float32)  # no ground is known amid false echoes
+    found = {"": [xyz[:, 2] - lowest(ground, reach // RASTER)[rows, columns] for reach in NEAR_REACHES]}
+    if "cones" in features:
+        found["cones"] = [xyz[:, 2] - _cone(ground, slope * side)[rows, columns] for slope in SLOPES]
+    if "steps" in features:
+        lower = lowest(ground, _WALK)
+        found["steps"] = [_walked(ground, side, slope)[rows, columns] - lower[rows, columns] for slope in STEEPEST]
+    stacked = {name: np.stack(each, 1) for name, each in found.items()}
+    # no ground is known amid false echoes
+    return {name: np.where(np.isfinite(each), each, 0).astype(np.float32) for name, each in stacked.items()}
 
 
-def reach(grid: float, *, cones: bool) -> float:
-    """How far around a cell its heights depend on others, in metres."""
-    furthest = sum(_CONE_STEPS) * RASTER if cones else max(NEAR_REACHES)
-    around = _AROUND * _BLOCK if cones else _AROUND
-    return (furthest + (around // 2 + _AROUND // 2 + 3) * RASTER + max(_ALONE)) * grid
+def reach(grid: float, features: Collection[str]) -> float:
+    """How far around a cell these depend on others, in metres."""
+    wide = not {"cones", "steps"}.isdisjoint(features)
+    furthest = sum(_CONE_STEPS) * RASTER if wide else max(NEAR_REACHES)
+    gap = _GAP * RASTER if "steps" in features else 0
+    around = _AROUND * _BLOCK if "cones" in features else _AROUND
+    return (furthest + gap + (around // 2 + _AROUND // 2 + 3) * RASTER + max(_ALONE)) * grid
 
 
 def lowest(ground: np.ndarray, reach: int) -> np.ndarray:
@@ -68,7 +84,8 @@ def _ground(
     usual = _medians(_raster(shape, used, low), used)
     if wide:
         usual = np.maximum(usual, _block_medians(shape, used, low))
-    kept = ~_false_echoes(xyz, usual[which], grid, density)
+    few = _few(shape, keys, counts, _FEW * density * (RASTER * grid) ** 2)
+    kept = ~_false_echoes(xyz, usual[which], few, grid, density)
     used, low, _ = _low(keys[kept], xyz[kept, 2], counts[kept], 0.0)
     third = _around(_raster(shape, used, low), used, lambda ordered: ordered[:, 2])
     return _raster(shape, used, np.where(np.isfinite(third), np.maximum(low, third), low))
@@ -95,14 +112,22 @@ def _raster(shape: tuple[int, ...], used: np.ndarray, values: np.ndarray) -> np.
     return ground
 
 
-def _false_echoes(xyz: np.ndarray, usual: np.ndarray, grid: float, density: float) -> np.ndarray:
-    """Which cells lie far below what most points around are above, `usual` (S,), and have less company than surfaces
-    have: bool (S,)."""
+def _few(shape: tuple[int, ...], keys: np.ndarray, counts: np.ndarray, expected: float) -> np.ndarray:
+    """Which cells lie where a raster's cell has fewer points than that, on average of those around: bool (S,)."""
+    points = np.bincount(keys, counts, minlength=shape[0] * shape[1]).reshape(shape)
+    return uniform_filter(points, _AROUND, mode="constant").flat[keys] < expected
+
+
+def _false_echoes(xyz: np.ndarray, usual: np.ndarray, few: np.ndarray, grid: float, density: float) -> np.ndarray:
+    """Which cells have less company than surfaces have, and lie far below what most points around are above, `usual`
+    (S,), or where points are `few`: bool (S,)."""
     deep = xyz[:, 2] < usual - _PIT * grid
-    if not deep.any():
-        return deep
     near = _TIMES * np.sqrt(_COMPANY / np.pi / min(max(density, 1e-9), grid**-2))
     near = min(max(near, _ALONE[0] * grid), _ALONE[1] * grid)
+    if density * np.pi * near**2 >= _TIMES * _COMPANY:  # else surfaces themselves have no company
+        deep |= few
+    if not deep.any():
+        return deep
     distances, _ = KDTree(xyz).query(xyz[deep], min(_COMPANY, len(xyz)), distance_upper_bound=near)
     false = np.zeros(len(xyz), bool)
     false[deep] = ~np.isfinite(np.asarray(distances).reshape(int(deep.sum()), -1)[:, -1])
@@ -153,4 +178,32 @@ def _cone(ground: np.ndarray, rise: float) -> np.ndarray:
                 length = np.hypot(down - step, right - step)
                 best = np.minimum(best, wide[down : down + rows, right : right + columns] + rise * length)
         found = best
+    return found
+
+
+def _walked(ground: np.ndarray, side: float, steepest: float) -> np.ndarray:
+    """The lowest ground that can be walked to from each of a raster's cells, from one to the next of the eight around
+    and nowhere steeper than `steepest`; across a gap as steep as it is from its one side to the other. inf where
+    nothing is known."""
+    away, (row, column) = distance_transform_edt(~np.isfinite(ground), return_indices=True)
+    ground = np.where(away <= _GAP, ground[row, column], np.inf)
+    steps = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
+
+    def beside(values: np.ndarray, down: int, right: int) -> np.ndarray:
+        wide = np.pad(values, 1, constant_values=np.inf if values.dtype.kind == "f" else 0)
+        return wide[down : down + values.shape[0], right : right + values.shape[1]]
+
+    def walkable(down: int, right: int) -> np.ndarray:
+        length = np.hypot(beside(row, down, right) - row, beside(column, down, right) - column)
+        with np.errstate(invalid="ignore"):
+            return np.abs(beside(ground, down, right) - ground) <= steepest * side * np.maximum(length, 1)
+
+    open_ways, found = [walkable(*step) for step in steps], ground
+    for _ in range(_WALK):
+        lower = found
+        for step, is_open in zip(steps, open_ways, strict=True):
+            lower = np.minimum(lower, np.where(is_open, beside(found, *step), np.inf))
+        if np.array_equal(lower, found):
+            break
+        found = lower
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from oneiros.data.clouds.cloud import Cloud
 from oneiros.points.cells import NOT_LEARNED
 
+_MOST = 0.85  # share of the points that a roof may replace
 _GROUNDED = 0.25  # share of the points of a cut, or of those beside a roof, that must be ground
 
 
@@ -23,7 +24,8 @@ class Landscape:
     slope: of the hills that are added, rise over run, which are about as steep at their steepest; each slope with the
         same chance. length: of the hills' waves, in metres. echoes: false ones below and above, at most.
     side: of the rectangle that half of the clouds are cut to, in metres.
-    roof, height: of the flat roof that replaces what lies below it in half of the clouds, in metres.
+    roof, height: of the roof that replaces what lies below it in half of the clouds, in metres. pitch: rise over run
+        that it has at most. gap: in half of those, the width of what is unseen around it, in metres.
     bare: how often nothing but the ground stays: fields, where a plane is all there is.
     """
 
@@ -34,8 +36,10 @@ class Landscape:
     length: tuple[float, float] = (60.0, 400.0)
     echoes: int = 20
     side: tuple[float, float] = (10.0, 100.0)
-    roof: tuple[float, float] = (15.0, 60.0)
-    height: tuple[float, float] = (3.0, 25.0)
+    roof: tuple[float, float] = (15.0, 80.0)
+    height: tuple[float, float] = (3.0, 30.0)
+    pitch: float = 0.15
+    gap: tuple[float, float] = (2.0, 20.0)
     bare: float = 0.3
 
 
@@ -58,7 +62,7 @@ def changed(
     xyz = (cloud.xyz[kept] - corner) * [*[_between(random, how.wide)] * 2, _between(random, how.high)]
     labels = labels[kept]
     if random.random() < 0.5:
-        inside = _rectangle(xyz, random, how.side)
+        inside = _outside(xyz, random, how.side) == 0
         if built is None or _grounded(labels[inside], built[0]):
             xyz, labels, kept = xyz[inside], labels[inside], kept[inside]
     if built:
@@ -80,11 +84,11 @@ def changed(
     return new, np.concatenate([labels, np.full(number, NOT_LEARNED)])
 
 
-def _rectangle(xyz: np.ndarray, random: np.random.Generator, sides: tuple[float, float]) -> np.ndarray:
-    """Which points lie in a rectangle around one of them: bool (N,), some of them True."""
+def _outside(xyz: np.ndarray, random: np.random.Generator, sides: tuple[float, float]) -> np.ndarray:
+    """How far points lie from a rectangle around one of them: (N,), 0 within."""
     middle = xyz[random.integers(len(xyz)), :2]
     size = np.array([_between(random, sides), _between(random, sides)])
-    return np.all(np.abs(xyz[:, :2] - middle) <= size / 2, axis=1)
+    return np.maximum(np.abs(xyz[:, :2] - middle) - size / 2, 0).max(1)
 
 
 def _grounded(labels: np.ndarray, ground: int) -> bool:
@@ -95,17 +99,22 @@ def _grounded(labels: np.ndarray, ground: int) -> bool:
 def _roofed(
     xyz: np.ndarray, labels: np.ndarray, random: np.random.Generator, how: Landscape, built: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ground and buildings of a rectangle raised to one flat roof, nothing else left there; and which points stay."""
+    """Ground and buildings of a rectangle raised to one roof, nothing else left there; and which points stay."""
     ground, building = built
-    inside = _rectangle(xyz, random, how.roof)
-    raised = inside & np.isin(labels, built)
-    if not (raised & (labels == ground)).any() or not _grounded(labels[~inside], ground) or inside.mean() > 0.6:
+    away = _outside(xyz, random, how.roof)
+    hidden = (away > 0) & (away < (_between(random, how.gap) if random.random() < 0.5 else 0))
+    raised = (away == 0) & np.isin(labels, built)
+    around = labels[(away > 0) & ~hidden]
+    below = xyz[raised & (labels == ground)]
+    if not len(below) or not _grounded(around, ground) or raised.sum() > _MOST * (raised.sum() + len(around)):
         return xyz, labels, np.ones(len(xyz), bool)
-    base = np.quantile(xyz[raised & (labels == ground), 2], 0.9)
+    height = np.quantile(below[:, 2], 0.9) + _between(random, how.height)
+    pitch = random.uniform(-how.pitch, how.pitch, 2) @ (xyz[raised, :2] - below[0, :2]).T / np.sqrt(2)
     xyz, labels = xyz.copy(), labels.copy()
-    xyz[raised, 2] = base + _between(random, how.height) + random.normal(0, 0.03, int(raised.sum()))
+    xyz[raised, 2] = np.maximum(height + pitch, below[:, 2].max() + how.height[0])
+    xyz[raised, 2] += random.normal(0, 0.03, int(raised.sum()))
     labels[raised] = building
-    stays = raised | ~inside
+    stays = raised | ((away > 0) & ~hidden)
     return xyz[stays], labels[stays], stays
 
 

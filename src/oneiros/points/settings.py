@@ -71,7 +71,8 @@ class SegmenterSettings(Settings):
 
     features: tuple[str, ...] = ()
     """What to learn from beside heights: cones (heights above ground that rises gently, for wide roofs and hills),
-    intensity_rank, echoes, colour_rank. Default: all that every cloud offers."""
+    steps (how much lower ground lies that no gentle way leads to, for the same), intensity_rank, echoes,
+    colour_rank. Default: all that every cloud offers."""
 
     landscapes: int = 3
     """Copies of each cloud in other landscapes to learn from as well: thinner, larger, on hills, with false echoes."""

@@ -17,7 +17,7 @@ from oneiros.data.clouds.classes import MAX_CODE, Grouping, parse_classes
 from oneiros.data.clouds.formats import Cloud, open_cloud
 from oneiros.disk import replacing
 from oneiros.ops.neighbors import knn
-from oneiros.points.cells import NOT_LEARNED, Cells, features_of, make_cells, num_channels
+from oneiros.points.cells import NOT_LEARNED, Cells, features_of, layout, make_cells, num_channels
 from oneiros.points.evaluation.confusion import Confusion
 from oneiros.points.evaluation.pictures import class_colours, triptych
 from oneiros.points.fields import Fields
@@ -255,7 +255,28 @@ def _make_model(settings: SegmenterSettings, data: _Data) -> Segmenter:
     model = Segmenter(config)
     if start:
         copy_weights(model, start)
+        if start.config.features != model.config.features:
+            _take_over_features(model, start)
     return model
+
+
+@torch.no_grad()
+def _take_over_features(model: Segmenter, start: Segmenter) -> None:
+    """Copy the weights of the features that both have, wherever there is one for each channel; others begin at 0."""
+    theirs, (old, new) = dict(start.named_parameters()), (layout(each.config.features) for each in (start, model))
+    for name, ours in model.named_parameters():
+        if name not in theirs or theirs[name].ndim != ours.ndim or theirs[name].shape == ours.shape:
+            continue
+        apart = [axis for axis in range(ours.ndim) if theirs[name].shape[axis] != ours.shape[axis]]
+        sizes = [(theirs[name].shape[axis], ours.shape[axis]) for axis in apart]
+        if sizes != [(start.config.network.in_dim, model.config.network.in_dim)]:
+            continue
+        source, target = (each.transpose(0, apart[0]) for each in (theirs[name], ours))
+        target.zero_()
+        for feature in new.keys() & old.keys():
+            target[new[feature]] = source[old[feature]]
+    if added := [feature for feature in new if feature not in old]:
+        say(f"it has not seen {', '.join(added)} before")
 
 
 def _network(
