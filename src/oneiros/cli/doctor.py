@@ -26,7 +26,7 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
 NEEDS = {
     "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
     "import": {"hdf5": "for HDF5 of robomimic and ALOHA", "zarr": "for zarr of diffusion policy"},
-    "inspect": {"points": "for clouds of points"},
+    "inspect": {"points": "for clouds of points", "e57": "for E57"},
     "clouds": {"points": ""},
     "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
     "segment": {"points": "", "cluster": "for --cluster"},

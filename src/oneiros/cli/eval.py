@@ -91,6 +91,8 @@ class SegmenterEval:
     """Where metrics.json and report.html go. Default: eval/ in the run folder."""
     strict: bool = False
     """Refuse clouds that lie far from those of the training."""
+    columns: str = ""
+    """What the columns of texts are, such as x,y,z,intensity,class. Default: what their first line says."""
     device: str = "cpu"
     """Such as cuda."""
 
@@ -237,7 +239,13 @@ def _evaluate_segmenter(command: SegmenterEval) -> None:
     out = command.out or contained(command.run, "eval")
     with bars() as track:
         scores = evaluate_segmenter(
-            command.run, command.clouds, out=out, device=command.device, strict=command.strict, track=track
+            command.run,
+            command.clouds,
+            out=out,
+            device=command.device,
+            strict=command.strict,
+            columns=command.columns,
+            track=track,
         )
     show(score_table(scores))
     print(_written(out))

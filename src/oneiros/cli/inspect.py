@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oneiros.data.episodes.inspection.look import Look
     from oneiros.data.episodes.inspection.offset import Offset
 
-_CLOUDS = (".las", ".laz", ".ply", ".npy", ".npz", ".pcd", ".xyz", ".txt", ".csv")
+_CLOUDS = (".las", ".laz", ".ply", ".npy", ".npz", ".pcd", ".e57", ".xyz", ".txt", ".csv")
 _FILMS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
@@ -32,7 +32,7 @@ Summary, checks and picture of a dataset or a cloud of points; the configuration
   oneiros inspect data                      summary, checks, and the picture data-sheet.png
   oneiros inspect data --fast               without decoding films: no search for frozen ones, or for shifted actions
   oneiros inspect data --json               the same for programs, without the picture
-  oneiros inspect tile.laz                  the same for a cloud (LAS, LAZ, PLY, npy), with the picture tile-cloud.png
+  oneiros inspect tile.laz                  the same for a cloud (LAS, LAZ, PLY, ...), with the picture tile-cloud.png
   oneiros inspect runs/world                what was trained, and on what
 
 Exit code 2 when something is wrong that would stop training (with --strict: when anything is wrong).
@@ -42,7 +42,7 @@ Exit code 2 when something is wrong that would stop training (with --strict: whe
 @dataclass(frozen=True)
 class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
-    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, npy), a film or a run folder."""
+    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, PCD, E57, npy, npz, text), a film or a run folder."""
     json: bool = False
     """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "known" (shares of
     actions), "offset", "endings" (how each episode ended, and what it paid in all), "ignored" (columns that are not
@@ -50,6 +50,8 @@ class Inspect:
     "classes", "class_names", "returns", "problems"}."""
     fast: bool = False
     """Leave out whatever takes decoding films."""
+    columns: str = ""
+    """What the columns of a cloud in a text are, such as x,y,z,intensity,class. Default: what its first line says."""
     out: Path | None = None
     """Where the picture goes; by default NAME-sheet.png (a cloud: NAME-cloud.png) in the current folder, or
     NAME-sheet-2.png, ... where that is there already."""
@@ -66,7 +68,8 @@ def main(arguments: list[str]) -> None:
     elif command.path.is_file() or command.path.suffix.lower() in _CLOUDS:
         from oneiros.cli.points.inspect_cloud import inspect_cloud
 
-        inspect_cloud(command.path, as_json=command.json, out=command.out, strict=command.strict)
+        shown = {"as_json": command.json, "out": command.out, "strict": command.strict}
+        inspect_cloud(command.path, columns=command.columns, **shown)
     else:
         _inspect_dataset(command)
 

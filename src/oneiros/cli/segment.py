@@ -27,21 +27,25 @@ the model was trained on.
   oneiros inspect labelled.laz                                             look at it
 """
 
-_COPC = re.compile(r"\.copc\.laz$", re.IGNORECASE)
+_AS_LAZ = re.compile(r"(\.copc\.laz|\.e57)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Segment:
     clouds: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLOUD...")]
-    """LAS, LAZ (COPC becomes plain LAZ), PLY, PCD, npy, npz or text. A folder is a survey: all clouds in it, the edges
-    of neighbours in sight, by any number of processes that share the list. What is done stays done."""
+    """LAS, LAZ, PLY, PCD, npy, npz, text; COPC and E57 become plain LAZ. A folder is a survey: all clouds in it, the
+    edges of neighbours in sight, by any number of processes that share the list. What is done stays done."""
     model: Path | None = None
     """The segmenter's run folder. Default: the one that comes along, for airborne lidar (docs/lidar-model.md)."""
     out: Path | None = None
     """The copy to write, in the format of its source; of several clouds, a folder for the copies. Default:
     NAME-labelled beside each cloud."""
     probabilities: bool = False
-    """Also write how likely each class is, as attributes probability_NAME."""
+    """Also write how likely each class is, as attributes probability_NAME, with their entropy (in bits) and margin (of
+    the likeliest over the next)."""
+    columns: str = ""
+    """What the columns of texts are, such as x,y,z,intensity,class; - is a column to pass over. Default: what their
+    first line says."""
     keep: str = "7,18"
     """Classification codes whose points stay as they are; by default noise, which is no context for others either."""
     unsure: float = 0.0
@@ -96,10 +100,12 @@ def segment(command: Segment) -> None:
     failed, empty = [], []
     with bars() as track:
         origin = read_cloud_origin(run)
-        profiles = compare(model, origin, tuple(targets), strict=command.strict, track=track)
+        profiles = compare(model, origin, tuple(targets), strict=command.strict, columns=command.columns, track=track)
         for source, target in targets.items():
             try:
-                counts = label_file(model, source, target, how=how, profile=profiles.get(source), track=track)
+                counts = label_file(
+                    model, source, target, how=how, profile=profiles.get(source), columns=command.columns, track=track
+                )
             except (ValueError, OSError) as error:
                 if len(targets) == 1:
                     raise
@@ -122,7 +128,7 @@ def _segment_survey(command: Segment, run: Path, targets: dict[Path, Path], how:
     if any(source.resolve().parent == command.out.resolve() for source in command.clouds):
         raise ValueError(f"--out {command.out} is the clouds' own folder; their copies need another")
     shared = {"strict": command.strict, "workers": command.workers, "cluster": command.cluster}
-    segment_survey(run, targets, command.out, how, device=command.device, **shared)
+    segment_survey(run, targets, command.out, how, columns=command.columns, device=command.device, **shared)
 
 
 def _unfolded(paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -151,7 +157,7 @@ def _targets(command: Segment, *, survey: bool) -> dict[Path, Path]:
     """The copy of each cloud."""
     if not command.clouds:
         raise ValueError("name at least one cloud to classify")
-    plain = {source: _COPC.sub(".laz", source.name) for source in command.clouds}
+    plain = {source: _AS_LAZ.sub(".laz", source.name) for source in command.clouds}
     if command.out is None:
         targets = {
             source: source.with_name(f"{Path(name).stem}-labelled{Path(name).suffix}") for source, name in plain.items()

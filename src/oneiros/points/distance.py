@@ -57,18 +57,24 @@ def differences(model: Segmenter, trained: Sequence[CloudProfile], here: CloudPr
 
 
 def compare(
-    model: Segmenter, origin: CloudOrigin, clouds: Sequence[Path], *, strict: bool, track: Track = silent
+    model: Segmenter,
+    origin: CloudOrigin,
+    clouds: Sequence[Path],
+    *,
+    strict: bool,
+    columns: str = "",
+    track: Track = silent,
 ) -> dict[Path, CloudProfile]:
     """Look at clouds, print in one table how far they lie from those of the training, and return what they are like.
 
     Clouds that cannot be read, or hold no points, are passed over here. ValueError, with `strict`, for one that is too
-    far. origin: of the run; one that does not tell what its clouds were like prints nothing.
+    far. columns: of texts. origin: of the run; one that does not tell what its clouds were like prints nothing.
     """
     trained, profiles = trained_on(origin), {}
     advance = track("looking at clouds", len(clouds))
     for path in clouds:
         with suppress(ValueError, OSError):
-            file = open_cloud(path)
+            file = open_cloud(path, columns)
             if file.num_points:
                 profiles[path] = CloudProfile.of_file(file)
         advance(1)

@@ -6,6 +6,7 @@ Legend: S cells; R, C rows and columns of a raster.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import cast
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, minimum_filter, uniform_filter
@@ -185,7 +186,8 @@ def _walked(ground: np.ndarray, side: float, steepest: float) -> np.ndarray:
     """The lowest ground that can be walked to from each of a raster's cells, from one to the next of the eight around
     and nowhere steeper than `steepest`; across a gap as steep as it is from its one side to the other. inf where
     nothing is known."""
-    away, (row, column) = distance_transform_edt(~np.isfinite(ground), return_indices=True)
+    found = distance_transform_edt(~np.isfinite(ground), return_indices=True)
+    away, (row, column) = cast("tuple[np.ndarray, np.ndarray]", found)
     ground = np.where(away <= _GAP, ground[row, column], np.inf)
     steps = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
 

@@ -67,7 +67,8 @@ def label_cells(model: Segmenter, cells: Cells, needed: Tensor | None = None) ->
 class Labelling:
     """What is written for a point beside its likeliest class.
 
-    probabilities: those of each class, as further attributes. keep: classification codes whose points stay as they are.
+    probabilities: those of each class, as further attributes, with their entropy and margin. keep: classification
+        codes whose points stay as they are.
     unsure: points whose likeliest class has a lower probability than this are written as 1, unclassified.
     """
 
@@ -88,25 +89,28 @@ def label_file(
     how: Labelling | None = None,
     profile: CloudProfile | None = None,
     around: Sequence[Path] = (),
+    columns: str = "",
     track: Track = silent,
 ) -> dict[str, int]:
     """Write a copy of the cloud `source` whose points are classified by `model`; nothing else of it changes.
 
     how: what is written, by default `Labelling()`. profile: of the cloud, or of the survey that it is a tile of, where
         it is known already. around: neighbouring tiles, whose edges are looked at where they have what is needed.
+    columns: of texts, see `open_cloud`.
     Strays, far from all other points, are written as 1, unclassified. Returns how many points each class has, and how
     many were kept, unsure or strays, where any were. An empty cloud is copied.
     Raises ValueError for a cloud that does not fit the model, OSError where the disk takes no more; then there is no
     `out`.
     """
     check_paths(source, out)
-    file = open_cloud(source)
+    file = open_cloud(source, columns)
     if not file.num_points:
         copy_with_labels(file, out, np.empty(0, np.int64))
         return {}
     check(model, file)
     profile = profile or CloudProfile.of_file(file)
-    return _label(model, file, out, how or Labelling(), profile, [open_cloud(path) for path in around], track)
+    others = [open_cloud(path, columns) for path in around]
+    return _label(model, file, out, how or Labelling(), profile, others, track)
 
 
 def margin_around(model: Segmenter) -> float:

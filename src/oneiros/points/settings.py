@@ -42,7 +42,11 @@ class SegmenterSettings(Settings):
     presets: ClassVar = SEGMENTER_PRESETS
 
     clouds: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Classified clouds: LAS, LAZ (COPC too), PLY, npy."""
+    """Classified clouds: LAS, LAZ (COPC too), PLY, PCD, E57, npy, npz, text."""
+
+    columns: str = ""
+    """What the columns of texts are, such as x,y,z,intensity,class; - is a column to pass over. Default: what their
+    first line says."""
 
     classes: str = "2,3-5,6"
     """Classification codes to learn, a class for each part between commas; 3-5 are learned as one class. Points of

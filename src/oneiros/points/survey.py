@@ -34,7 +34,8 @@ _ONE_AT_A_TIME = threading.Lock()  # numba's threads are one team: workers of se
 @dataclass(frozen=True)
 class TileJob:
     """One tile to be labelled. around: neighbours whose edges are looked at. profile: of the whole survey. key: changes
-    when the copy would. wait: for another process that is at it, instead of leaving it to that one."""
+    when the copy would. columns: of texts. wait: for another process that is at it, instead of leaving
+    it to that one."""
 
     run: Path
     source: Path
@@ -44,6 +45,7 @@ class TileJob:
     how: Labelling
     device: str
     key: str
+    columns: str = ""
     wait: bool = False
 
 
@@ -58,7 +60,9 @@ class TileResult:
     taken: bool = False
 
 
-def plan(run: Path, copies: Mapping[Path, Path], out: Path, how: Labelling, *, device: str = "cpu") -> list[TileJob]:
+def plan(
+    run: Path, copies: Mapping[Path, Path], out: Path, how: Labelling, *, device: str = "cpu", columns: str = ""
+) -> list[TileJob]:
     """A job for each tile of a survey, the same in every process that plans it.
 
     copies: by source; all in `out`. What the survey is like is found once, by whoever comes first, and kept there: the
@@ -68,7 +72,7 @@ def plan(run: Path, copies: Mapping[Path, Path], out: Path, how: Labelling, *, d
     for source, copy in copies.items():
         check_paths(source, copy)
     model = load_segmenter(run, device=device)
-    files = {source.absolute(): _opened(source) for source in sorted(copies)}
+    files = {source.absolute(): _opened(source, columns) for source in sorted(copies)}
     usable = [file for file in files.values() if file is not None and file.num_points]
     profile = _profile(out, usable).to_json()
     margin, boxes = margin_around(model), {file.path: _box(file) for file in usable}
@@ -77,9 +81,9 @@ def plan(run: Path, copies: Mapping[Path, Path], out: Path, how: Labelling, *, d
     for source, copy in sorted(copies.items()):
         source = source.absolute()
         around = _around(source, boxes, margin)
-        told = [weights, asdict(how), profile, [_state(path) for path in (source, *around)]]
+        told = [weights, asdict(how), columns, profile, [_state(path) for path in (source, *around)]]
         key = _digest(json.dumps(told, sort_keys=True).encode())
-        jobs.append(TileJob(run.absolute(), source, copy.absolute(), around, profile, how, device, key))
+        jobs.append(TileJob(run.absolute(), source, copy.absolute(), around, profile, how, device, key, columns))
     return jobs
 
 
@@ -103,6 +107,7 @@ def label_tile(job: TileJob) -> TileResult:
                 how=job.how,
                 profile=CloudProfile.from_json(job.profile),
                 around=job.around,
+                columns=job.columns,
             )
         except (ValueError, OSError) as error:
             return TileResult(error=str(error))
@@ -132,9 +137,9 @@ def _done(job: TileJob, record: Path) -> dict[str, int] | None:
         return None
 
 
-def _opened(source: Path) -> CloudFile | None:
+def _opened(source: Path, columns: str) -> CloudFile | None:
     try:
-        return open_cloud(source.absolute())
+        return open_cloud(source.absolute(), columns)
     except (ValueError, OSError):
         return None  # said when its turn comes
 

@@ -99,7 +99,7 @@ def _read(settings: SegmenterSettings) -> _Data:
     held_out = _held_out(paths, settings.held_out)
     if settings.resume:
         _check_same_clouds(settings.out, paths, held_out)
-    clouds = [_open(path) for path in paths]
+    clouds = [_open(path, settings.columns) for path in paths]
     counts = np.sum([np.bincount(_classification(cloud), minlength=MAX_CODE + 1) for cloud in clouds], axis=0)
     writes = _commonest_codes(grouping, counts)
     labels = [grouping.labels(_classification(cloud)) for cloud in clouds]
@@ -160,8 +160,8 @@ def _check_same_clouds(run: Path, paths: Sequence[Path], held_out: Sequence[Path
         )
 
 
-def _open(path: Path) -> Cloud:
-    file = open_cloud(path)
+def _open(path: Path, columns: str) -> Cloud:
+    file = open_cloud(path, columns)
     if not file.num_points:
         raise ValueError(f"{path}: holds no points")
     require_metres(file)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from oneiros.data.clouds.formats import open_cloud, write_cloud, write_labels
+from oneiros.data.clouds.relabel import with_certainty
 from tests.towns import having, town
 
 ENDINGS = ("csv", "txt", "xyz", "npz", "pcd")
@@ -38,8 +39,18 @@ def test_labels_change_classes_alone(tmp_path, ending):
     assert np.array_equal(after.classification, labels)
     assert np.array_equal(after.xyz, before.xyz)
     np.testing.assert_allclose(after.attributes["probability_high_tree"], chances[:, 1], rtol=1e-6)
+    first, second = np.sort(chances)[:, ::-1].T
+    np.testing.assert_allclose(after.attributes["margin"], first - second, atol=1e-6)
+    np.testing.assert_allclose(after.attributes["entropy"], -(chances * np.log2(chances)).sum(1), atol=1e-5)
     for name in set(before.attributes) - {"classification"}:
         assert np.array_equal(after.attributes[name], before.attributes[name])
+
+
+def test_entropy_and_margin_of_what_is_sure_and_of_what_is_not():
+    labels, told = with_certainty((np.zeros(3, int), np.array([[1, 0], [0.5, 0.5], [0.75, 0.25]], np.float32)))
+    assert told[:, 3].tolist() == [1, 0, 0.5]
+    np.testing.assert_allclose(told[:, 2], [0, 1, 0.811278], atol=1e-6)
+    assert with_certainty((labels[:1], np.ones((1, 1), np.float32)))[1].tolist() == [[1, 0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,24 @@ def test_text_as_others_write_it(tmp_path, text, names):
     assert cloud.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert list(cloud.attributes) == names
     assert cloud.attributes[names[0]].tolist() == [7, 8]
+
+
+def test_columns_are_what_is_said(tmp_path):
+    path = tmp_path / "cloud.txt"
+    path.write_text("1,2,3,9,7,5\n4,5,6,9,8,2\n")
+    file = open_cloud(path, "x,y,z,-,intensity,class")
+    cloud = file.read()
+    assert cloud.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert cloud.attributes["intensity"].tolist() == [7, 8]
+    assert cloud.classification.tolist() == [5, 2]
+    path.write_text("z y x\n1 2 3\n")
+    assert open_cloud(path, "x,y,z").read().xyz.tolist() == [[1, 2, 3]]  # whatever the first line says
+    for said, words in (("x,y", "hold 3 numbers; --columns names 2"), ("x,y,h", "names no z"), ("x,y,z,z", "names 4")):
+        with pytest.raises(ValueError, match=words):
+            open_cloud(path, said)
+    path.write_text("1 2 3 4\n")
+    with pytest.raises(ValueError, match="names z twice"):
+        open_cloud(path, "x,y,z,z")
 
 
 PCD = "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z label\nSIZE 4 4 4 4\nTYPE F F F U\nCOUNT 1 1 1 1\nWIDTH 3\nHEIGHT 1\n"

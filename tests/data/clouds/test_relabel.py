@@ -133,7 +133,7 @@ def test_probabilities_become_extra_dimensions(tmp_path, source):
     old, new = fields_of(source), fields_of(out)
     if "ExtraBytes" in old and "confidence" in new:  # of a second record, which has become one with the first
         old["confidence"] = old.pop("ExtraBytes")
-    assert set(new) == {*old, "probability_ground", "probability_tree"}
+    assert set(new) == {*old, "probability_ground", "probability_tree", "entropy", "margin"}
     assert np.array_equal(np.stack([new["probability_ground"], new["probability_tree"]], axis=1), chances)
     assert np.array_equal(new["classification"], labels)
     for name, values in old.items():
@@ -156,7 +156,7 @@ def test_ply_gains_properties_and_keeps_every_word(tmp_path, source):
     old, new = open_cloud(source).read(), open_cloud(again).read()
     assert np.array_equal(new.xyz, old.xyz)
     assert new.classification.tolist() == list(range(7, 7 + num_points))
-    assert list(new.attributes) == [*old.attributes, "classification", "probability_low_a"]
+    assert list(new.attributes) == [*old.attributes, "classification", "probability_low_a", "entropy", "margin"]
     for name, values in old.attributes.items():
         assert np.array_equal(new.attributes[name], values)
     assert np.array_equal(new.attributes["probability_low_a"], np.full(num_points, 0.5))

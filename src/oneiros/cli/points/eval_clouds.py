@@ -27,6 +27,8 @@ class CloudsEval:
     """The same classes by the codes of the second, where it has others, such as 1,2,3."""
     names: tuple[str, ...] = ()
     """What to call the classes."""
+    columns: str = ""
+    """What the columns of texts are, such as x,y,z,intensity,class. Default: what their first line says."""
     out: Path = Path("comparison")
     """Where metrics.json and report.html go."""
 
@@ -58,6 +60,7 @@ def main(arguments: list[str]) -> None:
             out=command.out,
             classes=command.classes,
             second_classes=command.second_classes,
+            columns=command.columns,
             names=command.names,
             track=track,
         )

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from oneiros.data.clouds.summary import CloudSummary
 
 
-def inspect_cloud(path: Path, *, as_json: bool, out: Path | None, strict: bool) -> None:
+def inspect_cloud(path: Path, *, columns: str = "", as_json: bool, out: Path | None, strict: bool) -> None:
     """Print tables (or JSON) and write a picture.
 
-    out: where the picture goes; by default NAME-cloud.png in the current folder, and none with JSON.
+    columns: of a text, see `open_cloud`. out: where the picture goes; by default NAME-cloud.png in the current folder,
+    and none with JSON.
     ValueError when something is wrong that would stop training, with `strict` when anything is; then without picture.
     """
     from oneiros.data.clouds.checks import run_checks
     from oneiros.data.clouds.formats import open_cloud
     from oneiros.data.clouds.summary import summarise
 
-    file = open_cloud(path)
+    file = open_cloud(path, columns)
     summary = summarise(file)
     checks = run_checks(file, summary)
     problems = [problem for check in checks for problem in check.problems]

@@ -16,6 +16,7 @@ def segment_survey(
     out: Path,
     how: Labelling,
     *,
+    columns: str,
     strict: bool,
     workers: int,
     cluster: str | None,
@@ -29,7 +30,7 @@ def segment_survey(
     from oneiros.console import bars, printable, say
     from oneiros.points.survey import TileJob, TileResult, label_tile, plan, waiting
 
-    jobs = plan(run, copies, out, how, device=device)
+    jobs = plan(run, copies, out, how, device=device, columns=columns)
     _compare(run, jobs[0].profile, out, strict=strict)
     results: dict[Path, TileResult] = {}
     with bars() as track:

@@ -1,4 +1,4 @@
-"""Clouds of points on disk: LAS and LAZ (COPC too), PLY, npy, npz, PCD, text.
+"""Clouds of points on disk: LAS and LAZ (COPC too), PLY, npy, npz, PCD, E57, text.
 
 `open_cloud(path)` reads the header; `.read()` gives the whole `Cloud`, `.chunks(n)` gives it in pieces.
 """
@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oneiros.data.clouds.cloud import Cloud, CloudFile
-from oneiros.data.clouds.relabel import Parts, check_paths, label_parts
+from oneiros.data.clouds.relabel import CERTAINTY, Parts, check_paths, label_parts, with_certainty
 
 __all__ = ["Cloud", "CloudFile", "copy_with_labels", "open_cloud", "write_cloud", "write_labels"]
 
-_LOADED = (".npz", ".pcd", ".xyz", ".txt", ".csv")  # read whole
+_LOADED = (".npz", ".pcd", ".e57", ".xyz", ".txt", ".csv")  # read whole
 ENDINGS = (".las", ".laz", ".ply", ".npy", *_LOADED)
 
 
-def open_cloud(path: Path | str) -> CloudFile:
+def open_cloud(path: Path | str, columns: str = "") -> CloudFile:
     """Open a cloud; only its header is read.
+
+    columns: what those of a text are, such as x,y,z,intensity,class; by default what its first line says.
 
     ValueError when it is damaged or of an unknown format, OSError when it is not there.
     """
@@ -38,7 +40,7 @@ def open_cloud(path: Path | str) -> CloudFile:
     if ending in _LOADED:
         from oneiros.data.clouds.loaded import open_loaded
 
-        return open_loaded(path)
+        return open_loaded(path, columns)
     from oneiros.data.clouds.las.reader import LasFile
 
     return LasFile(path)
@@ -55,11 +57,11 @@ def write_labels(
     """Copy a cloud with other classes: everything else in the file stays as it is, bit for bit.
 
     source: the cloud; it is never written to. out: the copy, of the same format. It appears under its name once it is
-        whole. A COPC source becomes plain LAZ, with a warning.
+        whole. A COPC source becomes plain LAZ, with a warning, and so does E57, which has no field for classes.
     labels: whole numbers (N,) in the order of the file, or an iterator of such arrays, of any lengths.
     probabilities: float (N, C) to store as well, or an iterator with a part for each part of the labels: extra
         dimensions (LAS, LAZ), properties (PLY) or fields (npy) called probability_NAME for each of C `class_names`,
-        with _ for blanks.
+        with _ for blanks, and their entropy (in bits) and margin (of the likeliest over the next).
     An npy file of plain numbers becomes one of named fields: x, y, z, column_3, ... and classification.
 
     ValueError when labels and points are not equally many, the format cannot hold a label, or `out` does not fit.
@@ -85,6 +87,8 @@ def copy_with_labels(
     if len(set(names)) < len(names):
         raise ValueError(f"class names must differ from each other, got {', '.join(class_names or ())}")
     parts = label_parts(labels, probabilities, num_points=file.num_points, num_classes=len(names))
+    if names:
+        parts, names = map(with_certainty, parts), (*names, *CERTAINTY)
     ending = _ending(file.path)
     if ending == ".ply":
         from oneiros.data.clouds.ply import PlyFile, write_ply_labels

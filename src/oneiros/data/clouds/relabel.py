@@ -16,6 +16,8 @@ from oneiros.disk import replacing
 Parts = np.ndarray | Iterable[np.ndarray]
 # labels (n,) and their probabilities float32 (n, C), C = 0 where none are written
 LabelPart = tuple[np.ndarray, np.ndarray]
+CERTAINTY = ("entropy", "margin")  # written beside probabilities
+COPIES = {".e57": ".laz"}  # what the copy of a format is, where that has no place for classes
 
 
 def label_parts(
@@ -52,6 +54,16 @@ def _parts(values: Parts) -> Iterator[np.ndarray]:
     return map(np.asarray, values)
 
 
+def with_certainty(part: LabelPart) -> LabelPart:
+    """The same with two more columns (n, C + 2): the entropy of the probabilities in bits, 0 where all is sure, and how
+    much likelier the first is than the second."""
+    labels, chances = part
+    logs = np.log2(chances, out=np.zeros_like(chances), where=chances > 0)
+    ordered = np.sort(np.pad(chances, ((0, 0), (1, 0))), axis=1)
+    certainty = np.stack([-(chances * logs).sum(1), ordered[:, -1] - ordered[:, -2]], 1)
+    return labels, np.concatenate([chances, np.maximum(certainty, 0)], 1)
+
+
 def check_range(labels: np.ndarray, highest: int, why: str) -> None:
     """ValueError when a label is not in [0, highest]."""
     wrong = (labels < 0) | (labels > highest)
@@ -63,12 +75,12 @@ def check_paths(source: Path, out: Path) -> None:
     """ValueError unless `out` is another file than `source`, of the same format."""
     if out.exists() and out.samefile(source):
         raise ValueError(f"{out}: is the source itself, which is never written to; choose another name")
-    ending = source.suffix.lower()
+    ending = COPIES.get(source.suffix.lower(), source.suffix.lower())
     if out.suffix.lower() != ending or out.name.lower().endswith(".copc.laz"):
         shown = " (COPC cannot be written)" if out.name.lower().endswith(".copc.laz") else ""
-        raise ValueError(
-            f"{out}: labels are written in the format of {source.name}: the name must end in {ending}{shown}"
-        )
+        form = f"as LAZ, since {source.suffix} has no place for them" if ending != source.suffix.lower() else ""
+        form = form or f"in the format of {source.name}"
+        raise ValueError(f"{out}: labels are written {form}: the name must end in {ending}{shown}")
 
 
 @contextmanager

@@ -18,9 +18,13 @@ _MARKS = ("#", "//")
 _LONGEST = 1000  # columns
 
 
-def read_text(path: Path) -> tuple[np.ndarray, Any]:
+def read_text(path: Path, called: str = "") -> tuple[np.ndarray, Any]:
     """The table, whole numbers as such, and what writes one with the same delimiter. ValueError for what is no table of
-    numbers."""
+    numbers.
+
+    called: the columns' names, parted by commas, such as x,y,z,intensity,class; - for one that is left out of view but
+        kept.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -32,6 +36,8 @@ def read_text(path: Path) -> tuple[np.ndarray, Any]:
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith(_MARKS)]
     delimiter = _delimiter(lines[0] if lines else "")
     columns = len(_words(lines[0])) if lines else len(names)
+    if called:
+        names = _called(path, called, columns)
     names = names if len(names) == columns else [*XYZ, *(f"column_{number}" for number in range(3, columns))]
     if not len(XYZ) <= columns <= _LONGEST or len(set(names)) < len(names):
         raise ValueError(
@@ -45,6 +51,18 @@ def read_text(path: Path) -> tuple[np.ndarray, Any]:
     for name, column in zip(table.dtype.names or (), values.T, strict=True):
         table[name] = column
     return _narrowed(table), partial(write_text_table, delimiter=delimiter or " ")
+
+
+def _called(path: Path, called: str, columns: int) -> list[str]:
+    names = [name.strip() or "-" for name in called.split(",")]
+    if len(names) != columns:
+        raise ValueError(f"{path}: its lines hold {columns} numbers; --columns names {len(names)} ({called})")
+    names = [f"column_{number}" if name == "-" else name for number, name in enumerate(names)]
+    if missing := [axis for axis in XYZ if axis not in map(str.lower, names)]:
+        raise ValueError(f"--columns {called}: names no {', '.join(missing)}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--columns {called}: names {twice[0]} twice")
+    return names
 
 
 def write_text_table(file: BinaryIO, table: np.ndarray, *, delimiter: str = " ") -> None:

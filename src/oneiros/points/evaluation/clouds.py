@@ -27,6 +27,7 @@ def compare_clouds(
     classes: str = "",
     second_classes: str = "",
     names: Sequence[str] = (),
+    columns: str = "",
     track: Track = silent,
 ) -> dict[str, Any]:
     """Measure the classes of `second` against those of `first`, the truth; write `out`/metrics.json and report.html.
@@ -34,11 +35,11 @@ def compare_clouds(
     first, second: clouds of the same points, in any order, or folders of such with the same names. classes: codes of
         each class (`parse_classes`), by default each code that occurs; points of no class in `first` are left out, and
         so are those of no class in `second`, which are counted as `unmatched`. second_classes: the same classes by the
-        codes of `second`, where these are others. names: of the classes.
+        codes of `second`, where these are others. names: of the classes. columns: of texts, see `open_cloud`.
     Returns the figures. Raises ValueError, in one line, for clouds that are not of the same points.
     """
     pairs = _pairs(first, second)
-    truth_of = parse_classes(classes, names) if classes else _every_code(pairs, names)
+    truth_of = parse_classes(classes, names) if classes else _every_code(pairs, names, columns)
     said_of = parse_classes(second_classes, truth_of.names) if second_classes else truth_of
     if len(said_of.codes) != len(truth_of.codes):
         raise ValueError(
@@ -47,7 +48,8 @@ def compare_clouds(
     confusion, labels, unmatched = Confusion(len(truth_of.names)), [], 0
     advance = track("comparing clouds", len(pairs))
     for one, other in pairs:
-        truth, said = (grouping.labels(codes) for grouping, codes in zip((truth_of, said_of), _codes(one, other)))  # noqa: B905
+        codes = _codes(one, other, columns)
+        truth, said = truth_of.labels(codes[0]), said_of.labels(codes[1])
         unmatched += int(((truth >= 0) & (said < 0)).sum())
         truth = np.where(said < 0, -1, truth)
         said = np.maximum(said, 0)
@@ -59,7 +61,7 @@ def compare_clouds(
 
     def shown() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         for (one, _), (truth, said) in zip(pairs, labels, strict=True):
-            yield one.name, open_cloud(one).read(attributes=()).xyz, truth, said
+            yield one.name, open_cloud(one, columns).read(attributes=()).xyz, truth, said
 
     config = {"truth": str(first), "compared": str(second), "unmatched points": unmatched}
     title = f"{second.name} beside {first.name}"
@@ -80,17 +82,17 @@ def _pairs(first: Path, second: Path) -> list[tuple[Path, Path]]:
     return [(path, second / path.name) for path in inside]
 
 
-def _every_code(pairs: Sequence[tuple[Path, Path]], names: Sequence[str]) -> Grouping:
+def _every_code(pairs: Sequence[tuple[Path, Path]], names: Sequence[str], columns: str) -> Grouping:
     """A class for each code that occurs anywhere."""
-    found = sorted({code for pair in pairs for path in pair for code in open_cloud(path).classes})
+    found = sorted({code for pair in pairs for path in pair for code in open_cloud(path, columns).classes})
     if names:
         raise ValueError("--names needs --classes, which says what they name")
     return Grouping(tuple(f"{code} {ASPRS.get(code, '')}".strip() for code in found), tuple((code,) for code in found))
 
 
-def _codes(first: Path, second: Path) -> tuple[np.ndarray, np.ndarray]:
+def _codes(first: Path, second: Path, columns: str) -> tuple[np.ndarray, np.ndarray]:
     """Classification codes of both, point by point."""
-    one, other = _read(first), _read(second)
+    one, other = _read(first, columns), _read(second, columns)
     if len(one) != len(other):
         raise ValueError(f"{second}: has {len(other):,} points, {first.name} {len(one):,}; they must be the same")
     truth, said = one.classification, other.classification
@@ -106,8 +108,8 @@ def _codes(first: Path, second: Path) -> tuple[np.ndarray, np.ndarray]:
     return truth, said[place]
 
 
-def _read(path: Path) -> Cloud:
-    file = open_cloud(path)
+def _read(path: Path, columns: str) -> Cloud:
+    file = open_cloud(path, columns)
     if CLASSIFICATION not in file.attribute_names:
         raise ValueError(f"{path}: has no classification to compare")
     return file.read(attributes=(CLASSIFICATION,))

@@ -26,6 +26,7 @@ def evaluate_segmenter(
     out: Path,
     device: str = "cpu",
     strict: bool = False,
+    columns: str = "",
     track: Track = silent,
 ) -> dict[str, Any]:
     """Label classified clouds, by default those that the run held out; write `out`/metrics.json and report.html.
@@ -41,12 +42,12 @@ def evaluate_segmenter(
     for path in paths:
         if path.resolve() in trained_on:
             say(f"{path}: the segmenter was trained on this cloud; figures on it flatter")
-    compare(model, origin, paths, strict=strict, track=track)
+    compare(model, origin, paths, strict=strict, columns=columns, track=track)
     grouping = Grouping(model.config.names, model.config.codes)
     confusion, labels = Confusion(len(grouping.names)), []
     advance = track("labelling clouds", len(paths))
     for path in paths:
-        file = open_cloud(path)
+        file = open_cloud(path, columns)
         require_metres(file)
         cloud = file.read_metres()
         if cloud.classification is None:
@@ -63,7 +64,7 @@ def evaluate_segmenter(
 
     def shown() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         for path, (truth, predicted) in zip(paths, labels, strict=True):
-            file = open_cloud(path)
+            file = open_cloud(path, columns)
             yield path.name, file.read(attributes=()).xyz * file.metres, truth, predicted
 
     title = f"Segmentation by {run.resolve().name}"
