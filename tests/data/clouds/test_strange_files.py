@@ -154,7 +154,7 @@ def test_a_record_of_bytes_that_no_point_has(tmp_path):
 
     source = with_records(las_file(tmp_path / "a.las"), promise)
     copy = label_with_probabilities(source, tmp_path / "b.las")
-    assert copy.attribute_names[-2:] == ("probability_a", "probability_b")
+    assert copy.attribute_names[-4:] == ("probability_a", "probability_b", "entropy", "margin")
     assert np.array_equal(copy.read().xyz, open_cloud(source).read().xyz)
 
 
