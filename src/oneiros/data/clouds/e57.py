@@ -36,7 +36,7 @@ def read_e57(path: Path) -> Scans:
     try:
         import pye57  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ValueError(f"{path}: E57 is read by pye57, which is not installed: pip install 'oneiros[e57]'") from None
+        raise ValueError(f"{path}: E57 is read by pye57, which is not installed: pip install pye57") from None
     try:
         with pye57.E57(str(path)) as file:
             parts = [_scan(path, file, number) for number in range(file.scan_count)]
