@@ -46,6 +46,17 @@ def test_labels_change_classes_alone(tmp_path, ending):
         assert np.array_equal(after.attributes[name], before.attributes[name])
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_labels_alone_add_no_field(tmp_path, ending):
+    cloud = town(size=14, houses=1, trees=1)
+    source, out = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    write_cloud(source, cloud)
+    write_labels(source, out, np.arange(len(cloud)) % 7)
+    before, after = open_cloud(source).read(), open_cloud(out).read()
+    assert list(after.attributes) == list(before.attributes)
+    assert np.array_equal(after.classification, np.arange(len(cloud)) % 7)
+
+
 def test_entropy_and_margin_of_what_is_sure_and_of_what_is_not():
     labels, told = with_certainty((np.zeros(3, int), np.array([[1, 0], [0.5, 0.5], [0.75, 0.25]], np.float32)))
     assert told[:, 3].tolist() == [1, 0, 0.5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -60,7 +61,9 @@ def _unit_note(file: CloudFile) -> str:
     if any(unit not in METRES for unit in named):
         return ""
     if file.unit is None:
-        return "nothing says in what unit x and y are; they are taken for metres"
+        code = file.crs if file.crs and file.crs.startswith("EPSG:") else ""
+        told = f" (pyproj, once it is installed, knows that of {code})" if code and not find_spec("pyproj") else ""
+        return f"nothing says in what unit x and y are; they are taken for metres{told}"
     if all(unit == "metre" for unit in named):
         return ""
     which = "x, y and z are" if len(set(named)) == 1 else f"x and y are in {file.unit}, z is"

@@ -59,7 +59,7 @@ def _no_writer(file: BinaryIO, table: np.ndarray) -> None:
 def write_loaded_labels(file: LoadedFile, out: Path, parts: Iterable[LabelPart], names: Sequence[str]) -> None:
     """Copy a file to `out` with other classes, and a float32 field for each of `names`; a format of `COPIES` as LAZ."""
     labels, probabilities = zip(*parts, strict=True) if file.num_points else ((np.empty(0, int),), (np.empty((0, 0)),))
-    rows = np.concatenate(probabilities).reshape(-1, len(names))
+    rows = np.concatenate(probabilities).reshape(file.num_points, len(names))
     values = new_values(file.dtype, np.concatenate(labels), rows, names, file.path)
     if file.path.suffix.lower() in COPIES:
         from oneiros.data.clouds.las.writer import write_las
