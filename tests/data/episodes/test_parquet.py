@@ -177,10 +177,7 @@ def test_a_data_file_of_many_values(data, monkeypatch):
     with pytest.raises(ValueError, match="claims to hold 70 values"):
         use(data)
     monkeypatch.setattr(parquet, "_MOST_VALUES", 6)
-    with (
-        pytest.warns(UserWarning, match="claims to have 7 rows"),
-        pytest.raises(ValueError, match="no readable episode"),
-    ):
+    with pytest.raises(ValueError, match=r"no readable episode.*claims to have 7 rows"):
         use(data)
 
 

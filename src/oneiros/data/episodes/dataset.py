@@ -38,15 +38,18 @@ from oneiros.data.episodes.metadata import (
     VideoSlice,
     errors_as_value_error,
     read_metadata,
+    task_of_rows,
     uncounted,
 )
+from oneiros.data.episodes.parquet import column_names
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.episodes.stills import decode_stills
 from oneiros.data.frames import resize
-from oneiros.data.video import DamagedVideoError, VideoInfo, decode, probe
+from oneiros.data.video import DamagedVideoError, VideoInfo, decode, frame_times, probe
 from oneiros.records import ActionSpec, Camera, Outcomes
 
 _NEEDED = ("max", "mean", "std")  # of the statistics of actions
+_GAP = 2.8  # of a film's usual step
 _RATE, _RATE_WHERE_COUNTED = 0.01, 0.1  # how far a film's rate may be from the dataset's
 
 
@@ -87,6 +90,11 @@ class Dataset:
         self.episodes = tuple(Episode(files.index, files.length, files.task) for files in self._files.values())
         self.problems = [f"episode {index}: {reason}" for index, reason in damage.items()]
         self.notes = list(notes)
+        if self._outcomes:
+            rows = column_names(next(iter(self._files.values())).data)
+            absent = [name for name in self._outcomes if name not in rows]
+            self.notes += [f"{name} is in the metadata, but not in the rows; it is left out" for name in absent]
+            self._outcomes = tuple(name for name in self._outcomes if name in rows)
         statistics = self._action_statistics() if self._action else {}
         with errors_as_value_error(metadata.root, INFO):
             there = {*metadata.image_keys, *(key for files in metadata.episodes for key in files.videos)}
@@ -105,6 +113,11 @@ class Dataset:
         episodes = self._metadata.episodes
         rows = sum(files.length + files.without_frame for files in episodes)
         return {"total_episodes": len(episodes), "total_frames": rows}
+
+    @property
+    def statistics(self) -> Mapping[str, Statistics]:
+        """What the metadata say of each column and camera."""
+        return self._metadata.statistics
 
     @property
     def uncounted(self) -> dict[str, float]:
@@ -126,7 +139,7 @@ class Dataset:
         placed = place_films(metadata)
         metadata = placed.metadata
         damage = dict(sorted({**placed.damage, **find_damage(metadata)}.items()))
-        if damage:
+        if damage and (strict or len(damage) < len(metadata.episodes)):
             report(f"{path}: {len(damage)} of {len(metadata.episodes)} episodes cannot be read", damage, strict=strict)
         if len(damage) == len(metadata.episodes):
             which, first = ranges(damage), next(iter(damage.values()))
@@ -275,6 +288,10 @@ class Dataset:
         """The robot's own state per row, float32 (T, S); None when none were recorded."""
         return self._read_column(self._state, episode_index).astype(np.float32) if self._state else None
 
+    def task_of_rows(self, episode_index: int) -> str:
+        """What the episode is about by its rows' task_index, which may differ from what the metadata say of it."""
+        return task_of_rows(self.path, self._find(episode_index).data, episode_index)
+
     def column(self, episode_index: int, name: str) -> np.ndarray:
         """A column of the data files, (T, n), by frame_index; missing values are NaN."""
         return self._columns.of(self._find(episode_index), name)
@@ -293,6 +310,21 @@ class Dataset:
         video = files.videos[camera.name]
         first = video.first_frame
         return np.stack(list(decode(video.path, first, first + stop, shrink=(side, side))))
+
+    def gap_in_film(self, episode_index: int, camera: Camera) -> tuple[int, int] | None:
+        """The first row before which the film's own clock jumps by two frames or more, and how many are skipped there;
+        None where it runs evenly, or does not say."""
+        files = self._find(episode_index)
+        if camera.name not in files.videos:
+            return None
+        video = files.videos[camera.name]
+        times = frame_times(video.path)[video.first_frame :][: files.length]
+        steps = np.diff(times)
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        if usual <= 0 or steps.max() < _GAP * usual:
+            return None
+        row = int((steps >= _GAP * usual).argmax()) + 1
+        return row, round(float(steps[row - 1] / usual)) - 1
 
     def check_video(self, episode_index: int, camera: Camera) -> None:
         """ValueError when the camera's file is damaged, or disagrees with the metadata in size, rate or length."""
@@ -336,6 +368,8 @@ class Dataset:
             for place in {0, len(self.episodes) // 2, len(self.episodes) - 1}
         ):
             return saved
+        if complete:
+            self.notes.append(f"the statistics of {self._action} in meta/ are not of its rows; they are counted anew")
         values = np.concatenate([self._read_column(self._action, episode.index) for episode in self.episodes])
         numbers = values[np.isfinite(values).all(axis=1)]
         if not len(numbers):

@@ -169,13 +169,14 @@ def _task(root: Path, row: Mapping[str, Any], data: Path) -> str:
     """What an episode is about, by its own row of metadata, else by what its rows of data name."""
     told = row.get("tasks")
     if told is None:
-        tasks, files = tuple(read_tasks(root)), inside(root, data.relative_to(root))
-        return (
-            _tasks_of_rows(files, tasks, files.stat().st_mtime_ns).get(row["episode_index"], "")
-            if files.is_file()
-            else ""
-        )
+        return task_of_rows(root, data, row["episode_index"])
     return told if isinstance(told, str) else "; ".join(told)
+
+
+def task_of_rows(root: Path, data: Path, episode: int) -> str:
+    """What an episode is about by the task_index of its rows in a file of data; empty where they do not say."""
+    tasks, file = tuple(read_tasks(root)), inside(root, data.relative_to(root))
+    return _tasks_of_rows(file, tasks, file.stat().st_mtime_ns).get(episode, "") if file.is_file() else ""
 
 
 @lru_cache(maxsize=4)

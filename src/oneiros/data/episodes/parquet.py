@@ -31,6 +31,12 @@ def num_rows(path: Path) -> int:
         return rows
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of a file, by its footer. ValueError where it is damaged."""
+    with _opened(path) as (file, _):
+        return list(file.schema_arrow.names)
+
+
 def read_table(path: Path, wanted: Callable[[str], bool], *, most_rows: int = _MOST_VALUES) -> pa.Table:
     """The columns of those names. ValueError where the file is damaged, or holds more than can be believed."""
     with _opened(path) as (file, source):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
 from oneiros.data.checks import Check, Problem
+from oneiros.data.episodes.damage import ranges
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.features import DONE
+from oneiros.data.episodes.inspection.clocks import check_clocks
 from oneiros.data.episodes.metadata import INFO, STATS, read_tasks
 from oneiros.data.video import DamagedVideoError
 
@@ -24,7 +27,7 @@ def run_checks(dataset: Dataset) -> tuple[Check, ...]:
         Check("films agree with the metadata in size, rate and length", tuple(_check_films(dataset))),
         Check("actions are numbers, and move within their bounds", tuple(_check_actions(dataset))),
         Check("rewards are numbers, and ends are where episodes end", tuple(_check_outcomes(dataset))),
-        Check("rows are in order and stamped at the dataset's rate", tuple(_check_rows(dataset))),
+        Check("rows are in order and stamped at the dataset's rate", tuple(check_clocks(dataset))),
         Check("the metadata counts what is there", tuple(_check_totals(dataset))),
         Check("every episode says what its task is", tuple(_check_tasks(dataset))),
     )
@@ -67,6 +70,11 @@ def _check_actions(dataset: Dataset) -> Iterator[Problem]:
         yield Problem("every action is the same; nothing can be learned of what it does")
     if spec.kind != "continuous":
         return
+    still = [name for name, moves in zip(spec.names, np.ptp(actions, axis=0) > 0, strict=True) if not moves]
+    if 0 < len(still) < spec.size:
+        yield Problem(
+            f"action {', '.join(still)} never changes; a policy holds it there, and a world learns nothing of it"
+        )
     for name, bound, beyond in (("low", spec.low, np.less), ("high", spec.high, np.greater)):
         if not bound:
             continue
@@ -95,28 +103,6 @@ def _check_outcomes(dataset: Dataset) -> Iterator[Problem]:
             )
 
 
-def _check_rows(dataset: Dataset) -> Iterator[Problem]:
-    """A frame is found by its time stamp in other readers, by its row here: half a frame apart, they would differ."""
-    for episode in dataset.episodes:
-        try:
-            numbers = dataset.column(episode.index, "frame_index")[:, 0]
-            times = dataset.column(episode.index, "timestamp")[:, 0]
-        except ValueError as error:
-            yield Problem(f"{error}; other readers may need it")
-            continue
-        rows, where = np.arange(len(numbers)), f"{dataset.path}: episode {episode.index}, row"
-        if (numbers != rows).any():
-            row = int((numbers != rows).argmax())
-            yield Problem(f"{where} {row}: frame_index is {numbers[row]}, not {row}; rows are taken in its order")
-        late = ~(np.abs(times * dataset.fps - rows) <= 0.5)
-        if late.any():
-            row = int(late.argmax())
-            yield Problem(
-                f"{where} {row}: timestamp is {times[row]:.3f} s; at {dataset.fps} fps it would be "
-                f"{row / dataset.fps:.3f} s; frames are counted here, other readers may take others"
-            )
-
-
 def _check_totals(dataset: Dataset) -> Iterator[Problem]:
     for key, found in dataset.totals.items():
         said = dataset.info.get(key, found)
@@ -139,9 +125,37 @@ def _check_tasks(dataset: Dataset) -> Iterator[Problem]:
         return
     if twice := sorted({task for task in known if known.count(task) > 1}):
         yield Problem(f"{dataset.path}: the table of tasks has {twice[0][:80]!r} twice; the two cannot be told apart")
+    yield from _check_texts(dataset)
     silent = sum(not episode.task for episode in dataset.episodes)
     if silent:
         yield Problem(f"{silent} of {len(dataset.episodes)} episodes have no task")
     for task in dict.fromkeys(episode.task for episode in dataset.episodes if episode.task):
         if task not in known and not set(known).issuperset(task.split("; ")):
             yield Problem(f"{dataset.path}: the table of tasks does not know {task[:80]!r}")
+
+
+def _check_texts(dataset: Dataset) -> Iterator[Problem]:
+    """Texts that are one task written twice, and rows that name another task than their episode."""
+    alike: dict[str, list[str]] = {}
+    for task in dict.fromkeys(episode.task for episode in dataset.episodes if episode.task):
+        alike.setdefault(" ".join(re.findall(r"\w+", task.lower())), []).append(task)
+    for first, second, *_ in (texts for texts in alike.values() if len(texts) > 1):
+        yield Problem(
+            f"tasks {first[:80]!r} and {second[:80]!r} differ in how they are written alone; they are learned as two"
+        )
+    odd = []
+    for episode in dataset.episodes:
+        try:
+            named = dataset.task_of_rows(episode.index)
+        except ValueError as error:
+            yield Problem(str(error))
+            return
+        if named and not set(episode.task.split("; ")) & set(named.split("; ")):
+            odd.append((episode, named))
+    if odd:
+        episode, named = odd[0]
+        more = f" (likewise in {len(odd) - 1} more: {ranges(each.index for each, _ in odd[1:])})" if odd[1:] else ""
+        yield Problem(
+            f"episode {episode.index} is {episode.task[:80]!r} by the table of episodes, {named[:80]!r} by its rows' "
+            f"task_index; the first is taken{more}"
+        )

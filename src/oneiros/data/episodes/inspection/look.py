@@ -1,8 +1,9 @@
-"""What only shows when frames are decoded: films that stand still or are black, and actions that belong elsewhere."""
+"""What only shows when frames are decoded: films that stand still, skip, are black or have their colours exchanged, and
+actions that belong elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,15 @@ import numpy as np
 from oneiros.data.checks import Check, Problem
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset, Episode
+from oneiros.data.episodes.inspection.colours import check_channels
+from oneiros.data.episodes.inspection.motion import check_dark, check_motion
 from oneiros.data.episodes.inspection.offset import SIDE, Moved, Offset, find_offset
 from oneiros.data.video import DamagedVideoError
 from oneiros.records import Camera
 
 MOST_EPISODES = 40  # spread over the dataset, of which so many rows are looked at
 _MOST_ROWS = 200
-_FEWEST_FRAMES = 6  # of which it can be said that they stand still
-_SAME, _BLACK = 0.4, 6.0  # levels of 255: mean difference that is none but the codec's; mean of a frame
-_STALLED = 0.5  # share of an episode
+_ROWS_OF_OTHERS = 30  # of cameras that training does not take
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,15 @@ def look(dataset: Dataset, advance: Callable[[int], object] = lambda _: None) ->
         advance(1)
     if lost and not seen:
         lost[0] = Problem(lost[0].text, fatal=True)
-    problems = [problem for index, frames in seen.items() for problem in _still(index, frames)]
-    dark = [*_dark(dataset, colour, seen)]
+    smooth = dataset.action_spec is not None and dataset.action_spec.kind == "continuous"
+    moving = [each for index, frames in seen.items() for each in check_motion(index, frames, smooth=smooth)]
     offset = _offset(dataset, seen)
     return Look(
         (
             Check("films can be decoded", tuple(lost)),
-            Check("what is filmed moves", tuple(problems)),
-            Check("no camera is black", tuple(dark)),
+            Check("what is filmed moves, frame by frame", (*moving, *_clocks(dataset, colour, seen))),
+            Check("no camera is black", tuple(_dark(dataset, colour, seen))),
+            Check("red is red, and blue blue", tuple(_channels(dataset, colour, seen))),
             Check("actions belong to their frames", tuple(_told(dataset, offset))),
         ),
         offset,
@@ -65,39 +67,36 @@ def _thumbnails(dataset: Dataset, episode: Episode, camera: Camera) -> np.ndarra
     return dataset.thumbnails(episode.index, camera, SIDE, stop=min(episode.length, _MOST_ROWS))
 
 
-def _still(index: int, frames: np.ndarray) -> Iterator[Problem]:
-    """Films that are frozen, or show each frame twice."""
-    if len(frames) < _FEWEST_FRAMES:
-        return
-    change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
-    same = change < _SAME
-    if same.all():
-        yield Problem(f"episode {index}: the film stands still, its first {len(frames)} frames are equal; delete it")
-        return
-    runs = np.diff(np.flatnonzero(np.concatenate([[True], ~same, [True]]))) - 1
-    if runs.max() > _STALLED * len(frames):
-        start = int(np.concatenate([[0], np.flatnonzero(~same) + 1])[runs.argmax()])
-        yield Problem(
-            f"episode {index}: the film stands still for {runs.max()} frames from frame {start} on; was a camera lost?"
-        )
-    elif min(same[::2].mean(), same[1::2].mean()) < 0.1 and max(same[::2].mean(), same[1::2].mean()) > 0.9:
-        yield Problem(
-            f"episode {index}: every frame is shown twice; the camera ran at half the rate that the dataset claims"
-        )
-
-
-def _dark(dataset: Dataset, colour: Sequence[Camera], seen: dict[int, np.ndarray]) -> Iterator[Problem]:
+def _dark(dataset: Dataset, colour: Sequence[Camera], seen: Mapping[int, np.ndarray]) -> Iterator[Problem]:
+    """The camera that training takes in all that was seen, the others in the first, the middle and the last episode."""
     for index, frames in seen.items():
-        if frames.mean() < _BLACK:
-            yield Problem(f"episode {index}: {colour[0].name} is black")
+        yield from check_dark(colour[0].name, index, frames)
     for camera in colour[1:]:
-        for episode in dataset.episodes[:1]:
+        for place in spread(3, len(dataset.episodes)):
+            episode = dataset.episodes[place]
             try:
-                frames = dataset.thumbnails(episode.index, camera, SIDE, stop=min(episode.length, 30))
+                frames = dataset.thumbnails(episode.index, camera, SIDE, stop=min(episode.length, _ROWS_OF_OTHERS))
             except ValueError:
                 continue
-            if frames.mean() < _BLACK:
-                yield Problem(f"episode {episode.index}: {camera.name} is black")
+            yield from check_dark(camera.name, episode.index, frames)
+
+
+def _channels(dataset: Dataset, colour: Sequence[Camera], seen: Mapping[int, np.ndarray]) -> Iterator[Problem]:
+    if colour:
+        mean = dataset.statistics.get(colour[0].name, {}).get("mean")
+        yield from check_channels(colour[0].name, seen, None if mean is None else np.ravel(mean))
+
+
+def _clocks(dataset: Dataset, colour: Sequence[Camera], seen: Mapping[int, np.ndarray]) -> Iterator[Problem]:
+    """Films whose own clock jumps."""
+    for index in seen:
+        gap = dataset.gap_in_film(index, colour[0])
+        if gap is not None:
+            row, lost = gap
+            yield Problem(
+                f"episode {index}: the film's own clock jumps before frame {row}, by {lost + 1} frames; what happened "
+                "between was not filmed, though rows go on as if it were"
+            )
 
 
 def _offset(dataset: Dataset, seen: dict[int, np.ndarray]) -> Offset | None:
