@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import signal
 import sys
@@ -99,7 +100,8 @@ def _nobody_reads() -> bool:
 def _in_one_line(message: Warning | str, category: type[Warning], *_: object) -> str:
     from oneiros.console import in_one_line
 
-    return f"{in_one_line(f'{category.__name__}: {message}')}\n"
+    told = re.sub(r"\x1b\[[0-9;]*m", "", str(message))  # colours, as Gymnasium's
+    return f"{in_one_line(f'warning: {told}')}\n"
 
 
 def _fail(message: str) -> None:

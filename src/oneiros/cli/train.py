@@ -67,15 +67,15 @@ def main(arguments: list[str]) -> None:
     elif isinstance(settings, PolicySettings):
         from oneiros.policy.training.policy import run as train
 
-        follow = f"oneiros eval {settings.out} --env metaworld:TASK"
+        follow = None
     elif isinstance(settings, AgentSettings):
         from oneiros.agents.training import run as train
 
-        follow = f"oneiros eval {settings.out} --env {settings.env or 'ENV'}"
+        follow = None
     elif isinstance(settings, CloningSettings):
         from oneiros.policy.training.cloning import run as train
 
-        follow = f"oneiros eval {settings.out} --env metaworld:TASK"
+        follow = None
     else:
         from oneiros.world.training.world import run as train
 
@@ -83,7 +83,18 @@ def main(arguments: list[str]) -> None:
     machine.prepare()
     result = train(settings)  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
+        follow = follow or f"oneiros eval {settings.out} --env {_environment(settings)}"
         print(f"{settings.out}: {result}. Next: {follow}")
+
+
+def _environment(settings: Command) -> str:
+    """Where to measure what was trained: in what recorded its data, as far as that is known."""
+    from oneiros.run_folder import read_origin
+
+    if isinstance(settings, AgentSettings) and settings.env:
+        return settings.env
+    found = read_origin(settings.out).environment if isinstance(settings, PolicySettings | CloningSettings) else None
+    return found if found and ":" in found else "ENV"
 
 
 def _parse(arguments: list[str]) -> Command:

@@ -77,7 +77,7 @@ class Clips:
         if longest < span:
             raise ValueError(
                 f"every episode is shorter than a clip: {length} frames at stride {stride} need {span} rows, "
-                f"the longest of {len(episodes)} episodes has {longest}; shorten the clip or the stride"
+                f"the longest of {len(episodes)} episodes has {longest}"
             )
         starts = [len(episode.content) - span + 1 for episode in episodes]
         if to_the_end:

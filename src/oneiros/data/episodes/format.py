@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def check_same_format(
     recorded = {camera.name: camera for camera in read_cameras(theirs)}
     for camera in fmt.cameras:
         if camera != recorded[camera.name]:
-            raise ValueError(f"{path}: was recorded with {recorded[camera.name]}, this recording has {camera}")
+            theirs_is, ours_is = (_differences(a, b) for a, b in permutations((recorded[camera.name], camera)))
+            raise ValueError(f"{path}: {camera.name} was recorded with {theirs_is}; this recording has {ours_is}")
     if fmt.action_spec is not None:
         saved = (theirs[ACTION].get("info") or {}).get("action_spec")
         if saved is None:
@@ -86,3 +88,9 @@ def check_same_format(
             )
     if fmt.state_names and theirs[STATE]["shape"] != [len(fmt.state_names)]:
         raise ValueError(f"{path}: has states of shape {theirs[STATE]['shape']}, this recording {len(fmt.state_names)}")
+
+
+def _differences(camera: Camera, other: Camera) -> str:
+    """What of a camera is otherwise in another: `height 64, width 64`."""
+    theirs = asdict(other)
+    return ", ".join(f"{name} {value}" for name, value in asdict(camera).items() if value != theirs[name])
