@@ -92,3 +92,13 @@ def test_only_programs_prepare_the_process(tmp_path):
         "main(['train', 'tokenizer', 'data', '--out', 'run'])"
     )
     assert settings_made(verb) == 4
+
+
+def test_a_thousand_episodes_may_lie_open():
+    lines = (
+        "import resource; most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, most), most))",
+        "from oneiros.machine import prepare; prepare()",
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)",
+    )
+    assert subprocess.run([sys.executable, "-c", "\n".join(lines)]).returncode == 0

@@ -1,6 +1,7 @@
 """Work that splits into jobs, done here, by several processes, or by the workers of a Dask cluster.
 
 Knows nothing of the work. A job whose worker dies is given to another; what a job wrote must bear being done again.
+Torch has one thread in a job, wherever it is done, so that what comes of it is the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +39,7 @@ def work_through(
     if cluster is not None:
         yield from _on_cluster(work, jobs, cluster)
     elif workers == 1:
-        yield from ((job, work(job)) for job in jobs)
+        yield from ((job, _do(work, job)) for job in jobs)
     else:
         yield from _in_processes(work, jobs, workers)
 
@@ -49,7 +51,7 @@ def _in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: i
             min(workers, len(left)), mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
         )
         try:
-            numbers = {pool.submit(work, job): number for number, job in left.items()}
+            numbers = {pool.submit(_do_elsewhere, work, job): number for number, job in left.items()}
             while numbers:
                 for future in wait(numbers, return_when=FIRST_COMPLETED).done:
                     number = numbers.pop(future)
@@ -67,6 +69,29 @@ def _in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: i
             for process in list((pool._processes or {}).values()):  # the pool itself would let them finish
                 process.terminate()
             pool.shutdown(cancel_futures=True)
+
+
+def _do(work: Callable[[Job], Result], job: Job) -> Result:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return work(job)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _do_elsewhere(work: Callable[[Job], Result], job: Job) -> Result:
+    """Errors are such as another process can read: packages raise some that cannot be rebuilt there."""
+    try:
+        return _do(work, job)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(str(error), name=error.name) from None
+    except (ValueError, OSError) as error:
+        raise (ValueError if isinstance(error, ValueError) else OSError)(str(error)) from None
+    except Exception:
+        raise RuntimeError(traceback.format_exc()) from None
 
 
 def _begin(parent: int) -> None:
@@ -92,7 +117,7 @@ def _on_cluster(work: Callable[[Job], Result], jobs: Sequence[Job], address: str
     with client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise OSError(f"--cluster {address}: has no workers; start some: dask worker {address} --nthreads 1")
-        futures = {client.submit(work, job, pure=False): job for job in jobs}
+        futures = {client.submit(_do_elsewhere, work, job, pure=False): job for job in jobs}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -55,7 +56,11 @@ def prepare() -> None:
     malloc keeps what a step frees instead of handing it back to the kernel. By default glibc maps large tensors anew
     each time, and every page is faulted in again: on virtual machines that was measured to double the time of
     elementwise operations. Does nothing where libc is not glibc.
+
+    As many files may be open as the system allows: each decoded episode is one, and the usual limit is 1,024.
     """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -21,6 +21,10 @@ VERBS = {
     "inspect": ("inspect", "summary, checks and picture of a dataset, a cloud of points or a run"),
     "clouds": ("clouds", "turn depth frames of a dataset into clouds of points, labelled where labels were recorded"),
     "train": ("train", "train a tokenizer, a world on its codes, a policy on its dreams; or a segmenter of clouds"),
+    "encode": (
+        "encode",
+        "turn a dataset's frames into codes, by many processes or machines, for a world to learn from",
+    ),
     "segment": ("segment", "classify the points of clouds, such as airborne lidar"),
     "eval": ("eval", "measure a world or a segmenter on what it never saw, or a policy in its environment"),
     "dream": ("dream", "write a video of a dream beside the real episode"),

@@ -29,6 +29,7 @@ NEEDS = {
     "inspect": {"points": "for clouds of points", "e57": "for E57"},
     "clouds": {"points": ""},
     "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
+    "encode": {"cluster": "for --cluster"},
     "segment": {"points": "", "cluster": "for --cluster"},
     "eval": {"train": "", "points": "for a segmenter"},
     "export": {"onnx": ""},

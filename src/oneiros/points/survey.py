@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from oneiros.data.clouds.formats import CloudFile, open_cloud
 from oneiros.data.clouds.relabel import check_paths
@@ -88,7 +87,7 @@ def plan(
 
 
 def label_tile(job: TileJob) -> TileResult:
-    """Do a job, unless it is done. On one thread of torch, so that the bytes are the same wherever it is done."""
+    """Do a job, unless it is done."""
     record = job.out.parent / RECORDS / f"{job.out.name}.json"
     try:
         lock = locked(record.with_suffix(".lock"), wait=job.wait)
@@ -99,7 +98,6 @@ def label_tile(job: TileJob) -> TileResult:
         if counts is not None:
             return TileResult(counts, before=True)
         try:
-            torch.set_num_threads(1)
             counts = label_file(
                 _model(job.run, job.device),
                 job.source,

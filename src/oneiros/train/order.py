@@ -20,7 +20,10 @@ class Order:
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(self.num_items)
+        """In 32 bits where these suffice: of a thousand hours at 10 frames a second 140 MB."""
+        items = np.arange(self.num_items, dtype=np.int32 if self.num_items < 2**31 else np.int64)
+        np.random.default_rng((self.seed, epoch)).shuffle(items)
+        return items
 
     def indices(self, step: int, samples: Sequence[int]) -> list[int]:
         """The items that step `step` (from 0) trains on as its samples number `samples`."""

@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 
 from oneiros.loading import load
 from oneiros.policy.model import Policy
-from oneiros.policy.training import demonstrations as demonstrations_recipe
 from oneiros.policy.training import imagination as predictive
 from oneiros.policy.training import policy
 from oneiros.records import ActionSpec, Observation
 from oneiros.run_folder import read_config, read_origin
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
+from oneiros.world import encoding
 from tests.recorded import SIZE, XY, policy_settings, record
 from tests.world.training.test_tokenizer import run_until_ctrl_c
 from tests.world.training.test_world import assert_same_weights, losses
@@ -62,7 +62,7 @@ def test_it_learns(demonstrations, acting_world, tmp_path):
 
 
 def test_codes_and_features_of_earlier_runs_are_used(policy_run, demonstrations, acting_world, tmp_path, monkeypatch):
-    monkeypatch.setattr(demonstrations_recipe, "write_codes", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(encoding, "encode_shard", lambda *_: pytest.fail("encoded again"))
     monkeypatch.setattr(predictive, "_write", lambda *_: pytest.fail("imagined again"))
     policy.run(policy_settings(demonstrations, acting_world, tmp_path, steps=1))
 

@@ -27,7 +27,7 @@ from oneiros.run_folder import read_config, read_origin
 from oneiros.sampling import Sampling
 from oneiros.train.log import read_metrics
 from oneiros.train.state import load_state
-from oneiros.world import codes
+from oneiros.world import codes, encoding
 from oneiros.world.metrics import psnr
 from oneiros.world.recorded import load_clips
 from oneiros.world.rollout import begin, context_of, roll
@@ -106,7 +106,7 @@ def test_codes_on_disk_are_the_frames_encoded(world_run, recording, tokenizer_ru
 
 
 def test_codes_are_made_once(world_run, recording, tokenizer_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(world, "write_codes", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(encoding, "encode_shard", lambda *_: pytest.fail("encoded again"))
     world.run(world_settings(tmp_path, data=recording, tokenizer=tokenizer_run, steps=1))
 
 

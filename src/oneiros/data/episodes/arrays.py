@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +112,7 @@ def _cached(
 ) -> np.ndarray:
     if folder is None:
         return _decode(dataset, episode, cameras, height, width)
-    path = folder / f"episode_{episode.index:06d}.npy"
-    shape = (episode.length, height, width, 3 if len(cameras) == 1 else 5)
+    path, shape = _place(folder, episode, cameras, height, width)
     with suppress(ValueError):  # not there yet, or damaged
         return read_array(path, np.uint8, shape)
     content = _decode(dataset, episode, cameras, height, width)
@@ -121,16 +121,60 @@ def _cached(
     return read_array(path, np.uint8, shape)
 
 
+def frames_in_pieces(
+    dataset: Dataset,
+    episode: Episode,
+    *,
+    size: tuple[int, int],
+    camera: str | None,
+    depth: bool,
+    cache: Path,
+    rows: int,
+) -> Iterator[np.ndarray]:
+    """An episode's frames as `load_frames` gives them, at most so many at a time, so that no episode is held whole.
+
+    Those that lie in `cache` are not decoded again; others are not kept there. Errors are those of `Dataset.stream`.
+    """
+    cameras = [dataset.camera(camera), *([dataset.camera(None, "depth")] if depth else [])]
+    path, shape = _place(cache / _key(dataset, cameras, *size), episode, cameras, *size)
+    try:
+        kept = read_array(path, np.uint8, shape)
+    except ValueError:
+        decoded = _rows(dataset, episode, cameras, *size)
+        while piece := list(islice(decoded, rows)):
+            yield np.stack(piece)
+    else:
+        yield from (np.array(kept[first : first + rows]) for first in range(0, len(kept), rows))
+
+
+def _place(
+    folder: Path, episode: Episode, cameras: Sequence[Camera], height: int, width: int
+) -> tuple[Path, tuple[int, ...]]:
+    """The file of a decoded episode in its folder, and the shape of what it holds."""
+    shape = (episode.length, height, width, 3 if len(cameras) == 1 else 5)
+    return folder / f"episode_{episode.index:06d}.npy", shape
+
+
 def _decode(dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int) -> np.ndarray:
     """uint8 (T, height, width, 3), or 5 with a depth camera as the second."""
-    streams = [dataset.stream(episode.index, camera) for camera in cameras]  # before memory is taken
+    rows = _rows(dataset, episode, cameras, height, width)
     content = np.empty((episode.length, height, width, 3 if len(cameras) == 1 else 5), np.uint8)
-    for row, frame in enumerate(streams[0]):
-        content[row, ..., :3] = resize(frame[None], height, width)[0]
-    for stream in streams[1:]:
-        for row, codes in enumerate(stream):
-            content[row, ..., 3:] = pack_codes(resize_nearest(codes[None], height, width)[0])
+    for row, frame in enumerate(rows):
+        content[row] = frame
     return content
+
+
+def _rows(
+    dataset: Dataset, episode: Episode, cameras: Sequence[Camera], height: int, width: int
+) -> Iterator[np.ndarray]:
+    """uint8 (height, width, 3), or 5 with a depth camera as the second. A film that is wrong shows at once."""
+    streams = [dataset.stream(episode.index, camera) for camera in cameras]
+
+    def row(colour: np.ndarray, *depth: np.ndarray) -> np.ndarray:
+        seen = [pack_codes(resize_nearest(codes[None], height, width)[0]) for codes in depth]
+        return np.concatenate([resize(colour[None], height, width)[0], *seen], axis=-1)
+
+    return (row(*frames) for frames in zip(*streams, strict=True))
 
 
 def pack_codes(codes: np.ndarray) -> np.ndarray:

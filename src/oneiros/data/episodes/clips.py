@@ -29,13 +29,14 @@ def split_episodes(indices: Sequence[int], hold_out: Sequence[int] = ()) -> tupl
             f"the dataset has {len(indices)} readable episode; it takes one to train on and one to hold out"
         )
     if hold_out:
-        train = tuple(index for index in indices if index not in hold_out)
+        kept = {*hold_out}
+        train = tuple(index for index in indices if index not in kept)
         if not 0 < len(train) < len(indices):
             raise ValueError(
                 f"of the dataset's {len(indices)} readable episodes {len(train)} are to train on, and the others to "
                 f"hold out (number {', '.join(map(str, hold_out))}); it takes one of each"
             )
-        return train, tuple(index for index in indices if index in hold_out)
+        return train, tuple(index for index in indices if index in kept)
     held_out = max(1, len(indices) // 10)
     return tuple(indices[:-held_out]), tuple(indices[-held_out:])
 

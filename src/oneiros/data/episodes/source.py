@@ -29,12 +29,12 @@ class Episodes:
         """The same episodes, of which these are held out; none: as they are."""
         if set(indices) in (set(), {episode.index for episode in self.held_out}):
             return self
-        every = sorted([*self.train, *self.held_out], key=lambda episode: episode.index)
-        train, held_out = split_episodes([episode.index for episode in every], indices)
+        every = {episode.index: episode for episode in (*self.train, *self.held_out)}
+        train, held_out = split_episodes(sorted(every), indices)
         return replace(
             self,
-            train=[episode for episode in every if episode.index in train],
-            held_out=[episode for episode in every if episode.index in held_out],
+            train=[every[index] for index in train],
+            held_out=[every[index] for index in held_out],
             origin=replace(self.origin, train=train, held_out=held_out),
         )
 
@@ -69,28 +69,31 @@ class FrameSource:
     @property
     def key(self) -> str:
         """A name for the frames and what is kept beside them, which changes whenever they do."""
-        outcomes = "-outcomes" if self.dataset.pays or self.dataset.ends else ""
+        outcomes = "-steps" if self.dataset.pays or self.dataset.ends else ""
         return f"{self.dataset.fingerprint()}-{self.dataset.camera(self.camera).name}{outcomes}"
 
     def episodes(self) -> Episodes:
         """All episodes. Raises ValueError where too few can be decoded."""
-        loaded = self._load([episode.index for episode in self.dataset.episodes])
-        train, held_out = split_episodes([episode.index for episode in loaded], self._hold_out(loaded))
-        return self._episodes(
-            [episode for episode in loaded if episode.index in train],
-            [episode for episode in loaded if episode.index in held_out],
-        )
+        loaded = {episode.index: episode for episode in self._load([each.index for each in self.dataset.episodes])}
+        train, held_out = self.split(list(loaded))
+        return self._episodes([loaded[index] for index in train], [loaded[index] for index in held_out])
+
+    def split(self, decoded: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The numbers of episodes to train on, and of those held out, where these can be decoded."""
+        there = tuple(sorted({*decoded} & {*self.hold_out}))
+        if self.hold_out and not there:
+            numbers = ", ".join(map(str, self.hold_out[:5])) + (", ..." if len(self.hold_out) > 5 else "")
+            raise ValueError(f"{self.dataset.path}: no episode to hold out (number {numbers}) can be decoded")
+        return split_episodes(decoded, there)
+
+    def origin(self, train: Sequence[int], held_out: Sequence[int]) -> Origin:
+        """What a run learned from that learned from these episodes, and held out those."""
+        depth_camera = resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None
+        return origin_of(self.dataset, self.dataset.camera(self.camera), depth_camera, train, held_out)
 
     def held_out(self, indices: Sequence[int]) -> Episodes:
         """Only these, which training never sees. Raises ValueError where none can be decoded."""
         return self._episodes([], self._load(indices))
-
-    def _hold_out(self, loaded: Sequence[EpisodeArrays]) -> tuple[int, ...]:
-        there = tuple(episode.index for episode in loaded if episode.index in self.hold_out)
-        if self.hold_out and not there:
-            numbers = ", ".join(map(str, self.hold_out[:5])) + (", ..." if len(self.hold_out) > 5 else "")
-            raise ValueError(f"{self.dataset.path}: no episode to hold out (number {numbers}) can be decoded")
-        return there
 
     def _load(self, indices: Sequence[int]) -> list[EpisodeArrays]:
         return decoded_frames(
@@ -98,8 +101,7 @@ class FrameSource:
         )
 
     def _episodes(self, train: list[EpisodeArrays], held_out: list[EpisodeArrays]) -> Episodes:
-        depth_camera = resized(self.dataset.camera(kind="depth"), *self.size) if self.depth else None
-        origin = origin_of(self.dataset, self.dataset.camera(self.camera), depth_camera, train, held_out)
+        origin = self.origin([episode.index for episode in train], [episode.index for episode in held_out])
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
 
 
@@ -113,8 +115,8 @@ def origin_of(
     dataset: Dataset,
     camera: Camera,
     depth_camera: Camera | None,
-    train: Sequence[EpisodeArrays],
-    held_out: Sequence[EpisodeArrays] = (),
+    train: Sequence[int],
+    held_out: Sequence[int] = (),
     *,
     state_names: Sequence[str] = (),
 ) -> Origin:
@@ -127,8 +129,8 @@ def origin_of(
         camera=camera,
         depth_camera=depth_camera,
         state_names=tuple(state_names),
-        train=tuple(episode.index for episode in train),
-        held_out=tuple(episode.index for episode in held_out),
+        train=tuple(train),
+        held_out=tuple(held_out),
     )
 
 
@@ -146,7 +148,8 @@ def decoded_frames(
     indices: the dataset's numbers of them. Prints what room they take; raises OSError where there is too little.
     """
     height, width = size
-    rows = sum(episode.length for episode in dataset.episodes if episode.index in indices)
+    wanted = {*indices}
+    rows = sum(episode.length for episode in dataset.episodes if episode.index in wanted)
     folder = cache / "frames"
     with alone(folder):
         needed = rows * height * width * (5 if depth else 3)

@@ -107,7 +107,9 @@ def _read(settings: CloningSettings) -> _Data:
     assert spec is not None
     moments = Moments(demonstrations, spec, horizon=settings.action_horizon, every=settings.every)
     say(f"{len(moments):,} moments of {len(demonstrations)} episodes; tasks: {', '.join(moments.tasks)}")
-    origin = origin_of(dataset, camera, depth_camera, episodes, state_names=dataset.state_names)
+    origin = origin_of(
+        dataset, camera, depth_camera, [episode.index for episode in episodes], state_names=dataset.state_names
+    )
     return _Data(moments, episodes, settings.observed_frames, settings.frame_stride, origin)
 
 

@@ -93,7 +93,9 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
         offsets=spec.offsets(world.config.frame_stride),
         depths=depths,
         teacher=teacher,
-        origin=origin_of(dataset, rgb, depth_camera, episodes, state_names=dataset.state_names),
+        origin=origin_of(
+            dataset, rgb, depth_camera, [each.index for each in episodes], state_names=dataset.state_names
+        ),
     )
 
 

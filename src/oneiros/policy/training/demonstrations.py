@@ -10,9 +10,9 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.data.episodes.clips import EpisodeArrays
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import Episodes, FrameSource
-from oneiros.disk import alone
 from oneiros.run_folder import read_origin
-from oneiros.world.codes import fingerprint_of, read_codes, write_codes
+from oneiros.world.codes import fingerprint_of, read_codes
+from oneiros.world.encoding import write_codes
 from oneiros.world.model import World
 from oneiros.world.tokenizer import Tokenizer
 
@@ -58,8 +58,6 @@ def _codes(source: FrameSource, tokenizer: Tokenizer, caches: Sequence[Path]) ->
         if (cache / name).is_dir():
             return read_codes(cache / name, tokenizer)
     folder = source.cache / name
-    with alone(folder):
-        if not folder.is_dir():
-            frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
-            write_codes(folder, replace(source, cache=frames).episodes(), tokenizer)
+    frames = next((cache for cache in caches if (cache / "frames").is_dir()), source.cache)
+    write_codes(folder, replace(source, cache=frames), tokenizer)
     return read_codes(folder, tokenizer)

@@ -24,6 +24,7 @@ from oneiros.records import Outcomes
 from oneiros.world.nn.norm import RMSNorm
 
 MOST_CLASSES, BUCKETS = 32, 64
+_MOST_VALUES = 2**16
 _DIGITS = 6  # of a reward in float32: what differs less is the same
 
 
@@ -139,6 +140,15 @@ def values_of(rewards: np.ndarray) -> tuple[float, ...]:
     spaced = np.linspace(low, high, BUCKETS)
     centres = np.sign(spaced) * np.expm1(np.abs(spaced))
     return tuple(np.union1d(centres, [0.0]).tolist() if low < 0 < high else centres.tolist())
+
+
+def some_values(rewards: np.ndarray) -> np.ndarray:
+    """The distinct ones of rewards (M,), from the least to the most; of very many, so many that `values_of` says the
+    same."""
+    distinct = np.unique(rewards)
+    if len(distinct) <= _MOST_VALUES:
+        return distinct
+    return distinct[np.linspace(0, len(distinct) - 1, _MOST_VALUES).round().astype(int)]
 
 
 def _silent(linear: nn.Linear) -> nn.Linear:

@@ -17,7 +17,7 @@ from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
 from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed
-from oneiros.disk import alone, contained
+from oneiros.disk import contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
 from oneiros.run_folder import held_out_before, read_config, read_origin
@@ -25,10 +25,11 @@ from oneiros.train.fit import FitResult
 from oneiros.train.recipe import Recipe, train
 from oneiros.train.settings import check_as_begun, shared
 from oneiros.train.warm_start import copy_weights
-from oneiros.world.codes import fingerprint_of, read_codes, write_codes
+from oneiros.world.codes import fingerprint_of, read_codes
 from oneiros.world.config import WorldConfig
+from oneiros.world.encoding import write_codes
 from oneiros.world.model import TOKENIZER, World
-from oneiros.world.nn.outcomes import values_of
+from oneiros.world.nn.outcomes import some_values, values_of
 from oneiros.world.nn.own_codec import make_codec
 from oneiros.world.rollout import context_of
 from oneiros.world.settings import WorldSettings
@@ -153,9 +154,7 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
     if from_frames:
         return source.episodes()
     folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
-    with alone(folder):
-        if not folder.is_dir():
-            write_codes(folder, source.episodes(), tokenizer)
+    write_codes(folder, source, tokenizer, codec=settings.codec)
     return read_codes(folder, tokenizer).holding_out(source.hold_out)
 
 
@@ -186,19 +185,19 @@ def _make_world(settings: WorldSettings, tokenizer: Tokenizer, episodes: Episode
 
 def _outcomes_of(episodes: Episodes, stride: int) -> dict[str, Any]:
     """What steps of `stride` rows paid, and how many ended their episode: fields of the world's config."""
-    rewards, ends = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
+    paid, steps_seen, ended = np.zeros(0, np.float32), 0, 0
     for outcomes in (episode.outcomes for episode in episodes.train if episode.outcomes is not None):
         for phase in range(stride):
             rows = outcomes.valid.shape[-1] - phase
             steps = outcomes.part(phase, phase + -(-rows // stride) * stride).join(stride)
             if steps.reward is not None:
-                rewards.append(steps.reward[steps.valid].numpy())
+                paid = some_values(np.concatenate([paid, steps.reward[steps.valid].numpy()]))
             if steps.terminated is not None:
-                ends.append(steps.terminated[steps.valid].numpy())
-    paid, ended = np.concatenate(rewards), np.concatenate(ends)
+                steps_seen += int(steps.valid.sum())
+                ended += int(steps.terminated[steps.valid].sum())
     return {
         "reward_values": values_of(paid) if len(paid) else (),
-        "end_rate": float(ended.mean()) if 0 < ended.sum() < len(ended) else 0.0,
+        "end_rate": ended / steps_seen if 0 < ended < steps_seen else 0.0,
     }
 
 
