@@ -144,7 +144,13 @@ def _as_json(dataset: Dataset, offset: Offset | None, problems: list[Problem]) -
         "camera": taken,
         "action": None if dataset.action_spec is None else dataset.action_spec.to_json(),
         "known": _known(dataset),
-        "offset": offset and {"shift": offset.shift, "sure": offset.sure, "odd": offset.odd},
+        "offset": offset
+        and {
+            "shift": offset.shift,
+            "sure": offset.sure,
+            "odd": offset.odd,
+            "delay": offset.delay,
+        },
         "endings": [{"episode": each.episode, "end": each.kind, "return": each.total} for each in endings],
         "ignored": unused_features(dataset.info["features"]),
         "problems": [problem.text for problem in problems],

@@ -13,12 +13,12 @@ from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset, Episode
 from oneiros.data.episodes.inspection.colours import check_channels
 from oneiros.data.episodes.inspection.motion import check_dark, check_motion
-from oneiros.data.episodes.inspection.offset import SIDE, Moved, Offset, find_offset
+from oneiros.data.episodes.inspection.offset import SHIFTS, SIDE, Moved, Offset, find_offset
 from oneiros.data.video import DamagedVideoError
 from oneiros.records import Camera
 
 MOST_EPISODES = 40  # spread over the dataset, of which so many rows are looked at
-_MOST_ROWS = 200
+MOST_ROWS = 200
 _ROWS_OF_OTHERS = 30  # of cameras that training does not take
 
 
@@ -57,14 +57,14 @@ def look(dataset: Dataset, advance: Callable[[int], object] = lambda _: None) ->
             Check("what is filmed moves, frame by frame", (*moving, *_clocks(dataset, colour, seen))),
             Check("no camera is black", tuple(_dark(dataset, colour, seen))),
             Check("red is red, and blue blue", tuple(_channels(dataset, colour, seen))),
-            Check("actions belong to their frames", tuple(_told(dataset, offset))),
+            Check("actions belong to their frames", tuple(_told(dataset, offset)), _late(offset)),
         ),
         offset,
     )
 
 
 def _thumbnails(dataset: Dataset, episode: Episode, camera: Camera) -> np.ndarray:
-    return dataset.thumbnails(episode.index, camera, SIDE, stop=min(episode.length, _MOST_ROWS))
+    return dataset.thumbnails(episode.index, camera, SIDE, stop=min(episode.length, MOST_ROWS))
 
 
 def _dark(dataset: Dataset, colour: Sequence[Camera], seen: Mapping[int, np.ndarray]) -> Iterator[Problem]:
@@ -99,24 +99,30 @@ def _clocks(dataset: Dataset, colour: Sequence[Camera], seen: Mapping[int, np.nd
             )
 
 
-def _offset(dataset: Dataset, seen: dict[int, np.ndarray]) -> Offset | None:
-    spec, moved = dataset.action_spec, []
-    if spec is None:
-        return None
-    for index, frames in seen.items():
-        try:
-            actions, state, sure = dataset.actions(index), dataset.states(index), dataset.confidence(index)
-        except ValueError:  # a check of its own says so
-            return None
+def moved(dataset: Dataset, seen: Mapping[int, np.ndarray]) -> list[Moved]:
+    """What `find_offset` compares, of the episodes whose actions were recorded. seen: their first frames, small.
+
+    ValueError for actions that are no numbers."""
+    spec, found = dataset.action_spec, []
+    for index, frames in seen.items() if spec is not None else ():
+        actions, state, sure = dataset.actions(index), dataset.states(index), dataset.confidence(index)
         assert actions is not None
-        if sure is not None and (sure[: len(frames)] < 1).any():
+        assert spec is not None
+        rows = len(frames)
+        if sure is not None and (sure[:rows] < 1).any():
             continue  # what was inferred from the frames says nothing of a recorder
         if spec.kind == "discrete":
             actions = actions[:, None] == np.arange(spec.size)
         whole = state is not None and bool(np.isfinite(state).all())
-        rows = len(frames)
-        moved.append(Moved(index, frames, actions[:rows], state[:rows] if whole and state is not None else None))
-    return find_offset(moved)
+        found.append(Moved(index, frames, actions[:rows], state[:rows] if whole and state is not None else None))
+    return found
+
+
+def _offset(dataset: Dataset, seen: Mapping[int, np.ndarray]) -> Offset | None:
+    try:
+        return find_offset(moved(dataset, seen))
+    except ValueError:  # a check of its own says so
+        return None
 
 
 def _told(dataset: Dataset, offset: Offset | None) -> Iterator[Problem]:
@@ -134,3 +140,15 @@ def _told(dataset: Dataset, offset: Offset | None) -> Iterator[Problem]:
             f"episode {index} is told by the action of row t {shift:+d}, where most are by that of row t "
             f"{offset.shift:+d}; its recording began or ended otherwise"
         )
+
+
+def _late(offset: Offset | None) -> str:
+    if offset is None or not offset.delay:
+        return ""
+    most = " or more" if abs(offset.delay) == SHIFTS[-1] else ""
+    when = "later" if offset.delay > 0 else "earlier"
+    return (
+        f"the film shows what the robot's state says {abs(offset.delay)} rows{most} {when}, as a camera's delay does; "
+        "the offset is of actions and states; "
+        f"--shift {(offset.shift or 0) - offset.delay} pairs actions with what is seen"
+    )
