@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oneiros.records import Camera
 
 EXPERT = "expert"
+WALK = "walk"
 _ROBOT = "metaworld:"
 
 DESCRIPTION = """Play episodes and save them as a LeRobot dataset (v3.0).
@@ -25,7 +26,7 @@ only episodes that succeed are kept. Any other Gymnasium environment that render
 actions. Recording into an existing dataset appends.
 
   oneiros record doom:health_gathering --episodes 60 --out data
-  oneiros record doom:my_way_home --depth --labels --episodes 60 --out maze
+  oneiros record doom:my_way_home --policy walk --depth --labels --episodes 60 --out maze
   oneiros record metaworld:drawer-open-v3 --policy expert --episodes 50 --out drawer
   oneiros record metaworld:door-open-v3,window-open-v3 --policy expert --depth --labels --episodes 50 --out two-tasks
   oneiros record gym:gym_pusht/PushT-v0 --episodes 20 --out pusht
@@ -57,9 +58,9 @@ class RecordSettings:
     labels: bool = False
     """Record the class of every pixel too (ViZDoom, Meta-World)."""
     policy: str | None = None
-    """expert: Meta-World's scripted expert of the task, who knows the goal. module:function: called as
-    f(observation, spec, rng), returns an action; a class is made anew each episode. Default: random actions, each held
-    for 1 to 8 steps."""
+    """expert: Meta-World's scripted expert of the task, who knows the goal. walk: ViZDoom with --depth, goes where there
+    is room instead of into walls, and wanders now and then. module:function: called as f(observation, spec, rng),
+    returns an action; a class is made anew each episode. Default: random actions, each held for 1 to 8 steps."""
     keep: Literal["success", "all"] | None = None
     """Which episodes to save: all, or those that reach success, trying anew until there are enough. Default: success
     with the expert, else all."""
@@ -91,6 +92,7 @@ def record(command: RecordSettings) -> None:
     from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env, read_arguments
     from oneiros.envs.record import Tally, record_episode
+    from oneiros.envs.walk import Walker
 
     max_steps, keep = _max_steps(command), command.keep or ("success" if command.policy == EXPERT else "all")
     _check(command, max_steps)
@@ -107,6 +109,9 @@ def record(command: RecordSettings) -> None:
     )
     if command.policy == EXPERT:
         make_policy = partial(Expert, env, noise=command.expert_noise)
+    elif command.policy == WALK:
+        Walker.check(env)
+        make_policy = Walker
     else:
         make_policy = load_policy(command.policy) if command.policy else StickyRandom
     task = command.task

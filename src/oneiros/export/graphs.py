@@ -224,11 +224,14 @@ def _meta_keys_and_values(dynamics: Dynamics) -> list[tuple[Tensor, Tensor]]:
 def _logits(query: Tensor, entries: Tensor, log_scale: Tensor) -> Tensor:
     """As `distance_logits`, but for what all logits of a row share: the likeliest is 0.
 
-    In float64, which is no work here. Logits of some hundreds in float32 are so coarse that two runtimes would often
-    break ties between them differently, and dreams that differ once differ for good.
+    Of differences of squares, d - e = (d^2 - e^2) / (d + e), as logits of some hundreds are so coarse in float32 that
+    two runtimes would often break ties between them differently, and dreams that differ once differ for good.
     """
-    distances = _squared_distances(query.double(), entries.double()).clamp_min(MIN_SQUARED).sqrt()
-    return (log_scale.exp() * (distances.amin(-1, keepdim=True) - distances)).float()
+    nearness = query @ entries.T - entries.square().sum(-1) / 2
+    nearest = nearness.amax(-1, keepdim=True)
+    least = (query.square().sum(-1, keepdim=True) - 2 * nearest).clamp_min(MIN_SQUARED)
+    further = 2 * (nearest - nearness)  # squared distance, above the least
+    return -log_scale.exp() * further / (least.sqrt() + (least + further).sqrt())
 
 
 def _squared_distances(query: Tensor, entries: Tensor) -> Tensor:

@@ -197,7 +197,8 @@ export class OnnxDream {
       const angles = about.time_frequencies.map((frequency) => time * frequency);
       const [cosines, sines] = [angles.map(Math.cos), angles.map(Math.sin)];
       const unseen = steps.map((other, place) => place > index || other.time <= time - window);
-      const hidden = Float32Array.from(memory.held, (held) => (held > time - window ? 0 : -Infinity));
+      const hidden = new Float32Array(ring);
+      for (let i = 0; i < ring; i += 1) if (memory.held[i] <= time - window) hidden[i] = -Infinity;
       for (let row = index * m; row < (index + 1) * m; row += 1) {
         inTime.set(cosines, row * pairs);
         inTime.set(sines, (rows + row) * pairs);
@@ -258,18 +259,19 @@ export class OnnxDream {
     const chosen = new Int32Array(m);
     for (let row = 0; row < m; row += 1) {
       const first = row * entries;
-      const last = first + entries;
-      let likeliest = first;
-      for (let i = first + 1; i < last; i += 1) if (logits[i] > logits[likeliest]) likeliest = i;
-      chosen[row] = likeliest - first;
+      const ofRow = logits.subarray(first, first + entries);
+      let most = ofRow[0];
+      for (let i = 1; i < entries; i += 1) {
+        if (ofRow[i] > most) [most, chosen[row]] = [ofRow[i], i];
+      }
       if (temperature === 0) continue;
-      const least = Math.fround(logits[likeliest] + margin);
+      const least = Math.fround(most + margin);
       let best = -Infinity;
-      for (let i = first; i < last; i += 1) {
-        if (logits[i] < least) continue;
-        const uniform = Math.min(Math.max((bits[i] & 0xffffff) * 2 ** -24, 1e-20), MOST);
-        const score = logits[i] / temperature - Math.log(-Math.log(uniform));
-        if (score > best) [best, chosen[row]] = [score, i - first];
+      for (let i = 0; i < entries; i += 1) {
+        if (ofRow[i] < least) continue;
+        const uniform = Math.min(Math.max((bits[first + i] & 0xffffff) * 2 ** -24, 1e-20), MOST);
+        const score = ofRow[i] / temperature - Math.log(-Math.log(uniform));
+        if (score > best) [best, chosen[row]] = [score, i];
       }
     }
     return chosen;
