@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="small")
     parser.add_argument("--steps", type=int, help="of each training; default: the preset's")
     parser.add_argument("--variants", nargs="+", choices=[variant.name for variant in VARIANTS])
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--decisions", type=int, default=25, help="to time of each variant")
     parser.add_argument("--seed", type=int, default=0)
@@ -118,7 +118,7 @@ def main() -> None:
     config = PolicyEvalConfig(
         episodes=options.episodes,
         max_steps=options.max_steps,
-        processes=options.processes,
+        workers=options.workers,
         videos=0,
         decisions=options.decisions,
         seed=options.seed,

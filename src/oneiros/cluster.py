@@ -1,7 +1,8 @@
 """Work that splits into jobs, done here, by several processes, or by the workers of a Dask cluster.
 
 Knows nothing of the work. A job whose worker dies is given to another; what a job wrote must bear being done again.
-Torch has one thread in a job, wherever it is done, so that what comes of it is the same.
+Torch has one thread in a job, wherever it is done, so that what comes of it is the same; and a process does one job at a
+time, as numba's threads are one team, though a worker of Dask may have several threads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 
 _MOST_DEATHS = 3  # in a row, without a job done between: then it is the work that kills
 _CONNECTING = 10  # seconds
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def work_through(
@@ -74,12 +76,13 @@ def _in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: i
 def _do(work: Callable[[Job], Result], job: Job) -> Result:
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return work(job)
-    finally:
-        torch.set_num_threads(before)
+    with _ONE_AT_A_TIME:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return work(job)
+        finally:
+            torch.set_num_threads(before)
 
 
 def _do_elsewhere(work: Callable[[Job], Result], job: Job) -> Result:

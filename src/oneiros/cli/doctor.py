@@ -31,7 +31,7 @@ NEEDS = {
     "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
     "encode": {"cluster": "for --cluster"},
     "segment": {"points": "", "cluster": "for --cluster"},
-    "eval": {"train": "", "points": "for a segmenter"},
+    "eval": {"train": "", "points": "for a segmenter", "cluster": "for --cluster"},
     "export": {"onnx": ""},
     "demo": {"doom": "", "train": ""},
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -27,7 +26,6 @@ from oneiros.points.profile import CloudProfile
 from oneiros.points.segmenter import Segmenter
 
 RECORDS = ".oneiros"
-_ONE_AT_A_TIME = threading.Lock()  # numba's threads are one team: workers of several threads take turns
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def label_tile(job: TileJob) -> TileResult:
         lock = locked(record.with_suffix(".lock"), wait=job.wait)
     except BlockingIOError:
         return TileResult(taken=True)
-    with lock, _ONE_AT_A_TIME:
+    with lock:
         counts = _done(job, record)
         if counts is not None:
             return TileResult(counts, before=True)

@@ -116,7 +116,7 @@ def test_a_run_tells_how_its_recording_was_seen(cloning, env):
 
 
 def test_expert_random_and_run_play_the_fixed_starts(cloning, tmp_path):
-    config = PolicyEvalConfig(episodes=2, max_steps=120, batch_size=2, processes=1, videos=0, decisions=0)
+    config = PolicyEvalConfig(episodes=2, max_steps=120, batch_size=2, workers=1, videos=0, decisions=0)
     name = "metaworld:drawer-close-v3,drawer-open-v3"
     measured = evaluate_policy(cloning, name, out=tmp_path, config=config)
     assert measured["tasks"] == ["drawer-close-v3", "drawer-open-v3"]

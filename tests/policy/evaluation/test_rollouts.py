@@ -111,12 +111,6 @@ def test_pictures_are_drawn_only_where_a_decision_needs_them():
     assert envs[0].pictures == 2 + steps // EXECUTE  # one more: of the reset
 
 
-def test_ended_counts_every_episode_once():
-    counts: list[int] = []
-    outcomes(RandomActor(), [0, 20, 45], ended=counts.append)
-    assert sum(counts) == 3
-
-
 def test_an_environment_without_tasks_starts_from_seeds_and_takes_the_policys_only_task():
     from oneiros.envs.rendered import RenderedEnv
 

@@ -15,6 +15,7 @@ import torch
 from oneiros.cli import main
 from oneiros.policy.cloning import Cloning, CloningConfig
 from oneiros.policy.config import PolicyConfig
+from oneiros.policy.evaluation import jobs
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.report import result_lines, result_table
 from oneiros.policy.evaluation.run import EPISODES, evaluate_policy
@@ -136,13 +137,18 @@ def test_the_terminal_says_it_in_a_table_and_lines(measured):
     assert "of it imagine" in lines[1]
 
 
+def test_one_worker_plays_the_same_and_leaves_nothing_open(runs, measured, tmp_path):
+    config = replace(CONFIG, videos=0, decisions=0, workers=1)
+    evaluate_policy(runs / "acts", ENV, out=tmp_path, beside=(runs / "copies",), config=config)
+    assert in_order(rows_of(tmp_path)) == in_order(rows_of(runs / "out"))
+    assert jobs._players == []
+
+
 def test_what_is_played_already_is_not_played_again(runs, measured, monkeypatch):
     before = (runs / "out" / EPISODES).read_bytes()
-    jobs: list = []
-    monkeypatch.setattr("oneiros.policy.evaluation.run.run_jobs", lambda plan, given, **options: jobs.extend(given))
-    config = replace(CONFIG, videos=0, decisions=0)
+    monkeypatch.setattr("oneiros.policy.evaluation.jobs.make_actor", lambda *_: pytest.fail("played again"))
+    config = replace(CONFIG, videos=0, decisions=0, workers=1)
     again = evaluate_policy(runs / "acts", ENV, out=runs / "out", beside=(runs / "copies",), config=config)
-    assert jobs == []
     assert again["contenders"] == measured["contenders"]
     assert (runs / "out" / EPISODES).read_bytes() == before
 
@@ -150,11 +156,11 @@ def test_what_is_played_already_is_not_played_again(runs, measured, monkeypatch)
 def test_a_changed_run_starts_anew_and_others_are_kept(runs, measured, tmp_path, monkeypatch):
     jobs: list = []
 
-    def remember(plan, given, **options):
-        jobs.extend((plan.contenders[job.contender].name, job.starts) for job in given)
+    def remember(work, given, **options):
+        jobs.extend((job.plan.contenders[job.contender].name, job.starts) for job in given)
         raise InterruptedError
 
-    monkeypatch.setattr("oneiros.policy.evaluation.run.run_jobs", remember)
+    monkeypatch.setattr("oneiros.policy.evaluation.run.work_through", remember)
     save_policy(tmp_path / "acts", seed=1)
     config = replace(CONFIG, videos=0)
     with pytest.raises(InterruptedError):

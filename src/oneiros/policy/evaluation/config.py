@@ -13,8 +13,11 @@ class PolicyEvalConfig:
     """The longest an episode lasts."""
     batch_size: int = 10
     """Environments that act together."""
-    processes: int = 2
-    """How many play episodes at once, with a thread each."""
+    workers: int = 2
+    """Processes of one thread each that share the episodes."""
+    cluster: str | None = None
+    """Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers play the episodes. They need this package
+    and the same files under the same paths; extra: cluster."""
     videos: int = 2
     """Episodes of the policy to film, the first starts of all tasks in turns."""
     decisions: int = 25
@@ -23,6 +26,6 @@ class PolicyEvalConfig:
     """Of the policies' noise and of the random actions: the same seed gives the same figures, times apart."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "max_steps", "batch_size", "processes"):
+        for name in ("episodes", "max_steps", "batch_size", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -10,10 +10,10 @@ from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
 from oneiros.envs.pixel_env import PixelEnv
+from oneiros.policy.evaluation.jobs import Contender
 from oneiros.policy.evaluation.kinds import LEARNED
 from oneiros.policy.evaluation.observing import ObservationSpec, open_env
 from oneiros.policy.evaluation.rollouts import begin_at, instruction_of
-from oneiros.policy.evaluation.workers import Contender
 from oneiros.policy.model import WORLD, Policy
 from oneiros.run_folder import WEIGHTS, read_config, read_origin
 from oneiros.world.model import TOKENIZER
@@ -40,7 +40,7 @@ def find_contenders(
         if its_spec != spec:
             open_env(env, its_spec).close()  # says where it does not fit
         key = _key(*settings, repr(its_spec), _weights(path))
-        contenders.append(Contender(_name(path, contenders), model.kind, path, its_spec, key))
+        contenders.append(Contender(_name(path, contenders), model.kind, path.absolute(), its_spec, key))
     for kind in ("expert", "random") if has_expert else ("random",):
         contenders.append(Contender(kind, kind, None, spec, _key(*settings, kind)))
     return tuple(contenders), tasks

@@ -5,7 +5,6 @@ Legend: T steps, D decisions, F imagined frames, k steps between two of them, H 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,6 @@ def film(
     start: int,
     max_steps: int,
     seed: int = 0,
-    ended: Callable[[int], None] = lambda count: None,
 ) -> Film:
     """Play one episode as `play` does, looking at every step."""
     observation: Images = begin_at(env, task, start)
@@ -74,8 +72,6 @@ def film(
             success = reached or bool(success)
         if success or terminated or truncated:
             break
-        ended(0)
-    ended(1)
     return Film(
         task=instruction or task or "",
         start=start,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -123,12 +123,11 @@ def play(
     starts: Sequence[int],
     max_steps: int,
     seed: int = 0,
-    ended: Callable[[int], None] = lambda count: None,
 ) -> list[Outcome]:
     """An episode from each start, side by side: until success, the environment's end, or `max_steps` steps.
 
-    envs: as many as starts, or more. task: its id, for environments that have several. ended: called with how many
-    episodes have come to their end, after every step. Everything random follows from `seed`, task and start alone.
+    envs: as many as starts, or more. task: its id, for environments that have several. Everything random follows from
+    `seed`, task and start alone.
     """
     began = time.perf_counter()
     running = list(range(len(starts)))
@@ -147,7 +146,6 @@ def play(
                 successes[i] = reached or bool(successes[i])
             if not (successes[i] or terminated or truncated or steps[i] == max_steps):
                 kept.append(place)
-        ended(len(running) - len(kept))
         if 0 < len(kept) < len(running):
             actor.keep(kept)
         running = [running[place] for place in kept]

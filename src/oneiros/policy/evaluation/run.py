@@ -1,7 +1,7 @@
 """How often a policy succeeds in its environment, beside other runs, the expert and chance.
 
-Episodes are played in processes of their own. Each batch that is done is added to `out`/episodes.jsonl; a batch that is
-there already, of the same weights, environment and settings, is not played again.
+Each batch that is done is added to `out`/episodes.jsonl; a batch that is there already, of the same weights, environment
+and settings, is not played again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from oneiros.cluster import work_through
 from oneiros.console import Track, silent
 from oneiros.disk import alone
 from oneiros.json_file import parse_json
@@ -21,12 +22,12 @@ from oneiros.machine import describe
 from oneiros.policy.evaluation.config import PolicyEvalConfig
 from oneiros.policy.evaluation.contenders import find_contenders
 from oneiros.policy.evaluation.film import Film, save_film
+from oneiros.policy.evaluation.jobs import Contender, Job, Plan, make_actor, one_task, play_job, put_away
 from oneiros.policy.evaluation.latency import measure_latency
 from oneiros.policy.evaluation.observing import open_env
 from oneiros.policy.evaluation.report import report_html
 from oneiros.policy.evaluation.rollouts import LearnedActor, Outcome
 from oneiros.policy.evaluation.scores import Row, scores
-from oneiros.policy.evaluation.workers import Contender, Job, Plan, make_actor, one_task, run_jobs
 from oneiros.report.files import write
 from oneiros.run_folder import from_json
 
@@ -72,43 +73,44 @@ def _play(
     keys = {each.key: each.name for each in plan.contenders}
     rows = [row for row in _read(out / EPISODES) if row["key"] in keys]
     done = {(row["key"], row["task"], row["start"]) for row in rows}
-    jobs, every = [], _jobs(plan.contenders, tasks, config)
+    jobs, every = [], _jobs(plan, tasks, config)
     for job in every:
         key = plan.contenders[job.contender].key
         if not all((key, job.task, start) in done for start in job.starts):
             jobs.append(job)
     films: dict[Job, Film] = {}
-    filming = _filming(tasks, config)
+    filming = _filming(plan, tasks, config)
     advance = track("playing episodes", sum(len(job.starts) for job in (*every, *filming)))
     advance(sum(len(job.starts) for job in every) - sum(len(job.starts) for job in jobs))
-
-    def finished(job: Job, result: Any) -> None:
-        if job.filmed:
-            films[job] = result
-        else:
-            _append(out / EPISODES, plan.contenders[job.contender], job.task, result)
-
-    run_jobs(plan, [*jobs, *filming], processes=config.processes, ended=advance, finished=finished)
+    try:
+        for job, result in work_through(play_job, [*jobs, *filming], workers=config.workers, cluster=config.cluster):
+            if isinstance(result, Film):
+                films[job] = result
+            else:
+                _append(out / EPISODES, plan.contenders[job.contender], job.task, result)
+            advance(len(job.starts))
+    finally:
+        put_away()
     played = [(plan.contenders[job.contender].key, job.task, start) for job in every for start in job.starts]
     latest = {(row["key"], row["task"], row["start"]): row for row in _read(out / EPISODES)}
     return [_row(latest[each], keys) for each in played], [films[job] for job in filming]
 
 
-def _jobs(contenders: Sequence[Contender], tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
+def _jobs(plan: Plan, tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
     """Batches of starts, task by task: learned contenders first, they take longest."""
-    numbers = sorted(range(len(contenders)), key=lambda number: contenders[number].run is None)
+    numbers = sorted(range(len(plan.contenders)), key=lambda number: plan.contenders[number].run is None)
     return [
-        Job(number, task, tuple(range(first, min(first + config.batch_size, config.episodes))))
+        Job(plan, number, task, tuple(range(first, min(first + config.batch_size, config.episodes))))
         for task in tasks
         for number in numbers
         for first in range(0, config.episodes, config.batch_size)
     ]
 
 
-def _filming(tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
+def _filming(plan: Plan, tasks: Sequence[str | None], config: PolicyEvalConfig) -> list[Job]:
     """The first starts of every task in turns."""
     count = min(config.videos, len(tasks) * config.episodes)
-    return [Job(0, tasks[i % len(tasks)], (i // len(tasks),), filmed=True) for i in range(count)]
+    return [Job(plan, 0, tasks[i % len(tasks)], (i // len(tasks),), filmed=True) for i in range(count)]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

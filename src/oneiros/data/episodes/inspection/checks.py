@@ -87,9 +87,12 @@ def _held(dataset: Dataset) -> str:
     if spec is None or spec.kind != "continuous":
         return ""
     try:
-        actions = np.concatenate([dataset.actions(episode.index) for episode in dataset.episodes])
-    except ValueError:  # no numbers, or no episodes
+        whole = [dataset.actions(episode.index) for episode in dataset.episodes]
+    except ValueError:  # a problem of its own
         return ""
+    if not (known := [actions for actions in whole if actions is not None]):
+        return ""
+    actions = np.concatenate(known)
     still = [name for name, moves in zip(spec.names, np.ptp(actions, axis=0) > 0, strict=True) if not moves]
     if not 0 < len(still) < spec.size:
         return ""
