@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,11 +37,14 @@ class Problem:
     num_kernel_points: int = 43
     group: int = 8
     device: str = "cpu"
+    ordered: bool = False
 
     def tensors(self) -> list:
         """The first eight arguments of `kernel_point_conv`: points of a cube, their neighbours, random numbers."""
         torch.manual_seed(0)
         points = torch.rand(self.num_points, 3) * (self.num_points / 20) ** (1 / 3)
+        if self.ordered:  # by cells of side 1, as a cloud is that was subsampled on a grid
+            points = points[np.lexsort(points.long().numpy().T)]
         neighbors = knn(points, points, self.num_neighbors)[0]
         shell = torch.nn.functional.normalize(torch.randn(self.num_kernel_points, 3), dim=1)
         kernel_points = shell * torch.rand(self.num_kernel_points, 1) * SIGMA
@@ -191,15 +195,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--points", type=int, default=20_000)
+    parser.add_argument("--ordered", action="store_true", help="points by cells of a grid; else in no order at all")
+    parser.add_argument("--times-only", action="store_true", help="no table of memory, which takes most at many points")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     table = subprocess.run([sys.executable, "-m", "pytest", str(TESTS), "-k", "TestTable"], capture_output=True)
     if table.returncode:
         sys.exit(1)
     torch.set_num_threads(options.threads)
-    problem = Problem(num_points=options.points, device=options.device)
+    problem = Problem(num_points=options.points, device=options.device, ordered=options.ordered)
     print_times(problem, options.repeats)
-    print_memory(problem, options.threads)
+    if not options.times_only:
+        print_memory(problem, options.threads)
 
 
 if __name__ == "__main__":
