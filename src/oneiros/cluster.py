@@ -1,8 +1,8 @@
 """Work that splits into jobs, done here, by several processes, or by the workers of a Dask cluster.
 
 Knows nothing of the work. A job whose worker dies is given to another; what a job wrote must bear being done again.
-Torch has one thread in a job, wherever it is done, so that what comes of it is the same; and a process does one job at a
-time, as numba's threads are one team, though a worker of Dask may have several threads.
+Torch has one thread in a job, wherever it is done, so that what comes of it is the same; and a process does one job at
+a time, as numba's threads are one team, though a worker of Dask may have several threads.
 """
 
 from __future__ import annotations

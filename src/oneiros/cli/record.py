@@ -58,8 +58,8 @@ class RecordSettings:
     labels: bool = False
     """Record the class of every pixel too (ViZDoom, Meta-World)."""
     policy: str | None = None
-    """expert: Meta-World's scripted expert of the task, who knows the goal. walk: ViZDoom with --depth, goes where there
-    is room instead of into walls, and wanders now and then. module:function: called as f(observation, spec, rng),
+    """expert: Meta-World's scripted expert of the task, who knows the goal. walk: ViZDoom with --depth, goes where
+    there is room instead of into walls, and wanders now and then. module:function: called as f(observation, spec, rng),
     returns an action; a class is made anew each episode. Default: random actions, each held for 1 to 8 steps."""
     keep: Literal["success", "all"] | None = None
     """Which episodes to save: all, or those that reach success, trying anew until there are enough. Default: success

@@ -1,7 +1,7 @@
 """How often a policy succeeds in its environment, beside other runs, the expert and chance.
 
-Each batch that is done is added to `out`/episodes.jsonl; a batch that is there already, of the same weights, environment
-and settings, is not played again.
+Each batch that is done is added to `out`/episodes.jsonl; a batch that is there already, of the same weights,
+environment and settings, is not played again.
 """
 
 from __future__ import annotations
