@@ -1,7 +1,8 @@
 """How fast a page of `oneiros export --web` dreams in headless Chromium, and how soon its first frame is there.
 
     python benchmarks/page.py SITE                       2,000 frames with one thread and with two
-    python benchmarks/page.py SITE --threads 1 --frames 10000
+    python benchmarks/page.py SITE --engines 1 --frames 10000
+    python benchmarks/page.py SITE --engines 1 webgpu    of a page made with --webgpu
 
 Needs selenium, Chromium and its driver. Frames are asked for one after another, as fast as the page gives them, without
 drawing them on the page. The first and the last tenth are told apart, so that a dream that slows down shows.
@@ -21,6 +22,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from key_to_photon import chromium
 from selenium import webdriver
 
+GPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan")
 BEGIN = """
 const done = arguments[0];
 (async () => {
@@ -79,11 +81,11 @@ def first_frame(driver: webdriver.Chrome, address: str) -> float:
     return time.perf_counter() - began
 
 
-def measure(address: str, threads: int, frames: int) -> None:
-    with chromium("--disable-gpu") as driver:
+def measure(address: str, engine: str, frames: int) -> None:
+    with chromium(*(GPU if engine == "webgpu" else ("--disable-gpu",))) as driver:
         driver.set_script_timeout(600)
-        first = first_frame(driver, f"{address}?threads={threads}")
-        again = first_frame(driver, f"{address}?threads={threads}")
+        first = first_frame(driver, f"{address}?engine={engine}")
+        again = first_frame(driver, f"{address}?engine={engine}")
         if (said := driver.execute_async_script(BEGIN)) != "ready":
             raise SystemExit(said)
         times: list[float] = []
@@ -92,7 +94,7 @@ def measure(address: str, threads: int, frames: int) -> None:
         part = max(1, frames // 10)
         first_tenth, last_tenth = times[:part], times[-part:]
         print(
-            f"{threads} threads: {_per_second(times)}, p50 {statistics.median(times):.1f} ms, "
+            f"engine {engine}: {_per_second(times)}, p50 {statistics.median(times):.1f} ms, "
             f"p99 {statistics.quantiles(times, n=100)[98]:.1f} ms; the first tenth {_per_second(first_tenth)}, "
             f"the last {_per_second(last_tenth)}; page ready in {first:.1f} s, on the second visit {again:.1f} s",
             flush=True,
@@ -106,12 +108,12 @@ def _per_second(times: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", help="folder that `oneiros export --web` wrote")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--engines", nargs="+", default=["1", "2"], help="numbers of threads, or webgpu")
     parser.add_argument("--frames", type=int, default=2000)
     args = parser.parse_args()
     with served(args.site) as address:
-        for threads in args.threads:
-            measure(address, threads, args.frames)
+        for engine in args.engines:
+            measure(address, engine, args.frames)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def frame(driver) -> int:
 with page.served(options.site) as address, bench.chromium("--disable-gpu") as driver:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    page.first_frame(driver, f"{address}?threads=1")
+    page.first_frame(driver, f"{address}?engine=1")
     driver.execute_script("document.querySelectorAll('#starts button')[5].click()")
     time.sleep(5)
     for step in range(FRAMES):

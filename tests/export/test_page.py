@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from selenium.webdriver.common.keys import Keys
 
 from oneiros.export.parity import newest_codes
 from oneiros.export.programs.dream import OnnxDream
-from oneiros.export.site_folder import WORLD, find_runtime, write_site
+from oneiros.export.site_folder import WEBGPU_RUNTIME, WORLD, find_runtime, write_site
 from oneiros.world.model import World
 from oneiros.world.starts import find_starts
 from tests.export.worlds import RUNTIME
@@ -31,16 +32,17 @@ pytestmark = pytest.mark.skipif(
     RUNTIME is None or shutil.which("chromedriver") is None, reason="needs chromium-driver and onnxruntime-web"
 )
 FRAMES = 64
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync")
+SOFTWARE = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")  # a GPU made of a processor
 QUIET = ("--disable-background-networking", "--disable-component-update", "--window-size=1280,800")
 CODES = """
-const [actions, seed, done] = arguments;
+const [actions, seed, engine, done] = arguments;
 (async () => {
-  const ort = await import(new URL("ort/ort.wasm.min.mjs", location.href).href);
+  const ort = await import(new URL(`ort/ort.${engine}.min.mjs`, location.href).href);
   const { OnnxDream } = await import(new URL("world/dream.mjs", location.href).href);
   ort.env.wasm.numThreads = 1;
   const read = async (name) => new Uint8Array(await (await fetch(`world/${name}`)).arrayBuffer());
-  const dream = await OnnxDream.load(ort, read);
+  const dream = await OnnxDream.load(ort, read, [engine]);
   await dream.begin(1, seed);
   const frames = [];
   for (const action of actions) {
@@ -53,6 +55,12 @@ const [actions, seed, done] = arguments;
 """
 
 
+ADAPTER = """
+const done = arguments[0];
+(async () => Boolean(await navigator.gpu?.requestAdapter()))().then(done, () => done(false));
+"""
+
+
 class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -60,24 +68,33 @@ class Silent(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(pixel_run, exported, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(exported[0], folder / WORLD)
-    world = World.load(pixel_run)
-    write_site(folder, find_starts(world, pixel_run), find_runtime(RUNTIME), title="toy")
+    return write_toy_site(tmp_path_factory.mktemp("site"), pixel_run, exported[0], webgpu=False)
+
+
+def write_toy_site(folder: Path, run: Path, exported: Path, *, webgpu: bool) -> Path:
+    shutil.copytree(exported, folder / WORLD)
+    starts = find_starts(World.load(run), run)
+    write_site(folder, starts, find_runtime(RUNTIME, webgpu=webgpu), title="toy", webgpu=webgpu)
     return folder
 
 
 @pytest.fixture(scope="module")
 def driver(site) -> Iterator[webdriver.Chrome]:
+    with opened(site, "--disable-gpu") as driver:
+        yield driver
+
+
+@contextmanager
+def opened(site: Path, *flags: str) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
-    for argument in ARGUMENTS + QUIET:
+    for argument in (*ARGUMENTS, *QUIET, *flags):
         options.add_argument(argument)
     options.binary_location = "/usr/bin/chromium"
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as driver:
         driver.set_script_timeout(120)
-        driver.get(f"http://127.0.0.1:{server.server_address[1]}/?threads=1")
+        driver.get(f"http://127.0.0.1:{server.server_address[1]}/?engine=1")
         wait_for(driver, "return document.body.dataset.state", "waiting")
         yield driver
         server.shutdown()
@@ -99,14 +116,32 @@ def frame(driver: webdriver.Chrome) -> int:
 
 
 def test_the_page_dreams_what_the_world_does(driver, site):
-    actions = np.random.default_rng(2).integers(0, 2, (FRAMES, 4)).tolist()
-    told = driver.execute_async_script(CODES, actions, 9)
+    check_codes(driver, site, "wasm", FRAMES)
+
+
+def check_codes(driver: webdriver.Chrome, site: Path, engine: str, frames: int) -> None:
+    actions = np.random.default_rng(2).integers(0, 2, (frames, 4)).tolist()
+    told = driver.execute_async_script(CODES, actions, 9, engine)
     assert not told.startswith("failed"), told
     dream = OnnxDream(site / WORLD, threads=1)
     dream.begin(1, seed=9)
     for index, (action, codes) in enumerate(zip(actions, json.loads(told), strict=True)):
         dream.step_codes(action)
         assert newest_codes(dream).tolist() == codes, f"frame {index}"
+
+
+def test_a_page_for_gpus_dreams_the_same_on_one(pixel_run, exported, tmp_path):
+    site = write_toy_site(tmp_path, pixel_run, exported[0], webgpu=True)
+    with opened(site, *SOFTWARE) as driver:
+        if not driver.execute_async_script(ADAPTER):
+            pytest.skip("this Chromium has no WebGPU")
+        check_codes(driver, site, "webgpu", 8)
+        driver.get(driver.current_url.replace("engine=1", "engine=webgpu"))
+        wait_for(driver, "return document.body.dataset.state", "waiting")
+        driver.find_element(By.ID, "on").click()
+        wait_for(driver, "return document.getElementById('frame').textContent", "1")
+        kept = "const [name, done] = arguments; caches.match(`ort/${name}`).then((found) => done(Boolean(found)))"
+        assert driver.execute_async_script(kept, WEBGPU_RUNTIME[-1]), "the page was not drawn by the GPU"
 
 
 def test_one_plays_goes_back_and_on(driver):

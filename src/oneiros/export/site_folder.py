@@ -16,6 +16,7 @@ from oneiros.data.pictures import png
 from oneiros.records import Clip
 
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU_RUNTIME = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 WORLD = "world"  # where in the folder the exported world is
 _PACKAGE = "onnxruntime-web"
 
@@ -39,8 +40,9 @@ license, from the npm package onnxruntime-web).
 """
 
 
-def find_runtime(named: Path | None) -> Path:
+def find_runtime(named: Path | None, *, webgpu: bool = False) -> Path:
     """The folder with ONNX Runtime's files for the web: of the npm package, or of a copy, where it is named.
+    webgpu: with those that use it.
 
     Raises ValueError, telling how to get it, where there is none.
     """
@@ -49,17 +51,18 @@ def find_runtime(named: Path | None) -> Path:
     else:
         here = Path.cwd()
         places = [folder / "node_modules" / _PACKAGE / "dist" for folder in (here, *here.parents)]
+    wanted = RUNTIME + WEBGPU_RUNTIME * webgpu
     for place in places:
-        if all((place / name).is_file() for name in RUNTIME):
+        if all((place / name).is_file() for name in wanted):
             return place
     raise ValueError(
         f"{named or 'here and above'}: no {_PACKAGE}, which runs worlds in browsers; get it with "
-        f"`npm install {_PACKAGE}`, or name a folder that holds {', '.join(RUNTIME)} with --runtime"
+        f"`npm install {_PACKAGE}`, or name a folder that holds {', '.join(wanted)} with --runtime"
     )
 
 
-def write_site(folder: Path, starts: Sequence[Clip], runtime: Path, *, title: str) -> None:
-    """Make a page of a folder whose sub-folder `WORLD` holds an exported world. runtime: see `find_runtime`."""
+def write_site(folder: Path, starts: Sequence[Clip], runtime: Path, *, title: str, webgpu: bool = False) -> None:
+    """Make a page of a folder whose sub-folder `WORLD` holds an exported world. runtime, webgpu: see `find_runtime`."""
     for name in ("static", "ort", f"{WORLD}/starts"):
         (folder / name).mkdir(parents=True)
     player, ours = resources.files("oneiros.web") / "static", resources.files("oneiros.export") / "site"
@@ -69,7 +72,9 @@ def write_site(folder: Path, starts: Sequence[Clip], runtime: Path, *, title: st
     for entry in _files(ours):  # over the player's own: host.js
         place = folder if entry.name == "sw.js" else folder / "static"
         (place / entry.name).write_bytes(entry.read_bytes())
-    for name in RUNTIME:
+    if webgpu:
+        _fill_in(folder / "static" / "host.js", "const WEBGPU = false;", "const WEBGPU = true;")
+    for name in RUNTIME + WEBGPU_RUNTIME * webgpu:
         (folder / "ort" / name).write_bytes((runtime / name).read_bytes())
     for index, start in enumerate(starts):
         picture = Image.fromarray(to_uint8(start.frames[0, -1]).cpu().numpy())
@@ -89,15 +94,19 @@ def _list_files(folder: Path) -> None:
     """Tell the service worker what there is to keep, under a name that changes whenever a file does."""
     worker = folder / "sw.js"
     kept = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".md", ".py"))
-    kept.remove(worker)
+    kept = [path for path in kept if path != worker and path.name not in WEBGPU_RUNTIME]  # fetched where it is used
     version = 0
     for path in kept:
         version = zlib.crc32(path.read_bytes(), version)
     names = ["./", *(path.relative_to(folder).as_posix() for path in kept)]
     blank = 'const [VERSION, FILES] = ["", []];'
-    text = worker.read_text()
+    _fill_in(worker, blank, f"const [VERSION, FILES] = {json.dumps([f'{version:08x}', names])};")
+
+
+def _fill_in(path: Path, blank: str, filled: str) -> None:
+    text = path.read_text()
     assert blank in text
-    worker.write_text(text.replace(blank, f"const [VERSION, FILES] = {json.dumps([f'{version:08x}', names])};"))
+    path.write_text(text.replace(blank, filled))
 
 
 def _manifest(title: str) -> dict[str, object]:

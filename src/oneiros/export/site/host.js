@@ -4,6 +4,7 @@ import { FAILED } from "./protocol.js";
 
 const ROOT = new URL("../", import.meta.url);
 const MOST_THREADS = 4;
+const WEBGPU = false; // filled in by `oneiros export`
 // A module with one instruction of SIMD: (func (v128.const 0) drop).
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 23, 1, 21, 0, 253, 12, ...new Array(16).fill(0), 26, 11];
 
@@ -49,33 +50,44 @@ async function kept() {
   await new Promise(() => {}); // until it does
 }
 
-/** A worker that has loaded the world with so many threads of ONNX Runtime, and the milliseconds that a step takes it.
- *  timed: whether to measure that. Rejects with what kept it from loading. */
-function loaded(threads, timed) {
-  const query = new URLSearchParams({ threads, timed });
-  const worker = new Worker(new URL(`worker.js?${query}`, import.meta.url), { type: "module" });
+/** A worker that has loaded the world with an engine, and the milliseconds that a step takes it. timed: whether to
+ *  measure that. Rejects with what kept it from loading. */
+function loaded(engine, timed) {
+  const worker = new Worker(new URL(`worker.js?${new URLSearchParams({ engine, timed })}`, import.meta.url), { type: "module" });
   return new Promise((resolve, reject) => {
     const fail = (reason) => {
       worker.terminate();
       reject(new Error(reason));
     };
-    worker.onmessage = ({ data }) => (data.failed ? fail(data.failed) : resolve({ worker, milliseconds: data.milliseconds }));
+    worker.onmessage = ({ data }) => (data.failed ? fail(data.failed) : resolve({ engine, worker, milliseconds: data.milliseconds }));
     worker.onerror = ({ message }) => fail(message || "The dream's program could not be loaded.");
   });
 }
 
-/** A worker with one thread, or with more where they were measured a quarter faster on the first visit: on a machine with
- *  other things to do, threads that wait for one another are much slower than one. */
-async function quickest() {
-  const asked = Number(new URLSearchParams(location.search).get("threads"));
+/** What can compute dreams here: one thread of WebAssembly, several, the GPU if the page was made for it. */
+async function engines() {
   const most = crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
-  const known = Number(asked || localStorage.getItem("threads"));
-  if (most === 1 || known) return (await loaded(Math.min(known || 1, asked || most), false)).worker;
-  const [one, several] = [await loaded(1, true), await loaded(most, true)];
-  const better = several.milliseconds < 0.75 * one.milliseconds;
-  localStorage.setItem("threads", better ? most : 1);
-  (better ? one : several).worker.terminate();
-  return (better ? several : one).worker;
+  const adapter = WEBGPU ? await navigator.gpu?.requestAdapter().catch(() => null) : null;
+  return ["1", ...(most > 1 ? [String(most)] : []), ...(adapter ? ["webgpu"] : [])];
+}
+
+/** A worker with one thread, or with what was measured a quarter faster on the first visit: on a machine with other things
+ *  to do, threads that wait for one another are much slower than one. */
+async function quickest() {
+  const here = await engines();
+  const asked = new URLSearchParams(location.search).get("engine");
+  const known = localStorage.getItem("engine");
+  const chosen = asked ?? (here.includes(known) ? known : here.length === 1 ? "1" : null);
+  if (chosen) return (await loaded(chosen, false).catch(() => loaded("1", false))).worker;
+  let best = await loaded("1", true);
+  for (const engine of here.slice(1)) {
+    const other = await loaded(engine, true).catch(() => null); // a GPU may lack what the graphs need
+    const better = other && other.milliseconds < 0.75 * best.milliseconds;
+    (better ? best : other)?.worker.terminate();
+    if (better) best = other;
+  }
+  localStorage.setItem("engine", best.engine);
+  return best.worker;
 }
 
 /** As the socket's: `ask` may be called again once its promise is settled. */

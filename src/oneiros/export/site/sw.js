@@ -20,9 +20,16 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(answer(request));
 });
 
+/** From the network; the runtime of WebGPU, which not every device needs, is kept once it was. */
+async function fetched(request, cache) {
+  const found = await fetch(request);
+  if (found.ok && new URL(request.url).pathname.includes("/ort/")) await cache.put(request, found.clone());
+  return found;
+}
+
 async function answer(request) {
   const cache = await caches.open(CACHE);
-  const found = (await cache.match(request, { ignoreSearch: true })) ?? (await fetch(request));
+  const found = (await cache.match(request, { ignoreSearch: true })) ?? (await fetched(request, cache));
   if (found.type === "opaque" || found.status === 0) return found;
   const headers = new Headers(found.headers);
   headers.set("Cross-Origin-Opener-Policy", "same-origin"); // these two isolate the page, which threads need

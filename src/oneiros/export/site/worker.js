@@ -1,13 +1,10 @@
 // The dream in a thread of its own: loads ONNX Runtime and the world, then answers requests one at a time.
 
-import * as ort from "../ort/ort.wasm.min.mjs";
 import { OnnxDream } from "../world/dream.mjs";
 import { Session } from "./session.js";
 
 const asked = new URLSearchParams(location.search);
-
-ort.env.wasm.wasmPaths = new URL("../ort/", import.meta.url).href;
-ort.env.wasm.numThreads = Number(asked.get("threads"));
+const engine = asked.get("engine"); // how many threads of WebAssembly, or "webgpu"
 
 async function read(name) {
   const answer = await fetch(new URL(`../world/${name}`, import.meta.url));
@@ -23,8 +20,17 @@ async function timed(dream) {
   return performance.now() - began;
 }
 
+/** ONNX Runtime, and the dream that it computes. */
+async function load() {
+  const onGpu = engine === "webgpu";
+  const ort = await import(`../ort/ort.${onGpu ? "webgpu" : "wasm"}.min.mjs`);
+  ort.env.wasm.wasmPaths = new URL("../ort/", import.meta.url).href;
+  ort.env.wasm.numThreads = onGpu ? 1 : Number(engine);
+  return OnnxDream.load(ort, read, onGpu ? ["webgpu", "wasm"] : ["wasm"]);
+}
+
 try {
-  const dream = await OnnxDream.load(ort, read);
+  const dream = await load();
   const milliseconds = asked.get("timed") === "true" ? await timed(dream) : null;
   const session = new Session(dream);
   onmessage = async ({ data }) => {
