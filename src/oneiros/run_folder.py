@@ -50,6 +50,7 @@ class Origin:
     environment: which recorded them, such as doom:health_gathering. fps: rows a second. camera: as it recorded; its
     height and width are 0 where a run of an older version tells only its name. depth_camera: how the depth that the
     model takes is coded and seen. state_names: of the numbers of a robot's state. train, held_out: indices of episodes.
+    revision: of a dataset by name, such as lerobot/pusht@COMMIT.
     """
 
     path: str | None = None
@@ -61,6 +62,7 @@ class Origin:
     state_names: tuple[str, ...] = ()
     train: tuple[int, ...] = ()
     held_out: tuple[int, ...] = ()
+    revision: str | None = None
 
     @property
     def camera_name(self) -> str | None:

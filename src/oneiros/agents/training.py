@@ -25,6 +25,7 @@ from oneiros.agents.starts import recorded_starts, save_starts
 from oneiros.agents.states import check_learns
 from oneiros.agents.vector import WorldVector
 from oneiros.console import bars, say
+from oneiros.data.episodes.hub import located
 from oneiros.records import CodeClip
 from oneiros.run_folder import CONFIG, WEIGHTS, read_config, read_origin
 from oneiros.sampling import Sampling
@@ -77,7 +78,7 @@ class _Run:
         self.step, self.round = (int(state["step"]), int(state["config"]["round"])) if state else (0, 0)
         self.began = time.monotonic() - (float(state["seconds"]) if state else 0.0)
         origin = read_origin(settings.world, read_config(settings.world, World.kind))
-        data = settings.data or (Path(origin.path) if origin.path else None)
+        data = located(settings.data) if settings.data else Path(origin.path) if origin.path else None
         if data is None or not data.is_dir():
             lost = f" ({data} is no folder)" if data else ""
             raise ValueError(f"{settings.world} does not tell where its dataset lies{lost}; name it with --data")

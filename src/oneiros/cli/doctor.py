@@ -22,16 +22,26 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
   oneiros doctor
 """
 
+_BY_NAME = {"hub": "for datasets by name"}
 # What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
 NEEDS = {
     "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
-    "import": {"hdf5": "for HDF5 of robomimic and ALOHA", "zarr": "for zarr of diffusion policy"},
-    "inspect": {"points": "for clouds of points", "e57": "for E57"},
+    "import": {
+        "hdf5": "for HDF5 of robomimic and ALOHA",
+        "zarr": "for zarr of diffusion policy",
+        **_BY_NAME,
+    },
+    "inspect": {"points": "for clouds of points", "e57": "for E57", **_BY_NAME},
     "clouds": {"points": ""},
-    "train": {"train": "", "points": "for a segmenter", "agents": "for others' algorithms in dreams"},
+    "train": {
+        "train": "",
+        "points": "for a segmenter",
+        "agents": "for others' algorithms in dreams",
+        **_BY_NAME,
+    },
     "encode": {"cluster": "for --cluster"},
     "segment": {"points": "", "cluster": "for --cluster"},
-    "eval": {"train": "", "points": "for a segmenter", "cluster": "for --cluster"},
+    "eval": {"train": "", "points": "for a segmenter", "cluster": "for --cluster", **_BY_NAME},
     "export": {"onnx": ""},
     "demo": {"doom": "", "train": ""},
 }

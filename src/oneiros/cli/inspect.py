@@ -30,6 +30,7 @@ _DESCRIPTION = """\
 Summary, checks and picture of a dataset or a cloud of points; the configuration of a run.
 
   oneiros inspect data                      summary, checks, and the picture data-sheet.png
+  oneiros inspect lerobot/pusht             the same of a dataset by name, which is downloaded first
   oneiros inspect data --fast               without decoding films: no search for frozen ones, or for shifted actions
   oneiros inspect data --json               the same for programs, without the picture
   oneiros inspect tile.laz                  the same for a cloud (LAS, LAZ, PLY, ...), with the picture tile-cloud.png
@@ -42,7 +43,8 @@ Exit code 2 when something is wrong that would stop training (with --strict: whe
 @dataclass(frozen=True)
 class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
-    """A LeRobot dataset (v2.x or v3.0), a cloud (LAS, LAZ, PLY, PCD, E57, npy, npz, text), a film or a run folder."""
+    """A LeRobot dataset (v2.x or v3.0), also by its name on the Hugging Face hub (OWNER/NAME, OWNER/NAME@REVISION), a
+    cloud (LAS, LAZ, PLY, PCD, E57, npy, npz, text), a film or a run folder."""
     json: bool = False
     """Print {"episodes", "frames", "fps", "cameras", "camera" (that training takes), "action", "known" (shares of
     actions), "offset", "endings" (how each episode ended, and what it paid in all), "ignored" (columns that are not
@@ -110,7 +112,7 @@ def _inspect_dataset(command: Inspect) -> None:
     if grave:
         raise ValueError(grave[0] if len(grave) == 1 else f"{grave[0]} (and {len(grave) - 1} more problems)")
     if dataset.cameras and (command.out or not command.json):
-        _write_sheet(dataset, command.out or _free(f"{dataset.path.resolve().name}-sheet"))
+        _write_sheet(dataset, command.out or _free(f"{command.path.resolve().name}-sheet"))
 
 
 def _look(dataset: Dataset) -> Look:
@@ -169,6 +171,7 @@ def _print_dataset(dataset: Dataset, offset: Offset | None, checks: tuple[Check,
 
 def _summary(dataset: Dataset, offset: Offset | None) -> Table:
     from oneiros.data.episodes.features import unused_features
+    from oneiros.data.episodes.hub import revision_of
 
     shown = table(str(dataset.path))
     frames = sum(episode.length for episode in dataset.episodes)
@@ -176,6 +179,8 @@ def _summary(dataset: Dataset, offset: Offset | None) -> Table:
     shown.add_row(
         "format", f"LeRobot {dataset.info['codebase_version']}, {dataset.info.get('robot_type') or 'no robot'}"
     )
+    if (revision := revision_of(dataset.path)) is not None:
+        shown.add_row("revision", revision)
     shown.add_row("episodes", f"{len(dataset.episodes):,}")
     if (known := _known(dataset)) is not None:
         shown.add_row(

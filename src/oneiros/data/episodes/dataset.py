@@ -31,6 +31,7 @@ from oneiros.data.episodes.features import (
     state_column,
 )
 from oneiros.data.episodes.films import place_films
+from oneiros.data.episodes.hub import located
 from oneiros.data.episodes.metadata import (
     INFO,
     DatasetMetadata,
@@ -128,12 +129,12 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path | str, *, strict: bool = False) -> Dataset:
-        """Open a dataset folder; only metadata is read.
+        """Open a dataset folder, or one by name (see `located`); only metadata is read.
 
         Episodes whose files are missing or cut off are left out, with one warning that lists them.
         strict: a ValueError instead. ValueError as well when the folder is no dataset or nothing in it is readable.
         """
-        metadata = read_metadata(Path(path))
+        metadata = read_metadata(located(Path(path)))
         if not metadata.episodes:
             raise ValueError(f"{path}: has no episodes yet")
         placed = place_films(metadata)

@@ -9,6 +9,7 @@ from pathlib import Path
 from oneiros.console import say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays, fully_known, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.hub import revision_of
 from oneiros.data.frames import resized
 from oneiros.disk import alone, check_room
 from oneiros.records import ActionSpec, Camera
@@ -123,6 +124,7 @@ def origin_of(
     """The origin of a run that learned from the episodes `train`, as these cameras recorded them."""
     return Origin(
         path=str(dataset.path),
+        revision=revision_of(dataset.path),
         fingerprint=dataset.fingerprint(),
         environment=dataset.info.get("robot_type"),
         fps=dataset.fps,

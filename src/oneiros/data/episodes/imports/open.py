@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from oneiros.data.episodes.hub import located
 from oneiros.data.episodes.imports.recording import Options, Source
 from oneiros.data.episodes.metadata import INFO
 
@@ -16,6 +17,7 @@ def open_source(path: Path, options: Options, kind: Kind | None = None) -> Sourc
 
     ValueError for a source that is not there, of no known kind, or without an episode.
     """
+    path = located(path)
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
     kind = kind or _kind(path)
