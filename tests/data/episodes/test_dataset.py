@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.inspection.checks import run_checks
 from oneiros.data.video import VideoEncoder
 from tests.places import SHARED
 
@@ -307,3 +309,36 @@ def test_a_dataset_of_the_official_writer(counting):
         assert (dataset.actions(episode.index)[:, 0] == expected).all()
         assert dataset.states(episode.index).tolist() == [[number, 2 * number] for number in expected]
         first += episode.length
+
+
+def test_v2_0_keeps_its_statistics_for_the_whole_dataset(tmp_path, counting):
+    """codebase_version v2.0: meta/stats.json without counts, pictures' as (3, 1, 1), no episodes_stats.jsonl."""
+    write_v2(tmp_path, counting, [4, 3, 5], action=VECTOR, names=["height", "width", "channel"])
+
+    def as_v2_0(info):
+        info |= {"codebase_version": "v2.0", "total_tasks": 2, "total_videos": 3, "total_chunks": 2}
+        info |= {"splits": {"train": "0:3"}}
+        feature = info["features"][KEY]
+        feature["video_info"] = {"video.fps": 7.0, "video.codec": "av1", "has_audio": False, **feature.pop("info")}
+        for name in ("frame_index", "episode_index", "index", "task_index"):
+            info["features"][name] = {"dtype": "int64", "shape": [1], "names": None}
+
+    edit_info(tmp_path, as_v2_0)
+    tasks = [{"task_index": index, "task": f"task {index}"} for index in range(2)]
+    (tmp_path / "meta/tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
+    of_action = {"max": [11.0, 9.0], "mean": [5.5, 2.5], "min": [0.0, 0.0], "std": [3.0, 2.0]}  # not what rows give
+    of_pictures = {name: [[[value]]] * 3 for name, value in (("max", 1.0), ("mean", 0.5), ("min", 0.0), ("std", 0.2))}
+    of_rows = {"max": [4.0], "mean": [1.5], "min": [0.0], "std": [1.0]}
+    stats = {"action": of_action, KEY: of_pictures, "frame_index": of_rows}
+    (tmp_path / "meta/stats.json").write_text(json.dumps(stats))
+    assert not (tmp_path / "meta/episodes_stats.jsonl").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = Dataset.open(tmp_path, strict=True)
+    assert [counting.numbers(dataset, index) for index in range(3)] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10, 11]]
+    assert [episode.task for episode in dataset.episodes] == ["task 0", "task 1", "task 0"]
+    assert dataset.actions(2)[:, 0].tolist() == [7, 8, 9, 10, 11]
+    assert (dataset.action_spec.mean, dataset.action_spec.std) == ((5.5, 2.5), (3.0, 2.0))
+    assert dataset.statistics[KEY]["mean"].shape == (3, 1, 1)
+    assert not dataset.uncounted
+    assert not [problem for check in run_checks(dataset) for problem in check.problems]
