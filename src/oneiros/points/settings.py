@@ -18,7 +18,7 @@ SEGMENTER_PRESETS = {
     "small": Preset(
         model={"network": "small", "max_points": 8192, "label_smoothing": 0.05},
         fit={
-            "steps": 1000,
+            "steps": 1500,
             "batch_size": 4,
             "learning_rate": 3e-3,
             "final_lr_fraction": 0.02,
