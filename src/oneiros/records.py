@@ -208,6 +208,7 @@ class Camera:
     fx, fy, cx, cy: pinhole intrinsics in pixels, 0 where unknown.
     depth_min, depth_max, depth_shift, depth_log: how depth in metres becomes 12-bit codes (see data/depth.py).
     classes: for `labels`, what the numbers mean, from 0 on; empty where unknown.
+    lossless: whether colour is recorded without loss; other kinds always are.
     """
 
     name: str
@@ -223,6 +224,7 @@ class Camera:
     depth_shift: float = 3.5
     depth_log: bool = True
     classes: tuple[str, ...] = ()
+    lossless: bool = False
 
 
 @dataclass(frozen=True)

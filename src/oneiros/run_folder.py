@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -50,7 +50,7 @@ class Origin:
     environment: which recorded them, such as doom:health_gathering. fps: rows a second. camera: as it recorded; its
     height and width are 0 where a run of an older version tells only its name. depth_camera: how the depth that the
     model takes is coded and seen. state_names: of the numbers of a robot's state. train, held_out: indices of episodes.
-    revision: of a dataset by name, such as lerobot/pusht@COMMIT.
+    revision: of a dataset by name, such as lerobot/pusht@COMMIT. further: of its other datasets.
     """
 
     path: str | None = None
@@ -63,6 +63,7 @@ class Origin:
     train: tuple[int, ...] = ()
     held_out: tuple[int, ...] = ()
     revision: str | None = None
+    further: tuple[Origin, ...] = ()
 
     @property
     def camera_name(self) -> str | None:
@@ -72,13 +73,18 @@ class Origin:
         """Whether a dataset of this fingerprint is the one; older runs know only its first digits."""
         return self.fingerprint is not None and (fingerprint or "").startswith(self.fingerprint)
 
+    def of(self, fingerprint: str | None) -> Origin | None:
+        """What it learned from the dataset of this fingerprint; None where that is none of its datasets."""
+        return next((each for each in (self, *self.further) if each.learned_from(fingerprint)), None)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for unknown fields and wrong types."""
         return from_json(cls, _renewed(values), "what it learned from")
 
     def to_json(self) -> dict[str, Any]:
-        return _without_empty(asdict(self))
+        further = [each.to_json() for each in self.further]
+        return _without_empty(asdict(replace(self, further=())) | {"further": tuple(further)})
 
 
 @dataclass(frozen=True)
@@ -149,13 +155,18 @@ def read_origin(folder: Path | str, config: RunConfig | None = None) -> Origin:
 
 
 def held_out_before(
-    run: Path, data: Path, fingerprint: str | None, episodes: Iterable[int], *, data_changed: bool
+    run: Path, data: Path, fingerprint: str | None, episodes: Iterable[int], *, data_changed: bool, place: int = 0
 ) -> tuple[int, ...]:
     """For a run that goes on: the episodes that it held out so far. They stay so, or they would measure nothing.
 
-    ValueError where the data are no longer those that it learned from, unless `data_changed` says that this is known.
+    place: of the dataset among those of the run. ValueError where the data are no longer those that it learned from,
+    unless `data_changed` says that this is known.
     """
-    before = read_origin(run)
+    origin = read_origin(run)
+    parts = (origin, *origin.further)
+    if place >= len(parts):
+        raise ValueError(f"{data}: {run} began with {len(parts)} of the datasets named, not with this; leave it out")
+    before = parts[place]
     if not data_changed and before.fingerprint is not None and not before.learned_from(fingerprint):
         same = {*before.train, *before.held_out} == set(episodes)
         raise ValueError(

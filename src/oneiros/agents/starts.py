@@ -40,7 +40,8 @@ def recorded_starts(
     dataset = Dataset.open(data)
     check_dataset(world, dataset)
     origin = read_origin(run)
-    known = origin.held_out if origin.learned_from(dataset.fingerprint()) else ()
+    learned = origin.of(dataset.fingerprint())
+    known = learned.held_out if learned else ()
     every = [episode.index for episode in dataset.episodes]
     chosen = [index for index in every if (index in known) == held_out] or every
     size = world.tokenizer.config

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oneiros.envs.explore import ActionSource
     from oneiros.envs.pixel_env import PixelEnv
     from oneiros.envs.record import Tally
     from oneiros.records import Camera
@@ -67,6 +70,11 @@ class RecordSettings:
     expert_noise: float = 0.0
     """Standard deviation of what is added to each action of the expert, who then has mistakes to correct. What was done
     is what is saved."""
+    without_actions: bool = False
+    """Keep what was seen and not what was done: a film, from which a world learns too (`oneiros train world` takes
+    several datasets). What is appended to it later may have actions."""
+    lossless: bool = False
+    """Record colour without loss, in five times the room: what a policy sees live is then what it learned from."""
     camera: Literal["auto", "ray", "renderer"] = "auto"
     """What draws Meta-World: ray needs no OpenGL, renderer is MuJoCo's own (slower, with textures), auto takes that one
     where MUJOCO_GL is set and works. Policies want the camera that their demonstrations were recorded with."""
@@ -89,10 +97,8 @@ def record(command: RecordSettings) -> None:
     """Record episodes. Raises ValueError for bad input, OSError for a full disk; complete episodes stay readable."""
     from oneiros.console import bars, say
     from oneiros.data.episodes.writer import DatasetWriter
-    from oneiros.envs.explore import Expert, StickyRandom, load_policy
     from oneiros.envs.make import make_env, read_arguments
     from oneiros.envs.record import Tally, record_episode
-    from oneiros.envs.walk import Walker
 
     max_steps, keep = _max_steps(command), command.keep or ("success" if command.policy == EXPERT else "all")
     _check(command, max_steps)
@@ -107,20 +113,21 @@ def record(command: RecordSettings) -> None:
         state=command.state,
         arguments=read_arguments(command.env_args),
     )
-    if command.policy == EXPERT:
-        make_policy = partial(Expert, env, noise=command.expert_noise)
-    elif command.policy == WALK:
-        Walker.check(env)
-        make_policy = Walker
-    else:
-        make_policy = load_policy(command.policy) if command.policy else StickyRandom
+    make_policy = _policy_of(command, env)
     task = command.task
     if task is None and not command.env.startswith(_ROBOT):
         task = f"explore {command.env.partition(':')[2]}"
     tally = Tally()
     try:
         with (
-            DatasetWriter.of(env, command.out, outcomes=True, robot_type=command.env) as writer,
+            DatasetWriter.of(
+                env,
+                command.out,
+                outcomes=True,
+                robot_type=command.env,
+                confidence=command.without_actions,
+                lossless=command.lossless,
+            ) as writer,
             bars() as track,
         ):
             if not writer.format.outcomes:
@@ -128,13 +135,33 @@ def record(command: RecordSettings) -> None:
             advance = track("recording", command.episodes)
             for _ in range(command.episodes):
                 tally += record_episode(
-                    env, writer, make_policy, seed=command.seed, max_steps=max_steps, task=task, keep=keep
+                    env,
+                    writer,
+                    make_policy,
+                    seed=command.seed,
+                    max_steps=max_steps,
+                    task=task,
+                    keep=keep,
+                    without_actions=command.without_actions,
                 )
                 advance(1, _speed(tally))
     finally:
         env.close()
         if tally.episodes:
             print(_summary(command, tally, env))
+
+
+def _policy_of(command: RecordSettings, env: PixelEnv) -> Callable[[], ActionSource]:
+    """What is made anew for each episode, and chooses its actions."""
+    from oneiros.envs.explore import Expert, StickyRandom, load_policy
+    from oneiros.envs.walk import Walker
+
+    if command.policy == EXPERT:
+        return partial(Expert, env, noise=command.expert_noise)
+    if command.policy == WALK:
+        Walker.check(env)
+        return Walker
+    return load_policy(command.policy) if command.policy else StickyRandom
 
 
 def _max_steps(command: RecordSettings) -> int:

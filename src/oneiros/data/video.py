@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 # B-frames off: decoding order is display order, so files can be joined packet by packet.
 # scene cuts off: exactly every second frame is a key frame.
 _COLOUR_OPTIONS = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0", "sc_threshold": "0"}
+_LOSSLESS_OPTIONS = {**_COLOUR_OPTIONS, "crf": "0", "qp": "0"}
 # Key frames only: with inter frames, x265's lossless mode in PyAV 18 was wrong by up to 2,669 codes on noise.
 _CODES_OPTIONS = {"preset": "superfast", "x265-params": "lossless=1:keyint=1:log-level=none"}
 _CODES_ALONE = {"x265-params": f"{_CODES_OPTIONS['x265-params']}:pools=none:frame-threads=1"}
@@ -57,19 +58,22 @@ class VideoInfo:
 class VideoEncoder:
     """Writes one video file frame by frame.
 
-    codes: uint16 (H, W) frames below 4096, stored without loss; else uint8 (H, W, 3).
+    codes: uint16 (H, W) frames below 4096, stored without loss; else uint8 (H, W, 3), without loss where `lossless`.
     """
 
-    def __init__(self, path: Path, *, height: int, width: int, fps: int, codes: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, height: int, width: int, fps: int, codes: bool = False, lossless: bool = False
+    ) -> None:
         self._format = "gray12le" if codes else "rgb24"
-        options = _CODES_OPTIONS if codes else _COLOUR_OPTIONS
+        options = _CODES_OPTIONS if codes else _LOSSLESS_OPTIONS if lossless else _COLOUR_OPTIONS
         if height * width <= 256 * 256:  # threads cost more than they give on small frames
             options = {**options, **(_CODES_ALONE if codes else {"threads": "1"})}
         self._container = av.open(str(path), "w", format="mp4")
-        stream = self._container.add_stream("libx265" if codes else "libx264", rate=fps, options=options)
+        codec = "libx265" if codes else "libx264rgb" if lossless else "libx264"
+        stream = self._container.add_stream(codec, rate=fps, options=options)
         self._stream = cast(VideoStream, stream)
         self._stream.height, self._stream.width = height, width
-        self._stream.pix_fmt = pixel_format(height, width, codes=codes)
+        self._stream.pix_fmt = "rgb24" if lossless else pixel_format(height, width, codes=codes)  # kept as gbrp
 
     def add(self, frame: np.ndarray) -> None:
         video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=self._format)
@@ -88,10 +92,10 @@ class VideoEncoder:
             self._container.close()
 
 
-def pixel_format(height: int, width: int, *, codes: bool) -> str:
+def pixel_format(height: int, width: int, *, codes: bool, lossless: bool = False) -> str:
     """The pixel format a video is written in. Halved chroma needs even sizes."""
-    if codes:
-        return "gray12le"
+    if codes or lossless:
+        return "gray12le" if codes else "gbrp"
     return "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
 
 

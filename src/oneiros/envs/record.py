@@ -57,6 +57,7 @@ def record_episode(
     max_steps: int,
     task: str | None,
     keep: Keep = "all",
+    without_actions: bool = False,
 ) -> Tally:
     """Play and write the dataset's next episode: until the environment ends it, or for `max_steps` steps.
 
@@ -66,14 +67,15 @@ def record_episode(
     recording 10 give the same ones. An environment of several `tasks` plays them in turns.
 
     task: the instruction saved with the episode; None takes the environment's own `task`.
-    keep: `success` drops episodes that reach none and tries anew.
+    keep: `success` drops episodes that reach none and tries anew. without_actions: keep what was seen, and not what was
+    done, as in a film; the writer's dataset says of each row whether its action is known (see `DatasetWriter`).
 
     Raises ValueError when 20 attempts in a row have failed, or when the environment never speaks of success.
     """
     tally = Tally()
     for attempt in range(ATTEMPTS):
         keys = [seed, writer.num_episodes, *([attempt] if attempt else [])]
-        tally += _attempt(env, writer, make_policy, keys, max_steps, task, keep)
+        tally += _attempt(env, writer, make_policy, keys, max_steps, task, keep, without_actions)
         if tally.episodes:
             return tally
     raise ValueError(
@@ -90,10 +92,11 @@ def _attempt(
     max_steps: int,
     task: str | None,
     keep: Keep,
+    without_actions: bool,
 ) -> Tally:
     """Play an episode, and write it where it is to be kept. keys: what everything random follows from."""
     started = clock = time.perf_counter()
-    playing, frames, over, success = 0.0, 0, False, None
+    playing, frames, over, success, sure = 0.0, 0, False, None, float(not without_actions)
     rng, policy = np.random.default_rng(keys), make_policy()
     observation = _reset(env, keys, writer.num_episodes)
     try:
@@ -101,6 +104,7 @@ def _attempt(
             while not over and frames < max_steps:
                 action = env.action_spec.done(policy(observation, env.action_spec, rng))
                 row = {"images": _images(env, observation), "action": action, "state": _state(env, observation)}
+                row |= {"action": None, "confidence": sure} if without_actions else {}
                 previous, (observation, reward, terminated, truncated, info) = observation, env.step(action)
                 playing += time.perf_counter() - clock
                 frames += 1
@@ -110,7 +114,7 @@ def _attempt(
                 over, reached = terminated or truncated, succeeded(info)
                 success = success if reached is None else reached or bool(success)
             if observation is not previous:  # ViZDoom has no picture of an episode's end
-                episode.add(images=_images(env, observation), action=None, state=_state(env, observation))
+                episode.add(images=_images(env, observation), state=_state(env, observation), confidence=sure)
                 frames += 1
             if keep == "success" and success is None:
                 raise ValueError(f"{writer.path}: this environment never speaks of success; record with --keep all")

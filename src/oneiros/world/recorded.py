@@ -31,9 +31,9 @@ def held_out_episodes(run: Path | str, dataset: Dataset) -> tuple[int, ...]:
     Those that the run lists, if it was trained on exactly this dataset; else the last tenth, which holds for the same
     dataset with episodes appended as well. ValueError where none of them can be read.
     """
-    trained_on = read_origin(run)
+    trained_on = read_origin(run).of(dataset.fingerprint())
     readable = tuple(episode.index for episode in dataset.episodes)
-    if trained_on.learned_from(dataset.fingerprint()):
+    if trained_on is not None:
         held_out = trained_on.held_out
         if not set(held_out) & set(readable):
             raise ValueError(f"{dataset.path}: none of the episodes that {run} held out can be read ({held_out})")

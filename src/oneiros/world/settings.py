@@ -210,6 +210,11 @@ class WorldSettings(EpisodeSettings):
     data: tyro.conf.Positional[Path | None] = None
     """The dataset to learn from. Not needed with --codes."""
 
+    further: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Further datasets to learn from along with it, of the same camera, rate and actions. Where they have none, as
+    films do, or not all are known (`oneiros record --without-actions`), the world learns what usually comes next. The
+    first says how actions are spread, and is the one that pictures and starts are taken from."""
+
     tokenizer: Path | None = None
     """Run folder of the trained tokenizer. Not needed with --codes."""
 

@@ -368,7 +368,7 @@ def test_warm_start_begins_with_the_other_world(world_run, recording, tokenizer_
     ("options", "message"),
     [
         ({}, "a world needs a tokenizer"),
-        ({"tokenizer": "tokenizer_run"}, "either from a dataset or"),
+        ({"tokenizer": "tokenizer_run"}, "either from datasets or"),
         ({"data": "recording", "tokenizer": "recording"}, r"is no run folder: it has no config\.json"),
         ({"data": "tokenizer_run", "tokenizer": "tokenizer_run"}, "no .*dataset"),
         ({"data": "recording", "warm_start": "tokenizer_run"}, "holds a tokenizer; this needs a world"),

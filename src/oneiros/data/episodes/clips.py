@@ -156,10 +156,12 @@ class Clips:
 
 
 def _stacked(each: Sequence[Outcomes | None]) -> Outcomes | None:
-    """Outcomes (S,) of B clips of a dataset -> (B, S)."""
-    known = [outcomes for outcomes in each if outcomes is not None]
-    if len(known) < len(each):
+    """Outcomes (S,) of B clips -> (B, S). Those of clips without any are not valid; None where no clip has some."""
+    like = next((outcomes for outcomes in each if outcomes is not None), None)
+    if like is None:
         return None
+    nothing = [None if value is None else torch.zeros_like(value) for value in vars(like).values()]
+    known = [Outcomes(*nothing) if outcomes is None else outcomes for outcomes in each]  # type: ignore[arg-type]
 
     def stacked(values: Sequence[Tensor | None]) -> Tensor | None:
         there = [value for value in values if value is not None]

@@ -364,15 +364,24 @@ class Dataset:
         saved = self._metadata.statistics.get(self._action, {})
         size = math.prod(self.info["features"][self._action]["shape"])
         complete = all(saved.get(name, np.empty(0)).size == size and np.isfinite(saved[name]).all() for name in _NEEDED)
-        if complete and all(
-            _agree(self._read_column(self._action, self.episodes[place].index), saved)
-            for place in {0, len(self.episodes) // 2, len(self.episodes) - 1}
+        partly = CONFIDENCE in self.info["features"]  # what only fills a row does not count
+        if (
+            not partly
+            and complete
+            and all(
+                _agree(self._read_column(self._action, self.episodes[place].index), saved)
+                for place in {0, len(self.episodes) // 2, len(self.episodes) - 1}
+            )
         ):
             return saved
-        if complete:
+        if complete and not partly:
             self.notes.append(f"the statistics of {self._action} in meta/ are not of its rows; they are counted anew")
-        values = np.concatenate([self._read_column(self._action, episode.index) for episode in self.episodes])
-        numbers = values[np.isfinite(values).all(axis=1)]
+        indices = [episode.index for episode in self.episodes]
+        values = np.concatenate([self._read_column(self._action, index) for index in indices])
+        finite = np.isfinite(values).all(axis=1)
+        if partly and (sure := np.concatenate([self._read_column(CONFIDENCE, i)[:, 0] > 0 for i in indices])).any():
+            finite &= sure
+        numbers = values[finite]
         if not len(numbers):
             raise ValueError(f"{self.path}: no action is a number")
         return of_column(numbers)

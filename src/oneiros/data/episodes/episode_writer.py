@@ -116,6 +116,7 @@ class EpisodeWriter:
                 width=camera.width,
                 fps=self._format.fps,
                 codes=camera.kind != "rgb",
+                lossless=camera.lossless,
             )
         return self._encoders[name]
 

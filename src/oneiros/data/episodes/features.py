@@ -77,7 +77,7 @@ def _camera_feature(camera: Camera, fps: int) -> dict[str, Any]:
         "video.height": camera.height,
         "video.width": camera.width,
         "video.codec": "hevc" if codes else "h264",
-        "video.pix_fmt": pixel_format(camera.height, camera.width, codes=codes),
+        "video.pix_fmt": pixel_format(camera.height, camera.width, codes=codes, lossless=camera.lossless),
         "video.fps": fps,
         "video.channels": channels,
         "has_audio": False,
@@ -94,6 +94,8 @@ def _camera_feature(camera: Camera, fps: int) -> dict[str, Any]:
     info["camera"] = {"kind": camera.kind, "fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
     if camera.classes:
         info["camera"]["classes"] = list(camera.classes)
+    if camera.lossless:
+        info["camera"]["lossless"] = True
     return {
         "dtype": "video",
         "shape": [camera.height, camera.width, channels],
@@ -167,6 +169,7 @@ def _read_camera(name: str, feature: Mapping[str, Any]) -> Camera:
         depth_shift=float(info.get("video.shift", default.depth_shift)),
         depth_log=bool(info.get("video.use_log", default.depth_log)),
         classes=tuple(str(each) for each in extra.get("classes", ())),
+        lossless=bool(extra.get("lossless", False)),
     )
     if camera.kind not in ("rgb", "depth", "labels"):
         raise ValueError(f"{name} is a camera of {camera.kind!r}; it must be rgb, depth or labels")

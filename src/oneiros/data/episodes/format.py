@@ -8,7 +8,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from oneiros.data.episodes.features import ACTION, STATE, build_features, read_cameras
+from oneiros.data.episodes.features import ACTION, CONFIDENCE, STATE, build_features, read_cameras
 from oneiros.data.episodes.metadata import DATA, VIDEO
 from oneiros.records import ActionSpec, Camera
 
@@ -70,6 +70,10 @@ def check_same_format(
         raise ValueError(f"{path}: was recorded at {fps} fps, this recording runs at {fmt.fps}")
     if theirs.keys() != ours.keys():
         different = ", ".join(sorted(theirs.keys() ^ ours.keys()))
+        if different == CONFIDENCE:
+            raise ValueError(
+                f"{path}: was begun with actions in every row; record films without them into a folder of their own"
+            )
         raise ValueError(f"{path}: has other columns or cameras than this recording (only one has {different})")
     recorded = {camera.name: camera for camera in read_cameras(theirs)}
     for camera in fmt.cameras:

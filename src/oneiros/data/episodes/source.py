@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from oneiros.agreement import Controls, check_agreement
 from oneiros.console import say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays, fully_known, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
@@ -106,10 +109,43 @@ class FrameSource:
         return Episodes(train, held_out, self.dataset.action_spec, self.dataset.fps, origin)
 
 
-def check_resumed(run: Path, dataset: Dataset, *, data_changed: bool) -> tuple[int, ...]:
+def joined(parts: Sequence[Episodes]) -> Episodes:
+    """Episodes of several datasets as one. The first says what actions are and how they are spread; those of a dataset
+    without any are not known. ValueError where actions or rates differ, and where the first knows none of its actions
+    and another does."""
+    first, *rest = parts
+    of_first = Controls(str(first.origin.path), first.action_spec, first.fps)
+    for each in rest:
+        name = str(each.origin.path)
+        check_agreement(Controls(name, each.action_spec or first.action_spec, each.fps), of_first)
+        if _acts(each) and not _acts(first):
+            raise ValueError(f"{of_first.name} has no action that is known; name {name}, which has some, before it")
+    spec = first.action_spec
+    train = [_as_of(spec, episode) for each in parts for episode in each.train]
+    held_out = [_as_of(spec, episode) for each in parts for episode in each.held_out]
+    origin = replace(first.origin, further=tuple(each.origin for each in rest))
+    return replace(first, train=train, held_out=held_out, origin=origin)
+
+
+def _acts(episodes: Episodes) -> bool:
+    """Whether any action is known."""
+    every = (*episodes.train, *episodes.held_out)
+    return any(each.actions is not None and (each.known is None or each.known.any()) for each in every)
+
+
+def _as_of(spec: ActionSpec | None, episode: EpisodeArrays) -> EpisodeArrays:
+    """An episode of a dataset whose actions are these: where it has none, they only fill the rows."""
+    if spec is None or episode.actions is not None:
+        return episode
+    rows = len(episode.content)
+    kind = {"discrete": np.int64, "keys": np.bool_, "continuous": np.float32}[spec.kind]
+    return replace(episode, actions=np.zeros((rows, *spec.shape()), kind), known=np.zeros(rows, bool))
+
+
+def check_resumed(run: Path, dataset: Dataset, *, data_changed: bool, place: int = 0) -> tuple[int, ...]:
     """For a run that goes on with a dataset: see `oneiros.run_folder.held_out_before`."""
     indices = [each.index for each in dataset.episodes]
-    return held_out_before(run, dataset.path, dataset.fingerprint(), indices, data_changed=data_changed)
+    return held_out_before(run, dataset.path, dataset.fingerprint(), indices, data_changed=data_changed, place=place)
 
 
 def origin_of(

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from oneiros.data.episodes.episode_writer import EpisodeWriter, save_error
-from oneiros.data.episodes.features import REWARD
+from oneiros.data.episodes.features import CONFIDENCE, REWARD
 from oneiros.data.episodes.format import (
     CHUNKS_SIZE,
     DATA_FILE_MB,
@@ -153,18 +153,29 @@ class DatasetWriter:
 
     @classmethod
     def of(
-        cls, env: Recordable, path: Path | str, *, outcomes: bool = False, robot_type: str = "unknown"
+        cls,
+        env: Recordable,
+        path: Path | str,
+        *,
+        outcomes: bool = False,
+        robot_type: str = "unknown",
+        confidence: bool = False,
+        lossless: bool = False,
     ) -> DatasetWriter:
         """A writer of what `env` shows and what is done in it. outcomes: and of what it pays, and when it ends.
-        robot_type: what it is called in the dataset."""
+        robot_type: what it is called in the dataset. confidence: as above; a dataset that was begun with goes on with.
+        lossless: keep colour without loss."""
+        path = Path(path)
+        begun = (path / INFO).exists() and CONFIDENCE in read_info(path)["features"]
         return cls(
             path,
             fps=max(1, round(env.fps)),
-            cameras=env.cameras,
+            cameras=[replace(each, lossless=lossless and each.kind == "rgb") for each in env.cameras],
             action_spec=env.action_spec,
             state_names=env.state_names,
             outcomes=outcomes,
             robot_type=robot_type,
+            confidence=confidence or begun,
         )
 
     def __enter__(self) -> DatasetWriter:

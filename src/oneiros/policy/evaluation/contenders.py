@@ -75,6 +75,7 @@ def observation_spec_of(run: Path, model: Any) -> ObservationSpec:
         metres=isinstance(model, Policy) and model.config.geometry_tokens > 0,
         state_size=len(config.state_mean),
         instruction=config.tasks[0] if config.tasks else "",
+        lossless=camera is not None and camera.lossless,
     )
 
 

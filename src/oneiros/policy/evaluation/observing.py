@@ -31,7 +31,8 @@ class ObservationSpec:
     the recording. fps: steps a second of the recording. camera: the colour camera's name, None = the first.
     depth_camera: how the recording coded metres, None = as the environment does. metres: whether depth in metres is
     given beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. instruction:
-    what to tell the model where the environment does not say what is to be done.
+    what to tell the model where the environment does not say what is to be done. lossless: whether the recording kept
+    colours as they were.
     """
 
     height: int
@@ -45,6 +46,7 @@ class ObservationSpec:
     metres: bool = False
     state_size: int = 0
     instruction: str = ""
+    lossless: bool = False
 
     @property
     def depth(self) -> bool:
@@ -80,13 +82,15 @@ def _check(name: str, env: PixelEnv, spec: ObservationSpec) -> None:
 def colour_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> np.ndarray:
     """uint8 (H, W, 3) of the model's size, its colours as a recording keeps them."""
     name = spec.camera or next(camera.name for camera in env.cameras if camera.kind == "rgb")
-    return resize(as_stored(np.asarray(observation[name]))[None], spec.height, spec.width)[0]
+    seen = np.asarray(observation[name])
+    return resize((seen if spec.lossless else as_stored(seen))[None], spec.height, spec.width)[0]
 
 
 def frame_of(observation: Images, env: PixelEnv, spec: ObservationSpec) -> tuple[Tensor, Tensor | None]:
     """Frames float32 (C, H, W) in [-1, 1], and metres (H, W) where the model takes them.
 
-    Training saw frames through a recording: depth in 12-bit codes, chroma of half the resolution. So does this.
+    Training saw frames through a recording: depth in 12-bit codes, and unless it was lossless chroma of half the
+    resolution. So does this.
     """
     colour = to_model(colour_of(observation, env, spec).copy())
     if not spec.depth:

@@ -50,7 +50,8 @@ def prepare(settings: DecoderSettings) -> Recipe:
     tokenizer = model.tokenizer if isinstance(model, World) else model
     sharpening = Sharpening(tokenizer, _dream_of(source) if isinstance(model, World) else None)
     before, dataset = read_origin(source), Dataset.open(settings.data)
-    hold_out = before.held_out if before.learned_from(dataset.fingerprint()) else ()
+    learned = before.of(dataset.fingerprint())
+    hold_out = learned.held_out if learned else ()
     if settings.resume:
         hold_out = check_resumed(settings.out, dataset, data_changed=settings.data_changed)
     cache = settings.cache or contained(settings.run, "cache")

@@ -16,7 +16,7 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.data.augment import augmented
 from oneiros.data.episodes.clips import spread
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed
+from oneiros.data.episodes.source import Episodes, FrameSource, check_resumed, joined
 from oneiros.disk import contained
 from oneiros.machine import best_device
 from oneiros.records import Clip, CodeClip
@@ -52,8 +52,8 @@ def run(settings: WorldSettings) -> FitResult:
 def prepare(settings: WorldSettings) -> Recipe:
     """The world of the settings, and the clips that it learns from."""
     tokenizer = _load_tokenizer(settings)
-    source = _frame_source(settings, tokenizer)
-    episodes = _read_episodes(settings, tokenizer, source)
+    sources = _frame_sources(settings, tokenizer)
+    episodes = _read_episodes(settings, tokenizer, sources)
     world = _make_world(settings, tokenizer, episodes)
     _check_keys(world, episodes)
     preset = settings.presets[settings.preset]
@@ -64,7 +64,7 @@ def prepare(settings: WorldSettings) -> Recipe:
         stride=settings.frame_stride,
         to_the_end=world.outcome_head is not None,
     )
-    shown = source.held_out([episode.index for episode in episodes.held_out]) if source else episodes
+    shown = sources[0].held_out(episodes.origin.held_out) if sources else episodes
     held_out = _held_out_clip(shown, tokenizer, settings.frame_stride)
 
     recent = range(clips.first_from(settings.recent_from), len(clips))
@@ -122,23 +122,32 @@ def _load_tokenizer(settings: WorldSettings) -> Tokenizer:
     return Tokenizer.load(folder, codec=codec, trainable=settings.joint).to(best_device())
 
 
-def _frame_source(settings: WorldSettings, tokenizer: Tokenizer) -> FrameSource | None:
+def _frame_sources(settings: WorldSettings, tokenizer: Tokenizer) -> list[FrameSource]:
+    """Of each dataset; none with --codes."""
     if (settings.data is None) == (settings.codes is None):
-        raise ValueError("a world learns either from a dataset or, with --codes, from a folder of codes; name one")
+        raise ValueError("a world learns either from datasets or, with --codes, from a folder of codes; name one")
     if settings.data is None:
-        return None
+        return []
+    if settings.further and settings.recent:
+        raise ValueError("--recent is of one dataset that grows; name no further ones")
     run = settings.tokenizer or settings.warm_start
     assert run is not None
     camera = settings.camera or read_origin(run).camera_name
-    cache, config, dataset = settings.cache or contained(run, "cache"), tokenizer.config, Dataset.open(settings.data)
-    before = check_resumed(settings.out, dataset, data_changed=settings.data_changed) if settings.resume else ()
-    return FrameSource(dataset, config.size, config.depth, camera, cache, before)
+    cache, config = settings.cache or contained(run, "cache"), tokenizer.config
+    sources, changed = [], settings.data_changed
+    for place, data in enumerate((settings.data, *settings.further)):
+        dataset = Dataset.open(data)
+        before = check_resumed(settings.out, dataset, data_changed=changed, place=place) if settings.resume else ()
+        sources.append(FrameSource(dataset, config.size, config.depth, camera, cache, before))
+    if len({source.dataset.fingerprint() for source in sources}) < len(sources):
+        raise ValueError("a dataset is named twice; each may come once")
+    return sources
 
 
-def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameSource | None) -> Episodes:
+def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, sources: Sequence[FrameSource]) -> Episodes:
     """Episodes of codes; or of frames, where codes depend on the clip or change in training."""
     from_frames = settings.joint or settings.augment or tokenizer.lookback > 0
-    if source is None:
+    if not sources:
         assert settings.codes is not None
         if from_frames:
             raise ValueError(
@@ -152,9 +161,13 @@ def _read_episodes(settings: WorldSettings, tokenizer: Tokenizer, source: FrameS
         before = held_out_before(settings.out, settings.codes, origin.fingerprint, indices, data_changed=changed)
         return episodes.holding_out(before)
     if from_frames:
-        return source.episodes()
+        return joined([source.episodes() for source in sources])
+    return joined([_codes_of(source, tokenizer, settings.codec) for source in sources])
+
+
+def _codes_of(source: FrameSource, tokenizer: Tokenizer, codec: str | None) -> Episodes:
     folder = source.cache / f"codes-{fingerprint_of(tokenizer)}-{source.key}"
-    write_codes(folder, source, tokenizer, codec=settings.codec)
+    write_codes(folder, source, tokenizer, codec=codec)
     return read_codes(folder, tokenizer).holding_out(source.hold_out)
 
 
