@@ -132,10 +132,37 @@ def test_the_step_that_ends_an_episode_returns_the_last_observation_again():
     env.close()
 
 
-def test_buttons_that_take_a_number_are_left_out():
+@pytest.mark.parametrize("frame_skip", [1, 4])
+def test_a_mouse_turns_by_degrees_a_step_beside_keys(tmp_path, frame_skip):
+    (tmp_path / "mouse.cfg").write_text(
+        f"doom_scenario_path = {vizdoom.scenarios_path}/my_way_home.wad\n"
+        "episode_start_time = 10\n"  # before, this map takes no action
+        "available_buttons = { MOVE_FORWARD TURN_LEFT_RIGHT_DELTA }\n"
+    )
+    env = DoomEnv(str(tmp_path / "mouse.cfg"), frame_skip=frame_skip)
+    spec = env.action_spec
+    assert (spec.kind, spec.whole, spec.low, spec.high) == ("continuous", (True, False), (0, -30), (1, 30))
+    check_env(env, skip_render_check=True)
+    for given, done in ((12, 12), (-7.5, -7.5), (500, 30)):
+        before = env.reset(seed=1)[0]["observation.state"]
+        after = env.step(np.array([0.2, given], np.float32))[0]["observation.state"]  # right is clockwise
+        turned = np.degrees(np.angle(np.exp(1j * float(before[3] - after[3]))))
+        assert turned == pytest.approx(done, abs=0.05)
+        assert np.allclose(before[:2], after[:2])
+        for _ in range(5):
+            env.step(np.array([1, 0], np.float32))
+        assert not np.allclose(env.step(np.array([1, 0]))[0]["observation.state"][:2], after[:2])
+    env.close()
+
+
+def test_deathmatch_has_keys_and_a_mouse():
     env = DoomEnv("deathmatch")
+    numbers = {name for name, whole in zip(env.action_spec.names, env.action_spec.whole, strict=True) if not whole}
+    assert numbers == {"LOOK_UP_DOWN_DELTA", "TURN_LEFT_RIGHT_DELTA", "MOVE_LEFT_RIGHT_DELTA"}
     assert {"ATTACK", "MOVE_FORWARD"} <= set(env.action_spec.names)
-    assert not any(name.endswith("_DELTA") for name in env.action_spec.names)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="20 keys and numbers"):
+        env.step(np.zeros(2))
     env.close()
 
 

@@ -48,6 +48,18 @@ def test_continuous_actions_fill_their_bounds():
     np.testing.assert_allclose(actions.max(0), [1, 6], atol=0.01)
 
 
+def test_keys_among_numbers_are_held_as_keys_and_a_mouse_moves_little_at_a_time():
+    names = ("MOVE_FORWARD", "TURN_LEFT_RIGHT_DELTA", "MOVE_BACKWARD")
+    spec = ActionSpec("continuous", names, low=(0, -30, 0), high=(1, 30, 1), whole=(True, False, True))
+    forward, turn, backward = explore(spec).T
+    np.testing.assert_allclose([forward.mean(), backward.mean()], [0.7, 0.1], atol=0.03)
+    assert not (forward * backward).any()
+    assert set(forward) == {0, 1}
+    assert np.abs(turn).max() == pytest.approx(30, abs=0.5)
+    assert np.median(np.abs(turn)) == pytest.approx(30 / 8, abs=0.8)
+    assert turn.mean() == pytest.approx(0, abs=0.6)
+
+
 def test_the_same_seed_explores_alike():
     np.testing.assert_array_equal(explore(DOOM, 100, seed=4), explore(DOOM, 100, seed=4))
     assert (explore(DOOM, 100, seed=4) != explore(DOOM, 100, seed=5)).any()

@@ -16,6 +16,9 @@ DISCRETE = ActionSpec("discrete", ("noop", "left", "right", "up", "down", "up_le
 CONTINUOUS = ActionSpec(
     "continuous", ("row", "column"), mean=(0.0, 0.0), std=(1.0, 1.0), low=(-4.0, -4.0), high=(4.0, 4.0)
 )
+MIXED = ActionSpec(
+    "continuous", ("TURN_LEFT", "column"), low=(0.0, -30.0), high=(1.0, 30.0), whole=(True, False)
+)  # a key and a number
 STARTS = ((12, 12), (0, 0), (20, 8))  # row and column of the square's corner
 LENGTH = 10_000  # steps of an episode
 FPS = 60.0
@@ -82,6 +85,9 @@ class Room:
             return (MOVES * np.asarray(action)[:, None]).sum(0)
         if self.action_spec.kind == "discrete":
             return np.array([(0, 0), *MOVES, MOVES[0] + MOVES[2]])[action]
+        if self.action_spec is MIXED:
+            held, column = np.asarray(action)
+            return np.array((0, np.rint(column))).astype(int) + (MOVES[2] * int(held))
         return np.rint(action).astype(int)
 
 

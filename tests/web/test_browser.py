@@ -23,7 +23,7 @@ from oneiros.sampling import Sampling  # noqa: E402
 from oneiros.web import messages, server  # noqa: E402
 from oneiros.web.access import Access  # noqa: E402
 from oneiros.web.choices import Choice  # noqa: E402
-from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
+from tests.web.room import CONTINUOUS, DISCRETE, DOT, KEYS, MIXED, MOVES, SIZE, STARTS, STEP, Room, game  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -531,6 +531,19 @@ def test_sliders_and_fields_for_continuous_actions(page, tmp_path):
         )
         page.step()
         assert page.place == ((here[0] - 3) % SIZE, (here[1] + 8) % SIZE)
+
+
+def test_keys_and_numbers_in_one_action(page, tmp_path):
+    with served(tmp_path / "played", lambda: game(MIXED)) as url:
+        page.open(url)
+        assert page.said == "Hold a key to step in"
+        page.pause()
+        here = np.array(page.place)
+        page.set_range("#action-0", 4)
+        page.step("ArrowLeft")
+        assert page.place == ((here[0] - STEP) % SIZE, (here[1] + 4) % SIZE)
+        page.step()
+        assert page.place == ((here[0] - STEP) % SIZE, (here[1] + 8) % SIZE)
 
 
 def test_a_world_without_actions_dreams_by_itself(page, tmp_path):

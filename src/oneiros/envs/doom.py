@@ -43,6 +43,8 @@ _SCREEN_ASPECT = 4 / 3
 # 160x120 would save half a millisecond a frame, but its textures flicker and its depth ends at 14 m.
 _RENDER_SIZES = {(240, 320): vd.ScreenResolution.RES_320X240, (480, 640): vd.ScreenResolution.RES_640X480}
 _HIDDEN = ("hud", "crosshair", "weapon", "decals", "particles", "messages", "screen_flashes", "effects_sprites")
+_NUMBER, _ANGLES = "_DELTA", ("TURN_LEFT_RIGHT_DELTA", "LOOK_UP_DOWN_DELTA")  # buttons of a mouse
+MOST_DELTA = 30.0  # degrees a step, or speed, where 25 is that of the keys
 _POSE = ("CAMERA_POSITION_X", "CAMERA_POSITION_Y", "CAMERA_POSITION_Z", "CAMERA_ANGLE")
 
 
@@ -71,7 +73,9 @@ class DoomEnv(PixelEnv):
     """A scenario of ViZDoom, or one of one's own (the path of its .cfg), seen without weapon and status bar,
     `frame_skip` tics (of 1/35 s) a step.
 
-    Actions are the scenario's buttons, bool (A,), any of them together; buttons that take a number are left out.
+    Actions are the scenario's buttons, bool (A,), any of them together. Where some take a number (a mouse's, *_DELTA),
+    actions are float32 (A,): 0 or 1 for a key, -30 to 30 for a number, which is degrees a step of what turns the view
+    (right and down are positive) and the speed of what moves (25 is as fast as the key; right and forward are positive).
     Observations, by name:
         observation.images.front  uint8 (height, width, 3), the whole 4:3 view rendered larger and averaged down
         observation.depth.front   float32 (height, width), metres (see `depth_in_metres`), with depth=True
@@ -106,7 +110,9 @@ class DoomEnv(PixelEnv):
         self.metadata = {**self.metadata, "render_fps": self.fps}
         self._configure = partial(_configure, scenario, _RENDER_SIZES[self._rows, columns], depth=depth, labels=labels)
         self._game = self._configure()
-        self.action_spec = ActionSpec("keys", tuple(button.name for button in self._game.get_available_buttons()))
+        buttons = tuple(button.name for button in self._game.get_available_buttons())
+        self.action_spec = _spec_of(buttons)
+        self._per_tic = np.where(np.isin(buttons, _ANGLES), 1 / frame_skip, 1.0)
         variables = [variable.name for variable in self._game.get_available_game_variables()][len(_POSE) :]
         self.state_names = ("x", "y", "z", "yaw", *(name.lower() for name in variables))
         self._scratch = Scratch()
@@ -116,7 +122,7 @@ class DoomEnv(PixelEnv):
             self._scratch.close()
             raise ValueError(f"doom:{scenario} needs a game file that does not come with ViZDoom: {error}") from error
         self.cameras = self._cameras(depth=depth, labels=labels)
-        self.action_space = spaces.MultiBinary(self.action_spec.size)
+        self.action_space = _space_of(self.action_spec)
         self.observation_space = observation_space(self.cameras, self.state_names)
         self._observation: dict[str, np.ndarray] = {}
         super().reset(seed=seed)
@@ -144,11 +150,12 @@ class DoomEnv(PixelEnv):
     def step(
         self, action: Any, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        held = np.asarray(action, dtype=float)
+        held = np.asarray(self.action_spec.done(action), dtype=float)
         if held.shape != (self.action_spec.size,):
-            raise ValueError(f"an action has {self.action_spec.size} keys, got shape {held.shape}")
+            what = "keys" if self.action_spec.kind == "keys" else "keys and numbers"
+            raise ValueError(f"an action has {self.action_spec.size} {what}, got shape {held.shape}")
         with _readable_errors():
-            reward = self._game.make_action(held.tolist(), self.frame_skip)
+            reward = self._game.make_action((held * self._per_tic).tolist(), self.frame_skip)
             over = self._game.is_episode_finished()
             timeout = over and self._game.is_episode_timeout_reached()
             if not over:
@@ -224,11 +231,28 @@ def _configure(scenario: str, resolution: vd.ScreenResolution, *, depth: bool, l
         getattr(game, f"set_{buffer}_buffer_enabled")(False)
     game.set_depth_buffer_enabled(depth)
     game.set_labels_buffer_enabled(labels)
-    buttons = [button for button in game.get_available_buttons() if not button.name.endswith("_DELTA")]
-    game.set_available_buttons(buttons)
     pose = [getattr(vd.GameVariable, name) for name in _POSE]
     game.set_available_game_variables([*pose, *game.get_available_game_variables()])
     return game
+
+
+def _spec_of(buttons: tuple[str, ...]) -> ActionSpec:
+    numbers = [name.endswith(_NUMBER) for name in buttons]
+    if not any(numbers):
+        return ActionSpec("keys", buttons)
+    return ActionSpec(
+        "continuous",
+        buttons,
+        low=tuple(-MOST_DELTA if number else 0.0 for number in numbers),
+        high=tuple(MOST_DELTA if number else 1.0 for number in numbers),
+        whole=tuple(not number for number in numbers),
+    )
+
+
+def _space_of(spec: ActionSpec) -> spaces.Space[Any]:
+    if spec.kind == "keys":
+        return spaces.MultiBinary(spec.size)
+    return spaces.Box(np.array(spec.low, np.float32), np.array(spec.high, np.float32))
 
 
 def _classes(buffer: np.ndarray, labels: list[vd.Label]) -> np.ndarray:

@@ -33,7 +33,8 @@ class StickyRandom:
     """Draws a random action, holds it for 1 to 8 steps, and draws the next.
 
     Held actions carry the player somewhere, which independent draws never do. Keys: forward most of the time, never
-    two opposite keys together. Discrete: every choice alike. Continuous: uniform within the bounds, else normal.
+    two opposite keys together. Discrete: every choice alike. Continuous: uniform within the bounds, else normal; keys
+    among them as keys, and a mouse's ways (`*_DELTA`) rather short than long.
     """
 
     def __init__(self) -> None:
@@ -95,7 +96,14 @@ def _draw(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray | np.int64:
         return rng.normal(*spec.statistics).astype(np.float32)
     half = np.where(spec.whole, 0.5, 0.0) if spec.whole else 0.0  # the ends come as often as what lies between
     drawn = rng.uniform(np.where(bounded, low - half, 0), np.where(bounded, high + half, 1))
-    return (drawn if bounded.all() else np.where(bounded, drawn, rng.normal(*spec.statistics))).astype(np.float32)
+    if not bounded.all():
+        drawn = np.where(bounded, drawn, rng.normal(*spec.statistics))
+    ways = bounded & [name.endswith("_DELTA") for name in spec.names]
+    drawn[ways] *= (drawn[ways] / high[ways]) ** 2
+    held = (low == 0) & (high == 1) & np.array(spec.whole or [False] * spec.size)
+    if held.any():
+        drawn[held] = _draw_keys(ActionSpec("keys", tuple(np.array(spec.names)[held])), rng)
+    return drawn.astype(np.float32)
 
 
 def _draw_keys(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:

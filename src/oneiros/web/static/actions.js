@@ -10,12 +10,15 @@ const FACE_BUTTONS = [0, 2, 3, 5, 7]; // of a standard gamepad: A, X, Y, right s
  *  changed(time, pressed) is called with the time of the event that did it. */
 export function makeActions(spec, changed) {
   if (!spec) return new Nothing();
-  return spec.kind === "continuous" ? new Sliders(spec, changed) : new Keys(spec, changed);
+  if (spec.kind !== "continuous") return new Keys(spec, changed);
+  const isKey = spec.names.map((_, index) => Boolean(spec.whole?.[index]) && spec.low[index] === 0 && spec.high[index] === 1);
+  return isKey.includes(true) ? new KeysAndSliders(spec, isKey, changed) : new Sliders(spec, changed);
 }
 
 /** For worlds trained without actions. */
 class Nothing {
   held = false;
+  keyed = false;
 
   constructor() {
     this.element = document.createElement("p");
@@ -38,6 +41,7 @@ class Nothing {
 
 /** Keys and choices. A key counts while it is held, and at least once however short the tap was. */
 export class Keys {
+  keyed = true;
   #sources = new Map(); // what holds a key ("code KeyW", "pointer 3", "pad up") -> index of the action, oldest first
   #tapped = new Set(); // pressed since the last request
 
@@ -176,18 +180,21 @@ function keycap({ name, cap, place }, index) {
 
 /** Continuous actions: a slider and a field for each dimension. */
 export class Sliders {
+  keyed = false;
   held = false; // a slider stays where it is; that is no wish to go on
 
-  constructor(spec, changed) {
+  /** springy: whether a slider goes back when it is let go, as long as nobody says otherwise. */
+  constructor(spec, changed, springy = false) {
     this.changed = changed;
-    this.rest = spec.names.map((_, index) => spec.mean[index] ?? 0);
+    this.whole = spec.names.map((_, index) => Boolean(spec.whole?.[index]));
+    this.rest = spec.names.map((_, index) => this.#near(spec.mean[index] ?? 0, index));
     this.low = spec.names.map((_, index) => spec.low[index] ?? this.rest[index] - 3 * (spec.std[index] ?? 1));
     this.high = spec.names.map((_, index) => spec.high[index] ?? this.rest[index] + 3 * (spec.std[index] ?? 1));
     this.values = [...this.rest];
     this.element = document.createElement("div");
     this.element.className = "sliders";
     this.rows = spec.names.map((name, index) => this.#row(name, index));
-    this.element.append(...this.rows.map(({ row }) => row), this.#springs());
+    this.element.append(...this.rows.map(({ row }) => row), this.#springs(springy));
   }
 
   key() {
@@ -212,11 +219,15 @@ export class Sliders {
 
   #set(index, value, time, live = true) {
     if (!Number.isFinite(value)) return;
-    this.values[index] = value;
+    this.values[index] = this.#near(value, index);
     const { slider, field } = this.rows[index];
-    slider.value = value;
-    field.value = Number(value.toPrecision(3));
+    slider.value = this.values[index];
+    field.value = Number(this.values[index].toPrecision(3));
     this.changed(time, live);
+  }
+
+  #near(value, index) {
+    return this.whole[index] ? Math.round(value) : value;
   }
 
   #row(name, index) {
@@ -227,9 +238,10 @@ export class Sliders {
     title.textContent = label(name);
     title.htmlFor = `action-${index}`;
     const slider = document.createElement("input");
-    Object.assign(slider, { type: "range", id: title.htmlFor, min: low, max: high, step: "any", value: this.rest[index] });
+    const step = this.whole[index] ? 1 : "any";
+    Object.assign(slider, { type: "range", id: title.htmlFor, min: low, max: high, step, value: this.rest[index] });
     const field = document.createElement("input");
-    Object.assign(field, { type: "number", step: "any", value: Number(this.rest[index].toPrecision(3)) });
+    Object.assign(field, { type: "number", step, value: Number(this.rest[index].toPrecision(3)) });
     field.setAttribute("aria-label", `${label(name)}, exact value`);
     slider.addEventListener("input", (event) => this.#set(index, slider.valueAsNumber, event.timeStamp));
     field.addEventListener("change", (event) => this.#set(index, field.valueAsNumber, event.timeStamp));
@@ -241,11 +253,52 @@ export class Sliders {
     return { row, slider, field, pushed: false };
   }
 
-  #springs() {
+  #springs(springy) {
     const row = document.createElement("label");
     row.className = "switch";
-    this.springy = Object.assign(document.createElement("input"), { type: "checkbox" });
+    this.springy = Object.assign(document.createElement("input"), { type: "checkbox", checked: springy });
     row.append(this.springy, "spring back when let go");
     return row;
+  }
+}
+
+/** Keys and numbers in one action, as of a game played with a mouse: keys to hold, and a slider for each number. */
+export class KeysAndSliders {
+  keyed = true;
+
+  constructor(spec, isKey, changed) {
+    this.isKey = isKey;
+    const part = (wanted) => {
+      const among = (values) => (values ?? []).filter((_, index) => isKey[index] === wanted);
+      const lists = ["names", "mean", "std", "low", "high", "whole"].map((name) => [name, among(spec[name])]);
+      return { ...Object.fromEntries(lists), kind: wanted ? "keys" : "continuous" };
+    };
+    this.keys = new Keys(part(true), changed);
+    this.sliders = new Sliders(part(false), changed, true);
+    this.element = document.createElement("div");
+    this.element.append(this.keys.element, this.sliders.element);
+  }
+
+  get held() {
+    return this.keys.held;
+  }
+
+  key(event) {
+    return this.keys.key(event);
+  }
+
+  take() {
+    const [keys, numbers] = [this.keys.take(), this.sliders.take()].map((values) => values.values());
+    return this.isKey.map((key) => (key ? keys : numbers).next().value);
+  }
+
+  release() {
+    this.keys.release();
+  }
+
+  /** The left stick and the buttons are keys, the right stick the numbers. */
+  gamepad(pad, time) {
+    this.keys.gamepad(pad, time);
+    this.sliders.gamepad({ axes: pad.axes.slice(2) }, time);
   }
 }

@@ -170,8 +170,7 @@ function changed() {
 }
 
 function invite() {
-  const keys = info.action_spec && info.action_spec.kind !== "continuous";
-  const how = keys ? (touching ? "Touch a key" : "Hold a key") : info.action_spec ? "Move a slider" : "Press play";
+  const how = actions.keyed ? (touching ? "Touch a key" : "Hold a key") : info.action_spec ? "Move a slider" : "Press play";
   if (player.newest === 0) say(`${how} to step in`);
   else say(player.frame < player.newest ? `${how} to go on differently from here` : `${how} to go on`);
 }
