@@ -189,7 +189,6 @@ def test_a_dead_engine_is_an_error_of_one_line():
     [
         ("health_gatherin", {}, "did you mean health_gathering"),
         ("xyz", {}, "choose from basic, "),
-        ("cig", {}, "waits for other players"),
         ("doom2", {}, "doom2.wad"),
         ("basic", {"height": 0}, "0x64"),
         ("basic", {"width": 700}, "64x700"),
@@ -201,9 +200,24 @@ def test_bad_input_is_named(scenario, size, message):
         DoomEnv(scenario, **size)
 
 
-def test_scenarios_for_one_player_are_listed():
-    assert {"basic", "health_gathering", "my_way_home"} <= set(scenario_names())
-    assert not {"cig", "doom", "doom2"} & set(scenario_names())  # their games do not come with it
+def test_scenarios_that_need_no_bought_game_are_listed():
+    assert {"basic", "health_gathering", "my_way_home", "cig"} <= set(scenario_names())
+    assert not {"doom", "doom2"} & set(scenario_names())  # their games do not come with it
+
+
+@pytest.mark.parametrize("scenario", ["cig", "multi", "multi_duel", "oblige"])
+def test_scenarios_for_several_players_are_played_alone_and_the_same_from_the_same_seed(scenario):
+    env = DoomEnv(scenario, seed=0)
+    idle = np.zeros(env.action_spec.size)
+    begins = []
+    for seed in (3, 4, 5, 6, 3):
+        env.reset(seed=seed)
+        begins.append([env.step(idle)[0] for _ in range(3)][-1])
+    env.close()
+    assert begins[0]["observation.images.front"].std() > 5
+    for name, value in begins[0].items():
+        np.testing.assert_array_equal(value, begins[-1][name])
+    assert scenario == "oblige" or len({tuple(begin["observation.state"][:2]) for begin in begins}) > 1
 
 
 def test_a_game_whose_maps_are_called_otherwise_begins_in_its_first():

@@ -9,31 +9,26 @@ from pathlib import Path
 
 import vizdoom as vd
 
-_NEEDS_SEVERAL_PLAYERS = ("cig", "multi", "multi_duel")
+_FOR_SEVERAL, _ALONE = ("cig", "multi", "multi_duel"), "-deathmatch"  # their maps have places for no other game
 _FIRST_MAP, _MAP = "MAP01", re.compile(r"MAP\d\d|E\dM\d")  # where a game begins that is told nothing
 _HEAD, _LUMP = struct.Struct("<4sii"), struct.Struct("<ii8s")
 _MOST_LUMPS = 2**20
 
 
 def scenario_names() -> list[str]:
-    """The scenarios for one player that come with ViZDoom, and the games that they need with them."""
-    folder = Path(vd.scenarios_path)
-    names = (path.stem for path in folder.glob("*.cfg") if path.stem not in _NEEDS_SEVERAL_PLAYERS)
-    return sorted(
-        name for name in names if not (game := _told(folder / f"{name}.cfg").get("doom_game_path")) or _game(game)
-    )
+    """The scenarios that come with ViZDoom, and the games that they need with them."""
+    paths = Path(vd.scenarios_path).glob("*.cfg")
+    return sorted(path.stem for path in paths if not (game := _told(path).get("doom_game_path")) or _game(game))
 
 
 def find_scenario(name: str) -> Path:
-    """The .cfg of a scenario. ValueError, naming near ones, where there is none, or for one of several players."""
+    """The .cfg of a scenario. ValueError, naming near ones, where there is none."""
     if name.endswith(".cfg"):
         path = Path(name).expanduser().absolute()
         if not path.is_file():
             raise ValueError(f"doom:{name}: there is no such file")
         return path
     path = Path(vd.scenarios_path) / f"{name}.cfg"
-    if name in _NEEDS_SEVERAL_PLAYERS:
-        raise ValueError(f"doom:{name} waits for other players; choose from {', '.join(scenario_names())}")
     if name not in (each.stem for each in path.parent.glob("*.cfg")):
         near = difflib.get_close_matches(name, scenario_names(), n=3, cutoff=0.5)
         choices = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(scenario_names())}"
@@ -42,7 +37,8 @@ def find_scenario(name: str) -> Path:
 
 
 def load_scenario(name: str) -> vd.DoomGame:
-    """A game set up by the scenario's .cfg; it begins in the first map of its game where the .cfg names none."""
+    """A game set up by the scenario's .cfg; it begins in the first map of its game where the .cfg names none. One for
+    several players is played alone."""
     path = find_scenario(name)
     told = _told(path)
     game = vd.DoomGame()
@@ -50,6 +46,8 @@ def load_scenario(name: str) -> vd.DoomGame:
         game.load_config(str(path))
     except (vd.FileDoesNotExistException, vd.ViZDoomErrorException, RuntimeError) as error:
         raise ValueError(f"doom:{name}: {path} cannot be read ({error})") from error
+    if name in _FOR_SEVERAL:
+        game.add_game_args(_ALONE)
     for key, place in (
         ("doom_scenario_path", game.set_doom_scenario_path),
         ("doom_game_path", game.set_doom_game_path),
