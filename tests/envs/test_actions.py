@@ -9,6 +9,7 @@ from oneiros.records import ActionSpec
 DISCRETE = ActionSpec("discrete", ("NOOP", "TURN_LEFT", "TURN_RIGHT"))
 KEYS = ActionSpec("keys", ("MOVE_FORWARD", "TURN_LEFT", "TURN_RIGHT"))
 CONTINUOUS = ActionSpec("continuous", ("wrist", "elbow"), mean=(0.5, 2.0), std=(1.0, 1.0))
+MIXED = ActionSpec("continuous", ("FORWARD", "TURN"), mean=(0.7, 1.2), std=(1.0, 1.0), whole=(True, False))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ CONTINUOUS = ActionSpec("continuous", ("wrist", "elbow"), mean=(0.5, 2.0), std=(
         ("none", KEYS, [0, 0, 0]),
         ("0.25 -1e-3", CONTINUOUS, [0.25, -1e-3]),
         ("elbow=-1", CONTINUOUS, [0.5, -1.0]),
+        ("TURN=2.5", MIXED, [1, 2.5]),
     ],
 )
 def test_an_action_is_read(text, spec, expected):

@@ -16,9 +16,15 @@ DISCRETE = ActionSpec("discrete", ("noop", "left", "right", "up", "down", "up_le
 CONTINUOUS = ActionSpec(
     "continuous", ("row", "column"), mean=(0.0, 0.0), std=(1.0, 1.0), low=(-4.0, -4.0), high=(4.0, 4.0)
 )
-MIXED = ActionSpec(
-    "continuous", ("TURN_LEFT", "column"), low=(0.0, -30.0), high=(1.0, 30.0), whole=(True, False)
-)  # a key and a number
+MIXED = ActionSpec(  # a key and a mouse
+    "continuous",
+    ("TURN_LEFT", "column"),
+    mean=(0.4, 3.0),
+    std=(0.5, 9.0),
+    low=(0.0, -30.0),
+    high=(1.0, 30.0),
+    whole=(True, False),
+)
 STARTS = ((12, 12), (0, 0), (20, 8))  # row and column of the square's corner
 LENGTH = 10_000  # steps of an episode
 FPS = 60.0

@@ -539,11 +539,13 @@ def test_keys_and_numbers_in_one_action(page, tmp_path):
         assert page.said == "Hold a key to step in"
         page.pause()
         here = np.array(page.place)
+        page.step("ArrowLeft")
+        assert page.place == ((here[0] - STEP) % SIZE, here[1])  # a mouse rests where it is let go
         page.set_range("#action-0", 4)
         page.step("ArrowLeft")
-        assert page.place == ((here[0] - STEP) % SIZE, (here[1] + 4) % SIZE)
+        assert page.place == ((here[0] - 2 * STEP) % SIZE, (here[1] + 4) % SIZE)
         page.step()
-        assert page.place == ((here[0] - STEP) % SIZE, (here[1] + 8) % SIZE)
+        assert page.place == ((here[0] - 2 * STEP) % SIZE, (here[1] + 8) % SIZE)
 
 
 def test_a_world_without_actions_dreams_by_itself(page, tmp_path):

@@ -2,7 +2,7 @@
 
 discrete    TURN_LEFT                     one name, its number in the list, or the beginning of one name only
 keys        MOVE_FORWARD+TURN_LEFT        any of them held together (duplicates count once); none = no key
-continuous  0.1 -0.3   or   wrist=0.5     all values, or some by name while the others stay at their mean
+continuous  0.1 -0.3   or   wrist=0.5     all values, or some by name; the others stay at their mean, or next to it
 a script    MOVE_FORWARD*8,TURN_LEFT*4    steps in order, each repeated so many frames
 """
 
@@ -100,7 +100,7 @@ def _index(word: str, spec: ActionSpec) -> int:
 def _continuous(text: str, spec: ActionSpec) -> np.ndarray:
     words = text.split()
     if words and all("=" in word for word in words):
-        values = np.array(spec.statistics[0], np.float32)
+        values = np.array(spec.done(spec.statistics[0]), np.float32)
         for word in words:
             name, _, number = word.partition("=")
             values[_index(name, spec)] = _number(number, spec)

@@ -75,7 +75,7 @@ class DoomEnv(PixelEnv):
 
     Actions are the scenario's buttons, bool (A,), any of them together. Where some take a number (a mouse's, *_DELTA),
     actions are float32 (A,): 0 or 1 for a key, -30 to 30 for a number, which is degrees a step of what turns the view
-    (right and down are positive) and the speed of what moves (25 is as fast as the key; right and forward are positive).
+    (right and down are positive) and the speed of what moves (right and forward are positive, the key's speed is 25).
     Observations, by name:
         observation.images.front  uint8 (height, width, 3), the whole 4:3 view rendered larger and averaged down
         observation.depth.front   float32 (height, width), metres (see `depth_in_metres`), with depth=True

@@ -11,7 +11,7 @@ const FACE_BUTTONS = [0, 2, 3, 5, 7]; // of a standard gamepad: A, X, Y, right s
 export function makeActions(spec, changed) {
   if (!spec) return new Nothing();
   if (spec.kind !== "continuous") return new Keys(spec, changed);
-  const isKey = spec.names.map((_, index) => Boolean(spec.whole?.[index]) && spec.low[index] === 0 && spec.high[index] === 1);
+  const isKey = spec.names.map((_, index) => spec.low[index] === 0 && spec.high[index] === 1 && !!spec.whole?.[index]);
   return isKey.includes(true) ? new KeysAndSliders(spec, isKey, changed) : new Sliders(spec, changed);
 }
 
@@ -270,8 +270,11 @@ export class KeysAndSliders {
     this.isKey = isKey;
     const part = (wanted) => {
       const among = (values) => (values ?? []).filter((_, index) => isKey[index] === wanted);
-      const lists = ["names", "mean", "std", "low", "high", "whole"].map((name) => [name, among(spec[name])]);
-      return { ...Object.fromEntries(lists), kind: wanted ? "keys" : "continuous" };
+      const { names, std, low, high, whole } = spec;
+      const mean = names.map((_, index) => (low[index] === -high[index] ? 0 : spec.mean[index] ?? 0));
+      const lists = Object.entries({ names, mean, std, low, high, whole });
+      const chosen = lists.map(([name, values]) => [name, among(values)]);
+      return { ...Object.fromEntries(chosen), kind: wanted ? "keys" : "continuous" };
     };
     this.keys = new Keys(part(true), changed);
     this.sliders = new Sliders(part(false), changed, true);
