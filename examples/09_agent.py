@@ -2,8 +2,9 @@
 
     python examples/09_agent.py [FOLDER]
 
-Needs the data and the world of examples 01 and 02; with stable-baselines3 (the extra `agents`), its PPO learns too. On
-the command line: `oneiros train agent world --env doom:health_gathering --out agent`.
+Needs the data and the world of examples 01 and 02; with stable-baselines3 (the extra `agents`), its PPO learns too, and
+torchrl collects in them as they are. On the command line: `oneiros train agent world --env doom:health_gathering --out
+agent`.
 """
 
 import sys
@@ -43,3 +44,9 @@ if find_spec("stable_baselines3"):
 
     PPO("MlpPolicy", StableBaselinesEnv(dreams), n_steps=8, batch_size=64, device="cpu").learn(128)
     print("PPO of stable-baselines3 has learned in the same dreams")
+
+if find_spec("torchrl"):
+    from torchrl.envs import GymWrapper
+
+    collected = GymWrapper(dreams).rollout(8, break_when_any_done=False)
+    print(f"torchrl has collected {collected.shape[0]} x {collected.shape[1]} steps of the same dreams")

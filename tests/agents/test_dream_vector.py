@@ -88,6 +88,22 @@ def test_ends_are_drawn_and_only_those_dreams_begin_anew():
     assert np.array_equal(info["_final_obs"], terminated)
 
 
+def test_frames_are_what_the_same_dreams_show():
+    shown, seen = (vector(observe=observe, max_steps=3) for observe in ("frames", "features"))
+    frames, _ = shown.reset(seed=0)
+    seen.reset(seed=0)
+    assert frames in shown.observation_space
+    assert np.array_equal(frames, seen.frames())
+    for one, other in zip(steps(shown, 2), steps(seen, 2), strict=True):
+        assert np.array_equal(one[1], other[1])
+    assert np.array_equal(one[0], seen.frames())
+    assert not np.array_equal(one[0], frames)
+    observations, *_, info = steps(shown, 1, seed=1)[0]
+    assert info["_final_obs"].any()
+    last = np.stack([frame for frame in info["final_obs"] if frame is not None])
+    assert not np.array_equal(last, observations[info["_final_obs"]])
+
+
 def test_the_mask_says_which_begin_anew():
     env = vector(world=world_of(end_rate=0.0))
     env.reset(seed=0)

@@ -33,7 +33,8 @@ class WorldVector(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     `max_steps` steps, where given.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's)
+    autoreset_mode = AutoresetMode.SAME_STEP  # as Gymnasium's own vector environments say it, beside the metadata
+    metadata = {"autoreset_mode": autoreset_mode, "render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's)
     render_mode = "rgb_array"
 
     def __init__(
