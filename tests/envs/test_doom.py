@@ -235,6 +235,13 @@ def test_a_scenario_of_ones_own(tmp_path):
     assert env.action_spec.names == ("TURN_LEFT", "MOVE_RIGHT", "ATTACK")
     assert env.reset(seed=0)[0]["observation.images.front"].std() > 5
     env.close()
+    (tmp_path / "pays.cfg").write_text(
+        (scenarios / "basic.cfg").read_text().replace("living_reward = -1", "living_reward = 3")
+    )
+    env = DoomEnv(str(tmp_path / "pays.cfg"), seed=0)  # with the map that comes with ViZDoom
+    env.reset(seed=0)
+    assert env.step(np.zeros(3, bool))[1] == 4 * 3
+    env.close()
     with pytest.raises(ValueError, match=r"nowhere\.cfg: there is no such file"):
         DoomEnv(str(tmp_path / "nowhere.cfg"))
     assert not is_built_in(f"doom:{tmp_path / 'mine.cfg'}")  # a file may name others

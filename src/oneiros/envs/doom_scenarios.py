@@ -52,8 +52,8 @@ def load_scenario(name: str) -> vd.DoomGame:
         ("doom_scenario_path", game.set_doom_scenario_path),
         ("doom_game_path", game.set_doom_game_path),
     ):
-        if key in told and (beside := path.parent / told[key]).is_file():
-            place(str(beside))
+        if found := _game(told.get(key, ""), path.parent):
+            place(str(found))
     wad = _game(told.get("doom_game_path", ""), path.parent)
     if wad and "doom_scenario_path" not in told and "doom_map" not in told:
         maps = _maps(wad)
@@ -70,8 +70,8 @@ def _told(path: Path) -> dict[str, str]:
 
 
 def _game(name: str, beside: Path | None = None) -> Path | None:
-    """A game's file, beside the .cfg or among those that come with ViZDoom."""
-    places = [*([beside] if beside else []), Path(vd.__file__).parent]
+    """The file of a game or its scenario, beside the .cfg or among those that come with ViZDoom."""
+    places = [*([beside] if beside else []), Path(vd.__file__).parent, Path(vd.scenarios_path)]
     return next((place / name for place in places if name and (place / name).is_file()), None)
 
 
