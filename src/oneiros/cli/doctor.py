@@ -27,7 +27,7 @@ _BY_NAME = {"hub": "for datasets by name"}
 NEEDS = {
     "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
     "import": {
-        "hdf5": "for HDF5 of robomimic and ALOHA",
+        "hdf5": "for HDF5 of robomimic, ALOHA and Minari",
         "zarr": "for zarr of diffusion policy",
         **_BY_NAME,
     },

@@ -15,6 +15,7 @@ _DESCRIPTION = """Turn recordings into a LeRobot dataset (v3.0), episode by epis
   oneiros import films --actions steer,gas --out data only these columns are actions
   oneiros import demo.hdf5 --out data                 robomimic; a folder of ALOHA's or ACT's episodes
   oneiros import pusht.zarr --out data                diffusion policy; npz files of DreamerV3 or CALVIN likewise
+  oneiros import ~/.minari/datasets/NAME --out data   Minari, with its rewards and ends
   oneiros import data --shift 1 --out mended          a dataset whose row t holds the action of row t - 1
 
 Tables have a row for each frame, or a column frame or time (seconds); events have the columns key, event (down, up) and
@@ -29,15 +30,15 @@ class Import:
     """A file or a folder."""
     out: Path
     """The dataset's folder: new, empty, or what an earlier run began."""
-    format: Literal["films", "hdf5", "zarr", "npz", "lerobot"] | None = None
+    format: Literal["films", "hdf5", "minari", "zarr", "npz", "lerobot"] | None = None
     """What the source is. Default: what it looks like."""
     actions: str | None = None
     """Columns that are actions, joined by commas. Default: all that are not of frame, time or reward."""
     shift: int = 0
     """The action of the source's row t + SHIFT is done between frames t and t + 1."""
     fps: int | None = None
-    """Frames a second. Default: what the source says (pictures and CALVIN 30, robomimic 20,
-    ALOHA 50, diffusion policy 10, DreamerV3 15)."""
+    """Frames a second. Default: what the source says (pictures, CALVIN and Minari 30, robomimic
+    20, ALOHA 50, diffusion policy 10, DreamerV3 15)."""
     unlabelled: bool = False
     """Where some films have a table of actions, import those without as well, their actions unknown: `oneiros actions`
     infers them."""

@@ -16,8 +16,8 @@ import numpy as np
 from gymnasium import error, spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from oneiros.data.actions_of_space import native, spec_of
 from oneiros.data.frames import resize
-from oneiros.envs.actions_of_space import native, spec_of
 from oneiros.envs.pixel_env import PixelEnv, check_frame_skip, check_size, observation_space
 from oneiros.imports import import_from_cwd
 from oneiros.records import ActionSpec, Camera
@@ -52,7 +52,8 @@ class RenderedEnv(PixelEnv):
         check_size(height, width)
         self._env = _make(env_id, arguments or {})
         self._name, self._size, self.frame_skip = f"gym:{env_id}", (height, width), frame_skip
-        self.action_spec = spec_of(self._name, self._env)
+        meanings = getattr(self._env.unwrapped, "get_action_meanings", tuple)()
+        self.action_spec = spec_of(self._name, self._env.action_space, tuple(map(str, meanings)))
         self.action_space = _space_of(self.action_spec, self._env.action_space)
         self.fps = max(1, round((self._env.metadata.get("render_fps") or DEFAULT_FPS) / frame_skip))
         self.metadata = {**self.metadata, "render_fps": self.fps}

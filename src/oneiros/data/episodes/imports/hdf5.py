@@ -27,7 +27,7 @@ _ROWS_AT_ONCE = 16
 def open_hdf5(path: Path, options: Options) -> Source:
     """ValueError for a file that cannot be read or is of neither kind, or leads to other files."""
     files = [path] if path.is_file() else [inside(path, each.relative_to(path)) for each in _files(path)]
-    with _opened(files[0]) as file:
+    with opened(files[0]) as file:
         if "data" in file:
             return _robomimic(path, file, options)
         if "observations" in file and "action" in file:
@@ -55,8 +55,8 @@ def _robomimic(path: Path, file: Any, options: Options) -> Source:
             ImportedEpisode(
                 name=name,
                 task=options.task or _task(file, path),
-                length=len(_array(file, f"{place}/actions", path)),
-                images=partial(_frames, path, {f"{place}/obs/{key}": f"observation.images.{key}" for key in cameras}),
+                length=len(array_of(file, f"{place}/actions", path)),
+                images=partial(frames_of, path, {f"{place}/obs/{key}": f"observation.images.{key}" for key in cameras}),
                 actions=partial(_numbers, path, [f"{place}/actions"]),
                 state=partial(_numbers, path, [f"{place}/obs/{key}" for key in states]) if states else None,
                 outcomes=partial(_outcomes, path, place) if outcomes else None,
@@ -66,7 +66,7 @@ def _robomimic(path: Path, file: Any, options: Options) -> Source:
         kind="robomimic",
         fps=options.fps or _rate(file),
         cameras=tuple(_camera(key, array.shape[1:3]) for key, array in cameras.items()),
-        action_spec=continuous(_array(file, f"{first}/actions", path).shape[1]),
+        action_spec=continuous(array_of(file, f"{first}/actions", path).shape[1]),
         state_names=tuple(each for key in states for each in numbered(key, seen[key].shape[1])),
         recordings=tuple(recordings),
         unusable={},
@@ -80,9 +80,9 @@ def _aloha(path: Path, files: list[Path], options: Options) -> Source:
     for file in files:
         name = str(file.relative_to(path)) if file != path else file.name
         try:
-            with _opened(file) as opened:
-                films = _arrays(opened, "observations/images")
-                action, position = (_array(opened, key, file) for key in ("action", "observations/qpos"))
+            with opened(file) as episode:
+                films = _arrays(episode, "observations/images")
+                action, position = (array_of(episode, key, file) for key in ("action", "observations/qpos"))
                 found = {key: _size(film, file) for key, film in films.items()}, action.shape[1], position.shape[1]
                 length = len(action)
         except ValueError as error:
@@ -98,7 +98,7 @@ def _aloha(path: Path, files: list[Path], options: Options) -> Source:
                 name=name,
                 task=options.task or path.stem,
                 length=length,
-                images=partial(_frames, file, keys),
+                images=partial(frames_of, file, keys),
                 actions=partial(_numbers, file, ["action"]),
                 state=partial(_numbers, file, ["observations/qpos"]),
             )
@@ -117,7 +117,7 @@ def _aloha(path: Path, files: list[Path], options: Options) -> Source:
     )
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
     import h5py
 
     try:
@@ -127,10 +127,10 @@ def _opened(path: Path) -> Any:
 
 
 def _arrays(file: Any, group: str) -> dict[str, Any]:
-    return {name: _array(file, f"{group}/{name}", Path(file.filename)) for name in file.get(group, ())}
+    return {name: array_of(file, f"{group}/{name}", Path(file.filename)) for name in file.get(group, ())}
 
 
-def _array(file: Any, name: str, path: Path) -> Any:
+def array_of(file: Any, name: str, path: Path) -> Any:
     """The array of that name, whose data lie in this file. ValueError otherwise."""
     import h5py
 
@@ -152,8 +152,8 @@ def _array(file: Any, name: str, path: Path) -> Any:
 
 def _outcomes(path: Path, place: str) -> Outcomes:
     """What robomimic kept of each action: `dones` is 1 where the task was done, or the demonstration over."""
-    with _opened(path) as file:
-        columns = [_array(file, f"{place}/{name}", path) for name in ("rewards", "dones")]
+    with opened(path) as file:
+        columns = [array_of(file, f"{place}/{name}", path) for name in ("rewards", "dones")]
         if sum(column.size for column in columns) > _MOST_NUMBERS:
             raise ValueError(f"{path}: {place}/rewards claims more numbers than can be read")
         rewards, done = (np.asarray(column, np.float32).reshape(-1) for column in columns)
@@ -164,27 +164,28 @@ def _outcomes(path: Path, place: str) -> Outcomes:
 
 
 def _numbers(path: Path, names: list[str]) -> np.ndarray:
-    with _opened(path) as file:
-        arrays = [_array(file, name, path) for name in names]
+    with opened(path) as file:
+        arrays = [array_of(file, name, path) for name in names]
         if sum(array.size for array in arrays) > _MOST_NUMBERS:
             raise ValueError(f"{path}: {names[0]} claims more numbers than can be read")
         return np.concatenate([np.asarray(array, np.float32) for array in arrays], axis=1)
 
 
-def _frames(path: Path, names: Mapping[str, str]) -> Iterator[Mapping[str, np.ndarray]]:
-    with _opened(path) as file:
-        films = {camera: _array(file, name, path) for name, camera in names.items()}
+def frames_of(path: Path, names: Mapping[str, str]) -> Iterator[Mapping[str, np.ndarray]]:
+    with opened(path) as file:
+        films = {camera: array_of(file, name, path) for name, camera in names.items()}
         length = min(len(film) for film in films.values())
         for start in range(0, length, _ROWS_AT_ONCE):
             parts = {camera: film[start : start + _ROWS_AT_ONCE] for camera, film in films.items()}
             for row in range(min(_ROWS_AT_ONCE, length - start)):
-                yield {camera: _picture(part[row], path, start + row) for camera, part in parts.items()}
+                yield {camera: picture_of(part[row], path, start + row) for camera, part in parts.items()}
 
 
-def _picture(frame: np.ndarray, path: Path, row: int) -> np.ndarray:
-    """A frame, decoded where it is a JPEG, padded with zeros."""
-    if frame.ndim == 3:
-        return frame
+def picture_of(frame: np.ndarray, path: Path, row: int) -> np.ndarray:
+    """A frame in colour, uint8 (H, W, 3): of one in grey, (H, W) or (H, W, 1), or of a JPEG, padded with zeros."""
+    if frame.ndim > 1:
+        grey = frame if frame.ndim == 3 else frame[..., None]
+        return grey if grey.shape[-1] == 3 else grey[..., :1].repeat(3, -1)
     try:
         with Image.open(io.BytesIO(np.asarray(frame, np.uint8).tobytes()), formats=["JPEG", "PNG"]) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -203,7 +204,7 @@ def _size(film: Any, path: Path) -> tuple[int, int]:
         return film.shape[1], film.shape[2]
     if film.ndim not in (1, 2) or not len(film):
         raise ValueError(f"{path}: {film.name} is {film.dtype} {film.shape}; it must be (T, H, W, 3), or JPEG files")
-    return _picture(film[0], path, 0).shape[:2]
+    return picture_of(film[0], path, 0).shape[:2]
 
 
 def _camera(key: str, size: Any) -> Camera:

@@ -9,7 +9,7 @@ from oneiros.data.episodes.hub import located
 from oneiros.data.episodes.imports.recording import Options, Source
 from oneiros.data.episodes.metadata import INFO
 
-Kind = Literal["films", "hdf5", "zarr", "npz", "lerobot"]
+Kind = Literal["films", "hdf5", "minari", "zarr", "npz", "lerobot"]
 
 
 def open_source(path: Path, options: Options, kind: Kind | None = None) -> Source:
@@ -29,6 +29,10 @@ def open_source(path: Path, options: Options, kind: Kind | None = None) -> Sourc
         from oneiros.data.episodes.imports.hdf5 import open_hdf5
 
         source = open_hdf5(path, options)
+    elif kind == "minari":
+        from oneiros.data.episodes.imports.minari import open_minari
+
+        source = open_minari(path, options)
     elif kind == "zarr":
         from oneiros.data.episodes.imports.zarr import open_zarr
 
@@ -50,6 +54,7 @@ def open_source(path: Path, options: Options, kind: Kind | None = None) -> Sourc
 def _kind(path: Path) -> Kind:
     from oneiros.data.episodes.imports.films import find_films
     from oneiros.data.episodes.imports.hdf5 import ENDINGS
+    from oneiros.data.episodes.imports.minari import minari_home
     from oneiros.data.episodes.imports.zarr import is_replay
 
     if path.is_dir() and _with(path, ".lance"):
@@ -59,6 +64,8 @@ def _kind(path: Path) -> Kind:
         )
     if (path / INFO).is_file():
         return "lerobot"
+    if minari_home(path):
+        return "minari"
     if path.is_dir() and is_replay(path):
         return "zarr"
     if path.suffix.lower() == ".npz" or (path.is_dir() and _with(path, ".npz")):
@@ -74,7 +81,7 @@ def _kind(path: Path) -> Kind:
             return "films"
     raise ValueError(
         f"{path}: is of no kind that is known here: a LeRobot dataset, films or folders of pictures, HDF5 of robomimic "
-        "or ALOHA, zarr of diffusion policy, npz of DreamerV3 or CALVIN"
+        "or ALOHA, Minari, zarr of diffusion policy, npz of DreamerV3 or CALVIN"
     )
 
 

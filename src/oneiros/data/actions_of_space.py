@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
@@ -18,14 +17,12 @@ from oneiros.records import ActionSpec
 _ENDLESS = 1e30  # bounds beyond are none: the largest float32 stands for infinity in some environments
 
 
-def spec_of(name: str, env: gym.Env[Any, Any]) -> ActionSpec:
-    """ValueError for a space that cannot be recorded; name: what the environment is called in it."""
-    space = env.action_space
+def spec_of(name: str, space: spaces.Space[Any], meanings: Sequence[str] = ()) -> ActionSpec:
+    """ValueError for a space that cannot be recorded, of what is called `name`. meanings: of choices."""
     if isinstance(space, spaces.Discrete):
-        meanings = getattr(env.unwrapped, "get_action_meanings", None)
         count = int(space.n)
-        names = tuple(map(str, meanings())) if meanings else ()
-        return ActionSpec("discrete", names if len(set(names)) == len(names) == count else _numbered("action", count))
+        fits = len(set(meanings)) == len(meanings) == count
+        return ActionSpec("discrete", tuple(meanings) if fits else _numbered("action", count))
     if isinstance(space, spaces.MultiBinary):
         return ActionSpec("keys", _numbered("key", int(np.prod(space.shape))))
     parts = [*_numbers(name, space, "")]
