@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 from oneiros.data.actions_of_space import spec_of
-from oneiros.data.episodes.imports.minari_stores import Film, Hdf5Store, Place, Store, TableStore
+from oneiros.data.episodes.imports.minari_stores import FilmPlace, Hdf5Store, Place, Store, TableStore
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Options, Source, numbered
 from oneiros.disk import inside
 from oneiros.json_file import parse_json, read_json
@@ -42,7 +42,9 @@ def open_minari(path: Path, options: Options) -> Source:
     where = str(home / _ABOUT)
     observed, acted = (_space(about.get(f"{name}_space"), where) for name in ("observation", "action"))
     leaves = list(_leaves(observed))
-    films = [Film(f"observation.images.{_word(place, 'front')}", place, shape) for place, shape, _ in _pictures(leaves)]
+    films = [
+        FilmPlace(f"observation.images.{_word(place, 'front')}", place, shape) for place, shape, _ in _pictures(leaves)
+    ]
     states = [(place, shape[0]) for place, shape, kind in leaves if len(shape) == 1 and kind == "f"]
     if not films:
         raise ValueError(f"{path}: its observations hold no pictures, uint8 (H, W, 3) or (H, W)")

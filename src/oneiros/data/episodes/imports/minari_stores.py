@@ -22,7 +22,7 @@ Place = tuple[str | int, ...]  # of a part: keys of a Dict, numbers of a Tuple
 
 
 @dataclass(frozen=True)
-class Film:
+class FilmPlace:
     """A camera, and where in an observation its pictures of this shape are."""
 
     camera: str
@@ -37,7 +37,7 @@ class Store(Protocol):
         """Names, in order."""
         ...
 
-    def length(self, episode: str, film: Film) -> int:
+    def length(self, episode: str, film: FilmPlace) -> int:
         """Frames."""
         ...
 
@@ -45,7 +45,7 @@ class Store(Protocol):
         """A column, or a part of it, (T, ...)."""
         ...
 
-    def frames(self, episode: str, films: Sequence[Film]) -> Iterator[Mapping[str, np.ndarray]]:
+    def frames(self, episode: str, films: Sequence[FilmPlace]) -> Iterator[Mapping[str, np.ndarray]]:
         """Pictures by camera, uint8 (H, W, 3)."""
         ...
 
@@ -58,7 +58,7 @@ class Hdf5Store:
         with opened(self._path) as file:
             return _in_order(file)
 
-    def length(self, episode: str, film: Film) -> int:
+    def length(self, episode: str, film: FilmPlace) -> int:
         with opened(self._path) as file:
             return len(array_of(file, _name(episode, "observations", film.place), self._path))
 
@@ -69,7 +69,7 @@ class Hdf5Store:
                 raise ValueError(f"{self._path}: {array.name} is {array.dtype} {array.shape}; it cannot be read")
             return np.asarray(array)
 
-    def frames(self, episode: str, films: Sequence[Film]) -> Iterator[Mapping[str, np.ndarray]]:
+    def frames(self, episode: str, films: Sequence[FilmPlace]) -> Iterator[Mapping[str, np.ndarray]]:
         return frames_of(self._path, {_name(episode, "observations", film.place): film.camera for film in films})
 
 
@@ -84,7 +84,7 @@ class TableStore:
     def episodes(self) -> list[str]:
         return _in_order(each.name for each in self._home.iterdir() if each.is_dir())
 
-    def length(self, episode: str, film: Film) -> int:
+    def length(self, episode: str, film: FilmPlace) -> int:
         return sum(len(batch) for batch in self._batches(episode, "rewards"))
 
     def numbers(self, episode: str, column: str, place: Place = ()) -> np.ndarray:
@@ -93,7 +93,7 @@ class TableStore:
             raise ValueError(f"{self._home / episode}: {column} has no rows, or more than can be read")
         return np.concatenate(parts)
 
-    def frames(self, episode: str, films: Sequence[Film]) -> Iterator[Mapping[str, np.ndarray]]:
+    def frames(self, episode: str, films: Sequence[FilmPlace]) -> Iterator[Mapping[str, np.ndarray]]:
         row = 0
         for batch in self._batches(episode, "observations"):
             columns = [(film, _part(batch, film.place)) for film in films]
