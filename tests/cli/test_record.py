@@ -11,6 +11,7 @@ import pytest
 
 from oneiros.cli import main
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.envs.record import record_episode
 
 
 def record(*arguments):
@@ -81,6 +82,7 @@ def test_experts_of_meta_world_are_recorded_and_appended_to(tmp_path, capsys):
         (["gym:Blackjack-v1", "--depth"], "no depth"),
         (["doom:basic", "--policy", "nowhere:f"], "nowhere"),
         (["doom:basic", "--episodes", "0"], "0 episodes"),
+        (["doom:basic", "--workers", "0"], "--workers is 0"),
         (["pong"], "doom:SCENARIO, metaworld:TASK or gym:ENV_ID"),
     ],
 )
@@ -130,6 +132,59 @@ def test_stopping_at_any_moment_leaves_a_dataset_that_can_be_read_and_appended_t
     dataset = Dataset.open(out, strict=True)
     assert [len(dataset.frames(e.index)) for e in dataset.episodes] == [e.length for e in dataset.episodes]
     assert len(dataset.episodes) == complete + 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def the_other_way_round(work, jobs, **_):
+    return ((job, work(job)) for job in reversed(jobs))
+
+
+def test_episodes_that_come_in_another_order_make_the_same_dataset(tmp_path, monkeypatch):
+    arguments = ("gym:CartPole-v1", "--episodes", 3)
+    for _ in range(2):  # the second time, it appends
+        record(*arguments, "--out", tmp_path / "one")
+    monkeypatch.setattr("oneiros.cluster.work_through", the_other_way_round)
+    for _ in range(2):
+        record(*arguments, "--workers", 2, "--out", tmp_path / "many")
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_an_episode_that_fails_elsewhere_leaves_those_before_it(tmp_path, monkeypatch, capsys):
+    real = record_episode
+
+    def fails_at_two(env, writer, *arguments, **options):
+        if writer.num_episodes == 2:
+            raise OSError("the disk is full")
+        return real(env, writer, *arguments, **options)
+
+    monkeypatch.setattr("oneiros.cluster.work_through", the_other_way_round)
+    monkeypatch.setattr("oneiros.envs.record.record_episode", fails_at_two)
+    with pytest.raises(SystemExit) as stop:
+        record("gym:CartPole-v1", "--episodes", 4, "--workers", 2, "--out", tmp_path / "data")
+    assert stop.value.code == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert len(Dataset.open(tmp_path / "data", strict=True).episodes) == 2
+
+
+def test_a_worker_that_is_killed_loses_no_episode(tmp_path, monkeypatch):
+    (tmp_path / "mortal_policy.py").write_text(
+        "import os, pathlib, signal\n"
+        "def play(observation, spec, rng):\n"
+        "    if not pathlib.Path('killed').exists() and os.environ.get('KILL_ONE'):\n"
+        "        pathlib.Path('killed').touch()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return rng.integers(spec.size)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("gym:CartPole-v1", "--episodes", 3, "--policy", "mortal_policy:play")
+    record(*arguments, "--out", "one")
+    monkeypatch.setenv("KILL_ONE", "1")
+    record(*arguments, "--out", "two", "--workers", 2)
+    assert Path("killed").exists()
+    assert contents(Path("two")) == contents(Path("one"))
 
 
 def wait_for_episodes(path: Path, count: int) -> None:

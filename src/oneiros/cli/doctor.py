@@ -25,7 +25,7 @@ DESCRIPTION = """What is installed, what each verb still needs, cores and GPU.
 _BY_NAME = {"hub": "for datasets by name"}
 # What a verb needs beyond the plain installation: extras of pyproject.toml, and what for.
 NEEDS = {
-    "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK"},
+    "record": {"doom": "for doom:SCENARIO", "robot": "for metaworld:TASK", "cluster": "for --cluster"},
     "import": {
         "hdf5": "for HDF5 of robomimic, ALOHA and Minari",
         "zarr": "for zarr of diffusion policy",

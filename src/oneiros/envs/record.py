@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from oneiros.data.episodes.episode_writer import EpisodeApart
 from oneiros.data.episodes.writer import DatasetWriter
 from oneiros.envs.explore import ActionSource
 from oneiros.envs.pixel_env import PixelEnv, succeeded
@@ -50,7 +51,7 @@ class _Failed(Exception):
 
 def record_episode(
     env: PixelEnv,
-    writer: DatasetWriter,
+    writer: DatasetWriter | EpisodeApart,
     make_policy: Callable[[], ActionSource],
     *,
     seed: int,
@@ -86,7 +87,7 @@ def record_episode(
 
 def _attempt(
     env: PixelEnv,
-    writer: DatasetWriter,
+    writer: DatasetWriter | EpisodeApart,
     make_policy: Callable[[], ActionSource],
     keys: list[int],
     max_steps: int,

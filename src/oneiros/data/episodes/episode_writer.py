@@ -1,8 +1,14 @@
-"""One episode being recorded: checked row by row, its frames encoded as they come."""
+"""One episode being recorded: checked row by row, its frames encoded as they come.
+
+It may be recorded apart from its dataset, in another process: what is complete travels to `DatasetWriter.append`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av.error
@@ -16,8 +22,44 @@ from oneiros.data.video import VideoEncoder
 from oneiros.records import ActionSpec, Camera
 
 
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """A complete episode that is in no dataset yet.
+
+    videos: files by camera. columns: actions, how sure they are, states and outcomes, a row for each frame. statistics:
+    of images by camera: colours in [0, 1], depth in millimetres, labels as they are.
+    """
+
+    task: str
+    num_rows: int
+    videos: Mapping[str, Path]
+    columns: Mapping[str, np.ndarray]
+    statistics: Mapping[str, Statistics]
+
+
+class EpisodeApart:
+    """Records the episode that is to follow `num_episodes` others in the dataset `path`, which another process writes.
+
+    Takes the place of a `DatasetWriter`; afterwards `recorded` is what that one's `append` takes. folder: the
+    episode's own, on a disk that both see.
+    """
+
+    recorded: RecordedEpisode | None = None
+
+    def __init__(self, fmt: RecordingFormat, folder: Path, *, path: Path, num_episodes: int) -> None:
+        self._format, self._folder = fmt, folder
+        self.path, self.num_episodes = path, num_episodes
+
+    @contextmanager
+    def episode(self, *, task: str) -> Iterator[EpisodeWriter]:
+        """As `DatasetWriter.episode`."""
+        with new_episode(self._format, self._folder, f"{self.path}: episode {self.num_episodes}") as episode:
+            yield episode
+            self.recorded = episode.finish(task)
+
+
 class EpisodeWriter:
-    """Takes the rows of one episode; made by `DatasetWriter.episode`.
+    """Takes the rows of one episode; made by `new_episode`.
 
     name: how error messages call it. folder: where its videos grow.
     """
@@ -77,11 +119,19 @@ class EpisodeWriter:
             raise save_error(self._name, error) from error
         self.num_rows += 1
 
-    def finish(self) -> None:
-        """Complete the video files."""
-        for encoder in self._encoders.values():
-            encoder.close()
+    def finish(self, task: str) -> RecordedEpisode:
+        """Complete the video files. Raises ValueError where there are no rows, OSError when the disk is full."""
+        if self.num_rows == 0:
+            raise ValueError(f"{self._name} has no frames; add at least one")
+        try:
+            for encoder in self._encoders.values():
+                encoder.close()
+        except (av.error.FFmpegError, OSError) as error:
+            raise save_error(self._name, error) from error
         self._encoders = {}
+        videos = {camera.name: self._video(camera) for camera in self._format.cameras}
+        statistics = {each.name: self._statistics[each.name].result(_meaning(each)) for each in self._format.cameras}
+        return RecordedEpisode(task, self.num_rows, videos, self._columns(), statistics)
 
     def abandon(self) -> None:
         """Let go of whatever is still open."""
@@ -89,12 +139,10 @@ class EpisodeWriter:
             encoder.abandon()
         self._encoders = {}
 
-    def video(self, camera: Camera) -> Path:
-        """The camera's file, complete after `finish`."""
+    def _video(self, camera: Camera) -> Path:
         return self._folder / f"{camera.name}.mp4"
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Actions, how sure they are, states and outcomes, a row for each frame."""
+    def _columns(self) -> dict[str, np.ndarray]:
         kept = {ACTION: self._actions, CONFIDENCE: self._confidences, STATE: self._states}
         columns = {name: np.stack(each) for name, each in kept.items() if each}
         if self._outcomes:
@@ -103,15 +151,11 @@ class EpisodeWriter:
             columns[DONE], columns[TRUNCATED] = np.array(terminated) | np.array(truncated), np.array(truncated)
         return columns
 
-    def image_statistics(self) -> dict[str, Statistics]:
-        """By camera: colours in [0, 1], depth in millimetres, labels as they are."""
-        return {camera.name: self._statistics[camera.name].result(_meaning(camera)) for camera in self._format.cameras}
-
     def _encoder(self, name: str) -> VideoEncoder:
         if name not in self._encoders:
             camera = next(camera for camera in self._format.cameras if camera.name == name)
             self._encoders[name] = VideoEncoder(
-                self.video(camera),
+                self._video(camera),
                 height=camera.height,
                 width=camera.width,
                 fps=self._format.fps,
@@ -181,6 +225,18 @@ class EpisodeWriter:
 
     def _error(self, text: str, row: int | None = None) -> ValueError:
         return ValueError(f"{self._name}, row {self.num_rows if row is None else row}: {text}")
+
+
+@contextmanager
+def new_episode(fmt: RecordingFormat, folder: Path, name: str) -> Iterator[EpisodeWriter]:
+    """An episode whose videos grow in `folder`, which is emptied before. name: how error messages call it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    episode = EpisodeWriter(fmt, folder, name)
+    try:
+        yield episode
+    finally:
+        episode.abandon()
 
 
 def save_error(name: str, error: Exception) -> OSError:

@@ -21,7 +21,7 @@ import av.error
 import numpy as np
 import pyarrow as pa
 
-from oneiros.data.episodes.episode_writer import EpisodeWriter, save_error
+from oneiros.data.episodes.episode_writer import EpisodeWriter, RecordedEpisode, new_episode, save_error
 from oneiros.data.episodes.features import CONFIDENCE, REWARD
 from oneiros.data.episodes.format import (
     CHUNKS_SIZE,
@@ -199,21 +199,25 @@ class DatasetWriter:
     @contextmanager
     def episode(self, *, task: str) -> Iterator[EpisodeWriter]:
         """Record one episode: leaving the block saves it, an exception inside drops it and nothing else."""
-        name = f"{self.path}: episode {self.num_episodes}"
-        folder = self.path / _PARTIAL / "episode"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        episode = EpisodeWriter(self.format, folder, name)
-        try:
+        with new_episode(self.format, self.scratch / "episode", self._name) as episode:
             yield episode
-            if episode.num_rows == 0:
-                raise ValueError(f"{name} has no frames; add at least one")
-            try:
-                self._save(episode, task)
-            except (av.error.FFmpegError, OSError) as error:
-                raise save_error(name, error) from error
-        finally:
-            episode.abandon()
+            self.append(episode.finish(task))
+
+    def append(self, episode: RecordedEpisode) -> None:
+        """Save the next episode, which may have been recorded apart. Raises OSError when the disk is full."""
+        try:
+            self._save(episode)
+        except (av.error.FFmpegError, OSError) as error:
+            raise save_error(self._name, error) from error
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what grows meanwhile; gone when the writer is closed."""
+        return self.path / _PARTIAL
+
+    @property
+    def _name(self) -> str:
+        return f"{self.path}: episode {self.num_episodes}"
 
     def _has_outcomes(self) -> bool:
         """Whether the dataset keeps outcomes, or is yet to be begun."""
@@ -277,13 +281,13 @@ class DatasetWriter:
         except OSError as error:
             raise save_error(f"{self.path}: what a recorder left that was killed", error) from error
 
-    def _save(self, episode: EpisodeWriter, task: str) -> None:
+    def _save(self, episode: RecordedEpisode) -> None:
         """Write all files that change elsewhere, move them into place, and only then count the episode."""
-        episode.finish()
+        task = episode.task
         tasks = self._tasks if task in self._tasks else [*self._tasks, task]
         table = self._table(episode, tasks.index(task))
         statistics = {name: of_column(_values(table, name)) for name in table.column_names}
-        statistics |= episode.image_statistics()
+        statistics |= episode.statistics
         part = self._part if self._has_room(episode) else _Part(self._part.number + 1)
         row = self._row(part, table.num_rows, task, statistics)
         grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row))
@@ -296,7 +300,7 @@ class DatasetWriter:
         batch = Batch(self.path, self.path / _PARTIAL / "batch")
         for camera in self.format.cameras:
             name = VIDEO.format(video_key=camera.name, **part.place)
-            join([*([self.path / name] if part.rows else []), episode.video(camera)], batch.new(name))
+            join([*([self.path / name] if part.rows else []), episode.videos[camera.name]], batch.new(name))
         write_data(batch.new(DATA.format(**part.place)), grown.tables)
         write_tasks(batch.new(TASKS), tasks)
         write_episodes(batch.new(EPISODES.format(**part.place)), grown.rows)
@@ -309,13 +313,13 @@ class DatasetWriter:
             raise
         self._part, self._tasks, self._statistics, self._info = grown, tasks, combined, info
 
-    def _has_room(self, episode: EpisodeWriter) -> bool:
+    def _has_room(self, episode: RecordedEpisode) -> bool:
         """Whether the files in progress can take this episode too."""
         if not self._part.rows:
             return True
         videos = [
             (self.path / VIDEO.format(video_key=camera.name, **self._part.place)).stat().st_size
-            + episode.video(camera).stat().st_size
+            + episode.videos[camera.name].stat().st_size
             for camera in self.format.cameras
         ]
         return (
@@ -324,7 +328,7 @@ class DatasetWriter:
             and max(videos, default=0) <= VIDEO_FILE_MB * 2**20
         )
 
-    def _table(self, episode: EpisodeWriter, task_index: int) -> pa.Table:
+    def _table(self, episode: RecordedEpisode, task_index: int) -> pa.Table:
         """The episode's rows of data."""
         rows = np.arange(episode.num_rows)
         columns = {
@@ -334,7 +338,7 @@ class DatasetWriter:
             "index": rows + self._info["total_frames"],
             "task_index": np.full_like(rows, task_index),
         }
-        return data_table(self._schema, {**columns, **episode.columns()})
+        return data_table(self._schema, {**columns, **episode.columns})
 
     def _row(self, part: _Part, length: int, task: str, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """The episode's row in the table of episodes. Times are start / fps from whole frames: sums would drift."""
