@@ -23,6 +23,7 @@ SIZE = (16, 24)
 def make_cloning(kind: str = "continuous", **options) -> Cloning:
     torch.manual_seed(0)
     sizes = {"height": SIZE[0], "width": SIZE[1], "image_width": 8, "dim": 32, "depth": 1, "action_horizon": 6}
+    sizes |= {"heads": 2, "encoder_depth": 1, "decoder_depth": 1, "denoising_steps": 3}
     data = {"tasks": TASKS, "state_mean": (1.0, 0.0), "state_std": (0.5, 2.0), "frame_stride": 2, "execute": 2}
     cloning = Cloning(CloningConfig(action_spec=SPECS[kind], **{**sizes, **data, **options}))
     scramble(cloning, 1)
@@ -49,11 +50,14 @@ def shown(step: int, rows: list[int]) -> Observation:
     return Observation(frames[rows], state[rows], tuple("left" for _ in rows))
 
 
+@pytest.mark.parametrize("diffusion", [False, True])
 @pytest.mark.parametrize("kind", ["discrete", "keys", "continuous"])
-def test_padding_changes_nothing_and_parts_make_the_whole(kind):
-    cloning, batch = make_cloning(kind, goal_dropout=0.5, state_noise=0.1).train(), examples(kind)
+def test_padding_changes_nothing_and_parts_make_the_whole(kind, diffusion):
+    options = {"goal_dropout": 0.5, "state_noise": 0.1, "diffusion": diffusion}
+    cloning, batch = make_cloning(kind, **options).train(), examples(kind)
     loss = cloning(batch)
-    assert set(loss.parts) == {"cloning/chunk", "cloning/action_error"}
+    losses = {"cloning/denoising", "cloning/guess"} if diffusion else {"cloning/chunk"}
+    assert set(loss.parts) == {*losses, "cloning/action_error"}
     other = random_actions(kind, 3, 6, seed=1)
     mask = batch.valid if kind == "discrete" else batch.valid[..., None]
     assert float(cloning(replace(batch, actions=torch.where(mask, batch.actions, other))).total) == float(loss.total)
@@ -68,15 +72,17 @@ def test_padding_changes_nothing_and_parts_make_the_whole(kind):
     assert float(cloning(replace(batch, seeds=batch.seeds + 3)).total) != float(loss.total)
 
 
-def test_everything_learns():
-    cloning = make_cloning().train()
+@pytest.mark.parametrize("diffusion", [False, True])
+def test_everything_learns(diffusion):
+    cloning = make_cloning(diffusion=diffusion).train()
     cloning(examples()).total.backward()
     assert [name for name, each in cloning.named_parameters() if each.grad is None] == []
 
 
-def test_it_acts_batched_as_single_from_frames_at_its_stride():
-    cloning, seen = make_cloning(), []
-    cloning.image.register_forward_hook(lambda module, frames, output: seen.append(frames[0]))
+@pytest.mark.parametrize("diffusion", [False, True])
+def test_it_acts_batched_as_single_from_frames_at_its_stride(diffusion):
+    cloning, seen = make_cloning(diffusion=diffusion), []
+    cloning.image.enter.register_forward_hook(lambda _, frames, __: seen.append(frames[0].unflatten(1, (2, 3))))
     together, alone = [], []
     carry, single = cloning.init(3), cloning.init(3).take([1])
     for step in range(5):
@@ -151,8 +157,9 @@ def test_a_policy_without_its_world_is_not_saved(tmp_path):
         Policy(replace(pixel_policy().config), None).save(tmp_path)
 
 
-def test_cloning_comes_back_bitwise(tmp_path):
-    cloning = make_cloning()
+@pytest.mark.parametrize("diffusion", [False, True])
+def test_cloning_comes_back_bitwise(tmp_path, diffusion):
+    cloning = make_cloning(diffusion=diffusion)
     cloning.save(tmp_path)
     loaded = load(tmp_path)
     assert isinstance(loaded, Cloning)

@@ -22,9 +22,9 @@ class PolicyConfig:
     = no state. grid: rows and columns of a frame's features; None = the world's. feature_mean, feature_std: of each of
     their channels.
 
-    observed_frames, imagined_frames: of the world, at its stride. layer: of the world, whose hidden states are read;
-    None is the last. former: what condenses them: 2d, 3d or geometry (see `nn.video_former`), or none, where features,
-    averaged to at most 16 a frame, are read as they are. dim: width of all tokens. former_depth: layers
+    observed_frames, imagined_frames: of the world, at its stride. layers: of the world, whose hidden states are read,
+    joined; none is the last. former: what condenses them: 2d, 3d or geometry (see `nn.video_former`), or none, where
+    features, averaged to at most 16 a frame, are read as they are. dim: width of all tokens. former_depth: layers
     of the former. latents_per_frame: tokens that a former makes of a frame. heads: of every attention. encoder_depth,
     decoder_depth: layers of what joins the tokens, and of what denoises actions. denoising_steps: of a decision.
     action_horizon: actions of a chunk. execute: how many are done before the next chunk is planned.
@@ -46,8 +46,8 @@ class PolicyConfig:
     feature_mean: tuple[float, ...] = ()
     feature_std: tuple[float, ...] = ()
     observed_frames: int = 2
-    imagined_frames: int = 4
-    layer: int | None = None
+    imagined_frames: int = 2
+    layers: tuple[int, ...] = ()
     former: Former = "3d"
     dim: int = 256
     former_depth: int = 3
@@ -111,7 +111,10 @@ class PolicyConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PolicyConfig:
-        return from_json(cls, values, "the policy's config")
+        """Raises ValueError for unknown fields and wrong types. Older runs name one layer, or None."""
+        layer = values.get("layer")
+        values = {name: value for name, value in values.items() if name != "layer"}
+        return from_json(cls, values if layer is None else {**values, "layers": [layer]}, "the policy's config")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "action_spec": self.action_spec.to_json()}

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneiros.agreement import Controls, check_agreement
@@ -25,15 +24,7 @@ from oneiros.points.nn.encoder import PointEncoder
 from oneiros.policy.carry import Carry
 from oneiros.policy.condense import condense, grid_of, make_former, num_condensed, standardise
 from oneiros.policy.config import PolicyConfig
-from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
-from oneiros.policy.nn.diffusion import (
-    SIGMA_DATA,
-    Preconditioning,
-    ddim,
-    exponential_schedule,
-    network_target,
-    training_sigmas,
-)
+from oneiros.policy.nn.chunks import chunk_losses, denoised_chunks
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.head import PolicyHead
 from oneiros.records import Clip, Loss, Observation, PolicyBatch, Trainable
@@ -43,8 +34,6 @@ from oneiros.video_former.frame_masks import kept_frames
 from oneiros.world.model import World
 
 WORLD = "world"  # where a run folder holds its policy's
-
-_SMALL_MISS = 0.1  # standard deviations of the actions: below, the guess's loss is quadratic
 
 
 class Policy(Trainable):
@@ -127,7 +116,10 @@ class Policy(Trainable):
         random = PerSample.of(evenly if batch.seeds is None else batch.seeds, batch_size, self.device)
         forgotten = random.less_than(config.goal_dropout) if self.training else None
         context, geometry = self._context(batch.features, batch.goal, batch.state, batch.depth, forgotten, random)
-        denoising, guess, error = self._action_losses(context, batch.actions, batch.valid, random)
+        losses = chunk_losses(
+            self.head, context, batch.actions, batch.valid, random, config.action_spec, config.noise_draws
+        )
+        denoising, guess, error = losses
         parts = {"policy/denoising": denoising, "policy/guess": guess, "policy/action_error": error}
         total = denoising + guess
         if geometry is not None and batch.teacher is not None:
@@ -139,30 +131,6 @@ class Policy(Trainable):
     def loss_weight(self, batch: PolicyBatch) -> Tensor:
         """How many actions the loss is a mean over."""
         return batch.valid.sum()
-
-    def _action_losses(
-        self, context: Tensor, actions: Tensor, valid: Tensor, random: PerSample
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of denoising and of the guess, and the mean error of the chunks denoised from the most noise, in
-        standard deviations of the actions."""
-        draws = self.config.noise_draws
-        shape = (draws, *valid.shape[1:], self.config.action_spec.size)
-        counted = valid[:, None, :, None]
-        clean = SIGMA_DATA * to_numbers(actions, self.config.action_spec)[:, None] * counted
-        # one level from each of as many equal parts of the density: the draws of a sample are spread
-        spread = (random.uniform(draws) + torch.arange(draws, device=clean.device)) / draws
-        sigmas = training_sigmas(spread)[..., None, None]
-        at = Preconditioning.of(sigmas)
-        noise = random.normal(shape[0] * shape[1] * shape[2]).view(len(clean), *shape)
-        noisy = clean + sigmas * noise
-        inputs = self.head.decoder_input(context)
-        predicted = self.head(at.into * noisy, self.head.modulation(at.level[..., 0, 0]), inputs).float()
-        many = (counted.sum() * draws * shape[2]).clamp_min(1)
-        loss = ((predicted - network_target(clean, noisy, at)).square() * counted).sum() / many
-        denoised = (at.skip * noisy + at.out * predicted)[:, -1:]
-        error = ((denoised - clean).abs() * counted).sum() * draws / many / SIGMA_DATA
-        missed = F.smooth_l1_loss(inputs.guess, clean / SIGMA_DATA, reduction="none", beta=_SMALL_MISS) * counted
-        return loss, missed.sum() * draws / many, error
 
     # -- run folders ----------------------------------------------------------------------------------------------
 
@@ -271,19 +239,7 @@ class Policy(Trainable):
     @torch.no_grad()
     def denoise(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
         """Chunks (B, L, ...) in the environments' units, from `condition`'s tokens. seeds: of each one's noise."""
-        config, sigmas = self.config, exponential_schedule(self.config.denoising_steps)
-        at = Preconditioning.of(sigmas[:-1].to(self.device))
-        inputs, modulations = self.head.decoder_input(tokens), self.head.modulation(at.level)
-        skips, outs, intos = (values.tolist() for values in (at.skip, at.out, at.into))
-
-        def denoised(noisy: Tensor, index: int) -> Tensor:
-            predicted = self.head(intos[index] * noisy, modulations[None, index : index + 1], inputs)
-            return skips[index] * noisy + outs[index] * predicted.float()
-
-        numbers = config.action_horizon * config.action_spec.size
-        noise = PerSample(torch.tensor(seeds)).normal(numbers).to(self.device)
-        chunk = ddim(denoised, noise.view(len(seeds), 1, config.action_horizon, -1), sigmas)
-        return from_numbers(chunk[:, 0] / SIGMA_DATA, config.action_spec)
+        return denoised_chunks(self.head, tokens, seeds, self.config.action_spec, self.config.denoising_steps)
 
     @torch.no_grad()
     def imagined_frames(self, carry: Carry) -> Tensor | None:
@@ -303,12 +259,12 @@ class Policy(Trainable):
         valid = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         chunking, spec = carry.chunking, self.config.action_spec
         actions = spec.join(carry.actions, chunking.frame_stride) if chunking.span else None
-        return self._world.imagine(Clip(frames, actions, valid), self.config.imagined_frames, layer=self.config.layer)
+        return self._world.imagine(Clip(frames, actions, valid), self.config.imagined_frames, layers=self.config.layers)
 
 
 def check_world(config: PolicyConfig, world: World) -> None:
     """ValueError, in one line, where a policy cannot act from this world."""
-    width = world.config.dim
+    width = world.config.dim * max(1, len(config.layers))
     if world.tokenizer.temporal_stride > 1:
         raise ValueError("this world's codec joins several frames; a policy needs one that works frame by frame")
     check_agreement(Controls("the policy", config.action_spec), Controls("its world", world.config.action_spec))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -68,6 +68,8 @@ POLICY_PRESETS = {
 
 CLONING_PRESETS = {name: Preset(model={}, fit=POLICY_PRESETS[name].fit) for name in ("tiny", "small", "base")}
 
+_OF_DIFFUSION = ("dim", "heads", "encoder_depth", "decoder_depth", "noise_draws")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActingSettings(EpisodeSettings):
@@ -117,7 +119,7 @@ class PolicySettings(ActingSettings):
         "action_horizon": "is the option --action-horizon",
         "execute": "is the option --execute",
         "former": "is the option --former",
-        "layer": "is the option --layer",
+        "layers": "is the option --layers",
         "frame_mask": "is the option --frame-mask",
         "geometry_tokens": "is the option --geometry-tokens",
     }
@@ -129,11 +131,12 @@ class PolicySettings(ActingSettings):
     """What condenses the imagined frames: a Video Former over each frame (2d), over space and time (3d), over both and
     aligned with geometry (geometry), or none. Default: 3d, with --alignment geometry."""
 
-    imagined_frames: int = 4
-    """Frames to imagine beyond the newest, each the world's stride of rows after the last."""
+    imagined_frames: int = 2
+    """Frames to imagine beyond the newest, each the world's stride of rows after the last; 0 reads those seen alone."""
 
-    layer: int | None = None
-    """The world's block whose features are used, from 0. Default: its output."""
+    layers: tuple[int, ...] = ()
+    """The world's blocks whose features are used, joined, from 0: 1 3 5 reads three. Default: its output, which is had
+    for nothing; others take one more pass over all frames."""
 
     every: int = 2
     """Learn from every so many rows of an episode: 1 is the most thorough, and takes the most room and time."""
@@ -154,7 +157,7 @@ class PolicySettings(ActingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class CloningSettings(ActingSettings):
-    """Learn to act from demonstrations straight from the pixels: the baseline beside a policy that imagines."""
+    """Learn to act from demonstrations straight from the pixels: the baselines beside a policy that imagines."""
 
     presets: ClassVar = CLONING_PRESETS
 
@@ -175,3 +178,14 @@ class CloningSettings(ActingSettings):
 
     augment: bool = False
     """Learn from frames shifted and recoloured by chance."""
+
+    diffusion: bool = False
+    """Denoise chunks of actions by the transformer of a policy, on an image encoder that learns along, instead of by a
+    regression: the policy without a world."""
+
+    def model_of_preset(self) -> dict[str, Any]:
+        """The preset's fields of the model's config: by diffusion, those of its policy."""
+        if not self.diffusion:
+            return dict(self.presets[self.preset].model)
+        policy = POLICY_PRESETS[self.preset].model
+        return {name: policy[name] for name in _OF_DIFFUSION if name in policy}

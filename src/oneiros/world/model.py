@@ -9,7 +9,7 @@ N codes per frame, m codes per step, D width, A names of actions, W window.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +23,7 @@ from oneiros.records import Clip, CodeClip, Loss, Trainable
 from oneiros.run_folder import Origin, RunConfig, load_model, read_config, save_model
 from oneiros.sampling import Sampling
 from oneiros.world.config import WorldConfig
+from oneiros.world.imagined import imagined
 from oneiros.world.nn.actions import ActionEmbedding, ActionHead
 from oneiros.world.nn.codebooks import StepWatch
 from oneiros.world.nn.detail import Detail
@@ -245,9 +246,12 @@ class World(Trainable):
         return replace(state, detail=Detail.of(clip.frames[:, -1:], decoded))
 
     def _init_codes(self, clip: CodeClip) -> WorldState:
+        return WorldState.after(self.dynamics, clip.codes, self._conditions_of(clip), lookback=self._lookback)
+
+    def _conditions_of(self, clip: CodeClip) -> Tensor:
+        """Of the actions that led into each frame of a clip (B, T, D)."""
         actions = self._checked(clip.actions, clip.codes.shape[1] - 1)
-        conditions = self.action_embedding(actions, clip.codes.shape[1], len(clip.codes), known=clip.known)
-        return WorldState.after(self.dynamics, clip.codes, conditions, lookback=self._lookback)
+        return self.action_embedding(actions, clip.codes.shape[1], len(clip.codes), known=clip.known)
 
     @torch.no_grad()
     def step(
@@ -283,7 +287,7 @@ class World(Trainable):
         if guided != state.guided:
             state = state.with_guidance(self.action_embedding) if guided else state.without_guidance()
         conditions = self._conditions(action, state.batch_size, guided)
-        return state.stepped(conditions, chooser(sampling, generator, state.batch_size), lookback=self._lookback)
+        return state.stepped(conditions, chooser(sampling, generator, state.batch_size), lookback=self._lookback)[:2]
 
     def _conditions(self, action: Tensor | None, batch: int, guided: bool) -> Tensor:
         null = self.action_embedding.null.expand(batch, -1)
@@ -313,37 +317,27 @@ class World(Trainable):
         return state, state.outputs[: state.batch_size, self.dynamics.layout.inverse.to(self.device)]
 
     @torch.no_grad()
-    def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layer: int | None = None) -> tuple[Tensor, Tensor]:
+    def imagine(self, clip: Clip | CodeClip, num_frames: int, *, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """The codes and hidden features of a clip and of the likeliest `num_frames` frames after it.
 
-        These follow with unknown actions, each code the likeliest, so that nothing is random.
-        One causal pass over all T frames then gives the hidden states after the last block, or after block `layer` (0
-        is the first). Returns codes int64 (B, T, N), row by row of the grid, and features float32 (B, T, N, D), each at
-        the place of its code. With a video codec, frames are its latents, and `num_frames` a multiple of its stride.
+        These follow with unknown actions, each code the likeliest, so that nothing is random. Features are the hidden
+        states after the last block, as they came to be while imagining, or those after the blocks `layers` (0 is the
+        first), joined, of one more pass over all T frames. Returns codes int64 (B, T, N), row by row of the grid, and
+        features float32 (B, T, N, D), each at the place of its code. With a video codec, frames are its latents, and
+        `num_frames` a multiple of its stride.
         Raises ValueError for a clip with padding or other actions, and for a layer that is not there.
         """
         blocks, stride = len(self.dynamics.blocks), self.tokenizer.temporal_stride
-        if layer is not None and not 0 <= layer < blocks:
-            raise ValueError(f"layer is {layer}; this world's are 0 to {blocks - 1}")
+        if wrong := [layer for layer in layers if not 0 <= layer < blocks]:
+            raise ValueError(f"layer is {wrong[0]}; this world's are 0 to {blocks - 1}")
         if num_frames < 0 or num_frames % stride:
             raise ValueError(f"num_frames is {num_frames}; it must be a multiple of {stride}, or 0")
         if not bool(clip.valid.all()):
             raise ValueError("a world imagines on from real frames; the clip has padding")
         clip = self._to_codes(clip) if isinstance(clip, Clip) else clip
-        observed, batch = clip.codes.shape[1], len(clip.codes)
-        frames, state = [clip.codes], self._init_codes(clip) if num_frames else None
-        for _ in range(num_frames // stride):
-            assert state is not None
-            state, codes = self.step_codes(state, None, sampling=Sampling(temperature=0.0))
-            frames.append(codes[:, None])
-        codes = torch.cat(frames, 1)
-        actions = self._checked(clip.actions, observed - 1)
-        conditions = self.action_embedding(actions, observed, batch, known=clip.known)
-        null = self.action_embedding.null.expand(batch, codes.shape[1] - observed, -1)
-        num_blocks = None if layer is None else layer + 1
-        outputs = self.dynamics(codes, torch.cat([conditions, null], 1), num_blocks=num_blocks)
-        layout = self.dynamics.layout
-        return codes, outputs[:, :, layout.tokens_per_step :][:, :, layout.inverse.to(self.device)].float()
+        null = self.action_embedding.null.expand(len(clip.codes), -1)
+        conditions = self._conditions_of(clip)
+        return imagined(self.dynamics, clip.codes, conditions, null, num_frames // stride, layers, self._lookback)
 
     @torch.no_grad()
     def predict_action(

@@ -46,10 +46,17 @@ class WorldState:
     ) -> WorldState:
         """The state after a clip of codes int64 (B, T, N) and conditions (B, T, D); the last `lookback` are kept. time:
         index of the newest latent, T - 1 where none is given."""
+        return cls.begun(dynamics, codes, conditions, lookback=lookback, time=time)[0]
+
+    @classmethod
+    def begun(
+        cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, lookback: int, time: int | None = None
+    ) -> tuple[WorldState, Tensor]:
+        """`after`, and the outputs (B, T, E, D) of all frames of the clip."""
         time = codes.shape[1] - 1 if time is None else time
-        ring, outputs = Ring.filled(dynamics, codes, conditions, first_time=time - codes.shape[1] + 1)
-        m = dynamics.layout.tokens_per_step
-        return cls(
+        ring, all_outputs = Ring.filled(dynamics, codes, conditions, first_time=time - codes.shape[1] + 1)
+        m, outputs = dynamics.layout.tokens_per_step, all_outputs[:, -1]
+        state = cls(
             ring=ring,
             codes=codes[:, -lookback:],
             conditions=conditions[:, -1],
@@ -58,6 +65,7 @@ class WorldState:
             outputs=outputs[:, m:-m],
             step_features=dynamics.step_features(outputs),
         )
+        return state, all_outputs
 
     @property
     def batch_size(self) -> int:
@@ -71,27 +79,30 @@ class WorldState:
 
     def stepped(
         self, conditions: Tensor, choose: Callable[[Tensor, Tensor], Tensor], *, lookback: int
-    ) -> tuple[WorldState, Tensor]:
-        """The state one frame further, and that frame's codes (B, N). Consumes this one.
+    ) -> tuple[WorldState, Tensor, Tensor | None]:
+        """The state one frame further, that frame's codes (B, N), and the outputs (B', m, D) of the last step of the
+        frame before, unless this state was flushed. Consumes this one.
 
         conditions: of the action that leads there (B', D). choose: see `Dynamics.draw`. lookback: codes are kept of.
         """
         dynamics, layout, batch = self.ring.dynamics, self.ring.dynamics.layout, self.batch_size
         m, time, branches = layout.tokens_per_step, self.time + 1, len(conditions) // batch
-        groups, outputs = [], []
+        groups, outputs, closing = [], [], None
         x = dynamics.step_elements(0, None, conditions)
         places = [(time, 0)]
         if self.pending is not None:
             x, places = torch.cat([self.pending, x], 1), [(time - 1, layout.num_steps - 1), *places]
         for step in range(1, layout.num_steps):
-            output = self.ring.run(x, places)[:, -m:]
+            output = self.ring.run(x, places)
+            if len(places) > 1:
+                closing, output = output[:, :m], output[:, m:]
             outputs.append(output)
             codes = dynamics.draw(output, choose)
             groups.append(codes)
             x = dynamics.step_elements(step, codes.repeat(branches, 1), conditions)
             places = [(time, step)]
         frame = torch.cat(groups, 1)[:, layout.inverse.to(codes.device)]
-        return replace(
+        state = replace(
             self,
             codes=torch.cat([self.codes, frame[:, None]], 1)[:, -lookback:],
             conditions=conditions,
@@ -99,7 +110,8 @@ class WorldState:
             pending=x,
             outputs=torch.cat(outputs, 1)[:, m:],
             step_features=dynamics.step_features(outputs[0][:batch]),
-        ), frame
+        )
+        return state, frame, closing
 
     def clone(self) -> WorldState:
         """An independent copy: stepping one leaves the other as it is."""
@@ -170,6 +182,7 @@ class WorldState:
         if first_time > 0:
             conditions = embedding.null.expand_as(conditions)
         ring, outputs = Ring.filled(dynamics, codes, conditions, first_time=first_time)
+        outputs = outputs[:, -1]
         m, newest, pending = dynamics.layout.tokens_per_step, conditions[:, -1], None
         if self.pending is None:
             outputs = outputs[:, m:]

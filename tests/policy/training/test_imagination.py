@@ -20,7 +20,7 @@ from oneiros.records import Observation
 from oneiros.world.model import World
 from tests.recorded import XY
 
-SPEC = FeatureSpec(2, 2, None, quick=False)
+SPEC = FeatureSpec(2, 2, (), quick=False)
 
 
 def read(data: Path, run: Path, *, every: int = 1):
@@ -93,7 +93,7 @@ def test_features_are_made_once_and_appear_whole(demonstrations, acting_world, t
 
 @pytest.mark.parametrize(
     "change",
-    [{"imagined_frames": 1}, {"observed_frames": 1}, {"layer": 0}, {"every": 7}, {"data": "other"}, {"world": 0}],
+    [{"imagined_frames": 1}, {"observed_frames": 1}, {"layers": (0,)}, {"every": 7}, {"data": "other"}, {"world": 0}],
 )
 def test_other_features_are_kept_apart(change, demonstrations, acting_world, tmp_path):
     world, episodes, moments = read(demonstrations, acting_world, every=8)

@@ -123,7 +123,7 @@ def test_warm_start_begins_with_the_other_policy(policy_run, demonstrations, act
         ({"camera": "observation.images.back"}, "has no camera observation.images.back, only observation.images.front"),
         ({"former": "2d", "alignment": True}, "--alignment is of --former geometry"),
         ({"every": 0}, "every is 0"),
-        ({"layer": 9}, "layer is 9; this world's are 0 to 1"),
+        ({"layers": (9,)}, "layer is 9; this world's are 0 to 1"),
         ({"execute": 11}, "execute is 11; a chunk has only action_horizon, 10"),
         ({"geometry_tokens": -1}, "geometry_tokens is -1"),
         ({"former": "2d", "frame_mask": 0.5}, "frame_mask hides frames from a former over time"),

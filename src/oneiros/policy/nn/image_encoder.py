@@ -15,10 +15,13 @@ _WIDTHS = (1, 2, 4, 4)  # channels of each stage, in units of the first's
 class ImageEncoder(nn.Module):
     """Residual convolutions on stacked frames; where each channel is strongest, and a small map of what is there.
 
-    channels: C O, of the stacked frames. width: channels of the first stage. dim: D. size: (H, W).
+    channels: C O, of the stacked frames. width: channels of the first stage. dim: D. size: (H, W). places: also
+    make a token of each of 4 x 4 places, see `tokens`.
     """
 
-    def __init__(self, *, channels: int, size: tuple[int, int], width: int = 48, dim: int = 256) -> None:
+    def __init__(
+        self, *, channels: int, size: tuple[int, int], width: int = 48, dim: int = 256, places: bool = False
+    ) -> None:
         super().__init__()
         if min(size) < 16:
             raise ValueError(f"frames are {size[0]} x {size[1]}; at least 16 x 16 pixels are needed")
@@ -33,13 +36,26 @@ class ImageEncoder(nn.Module):
         self.squeeze = nn.Conv2d(widths[-1], width, 1)
         self.temperature = nn.Parameter(torch.zeros(()))
         self.leave = nn.Linear(2 * 2 * width + 16 * width, dim)
+        self.place = nn.Linear(widths[-1], dim) if places else None
 
     def forward(self, frames: Tensor) -> Tensor:
         """frames (B, O, C, H, W) in [-1, 1] -> (B, D)."""
+        return self._vector(self._maps(frames))
+
+    def tokens(self, frames: Tensor) -> Tensor:
+        """frames (B, O, C, H, W) -> (B, 17, D): the vector, and what is at each of 4 x 4 places."""
+        assert self.place is not None
+        x = self._maps(frames)
+        there = self.place(F.adaptive_avg_pool2d(x, (4, 4)).flatten(2).transpose(1, 2))
+        return torch.cat([self._vector(x)[:, None], there], 1)
+
+    def _maps(self, frames: Tensor) -> Tensor:
         x = self.enter(frames.flatten(1, 2))
         for stage in self.stages:
             x = stage(x)
-        x = F.silu(self.norm(x))
+        return F.silu(self.norm(x))
+
+    def _vector(self, x: Tensor) -> Tensor:
         places = spatial_softmax(self.keypoints(x), self.temperature.exp())
         around = F.adaptive_avg_pool2d(self.squeeze(x), (4, 4)).flatten(1)
         return self.leave(torch.cat([places.to(around.dtype), around], 1))

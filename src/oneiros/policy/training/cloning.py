@@ -123,7 +123,7 @@ def _make_model(settings: CloningSettings, data: _Data) -> Cloning:
     state_mean, state_std = data.moments.state_statistics()
     embeddings = sentence_embeddings(data.moments.tasks) if settings.goal == "language" else None
     config = CloningConfig(
-        **settings.presets[settings.preset].model,
+        **settings.model_of_preset(),
         **shared(settings, CloningConfig),
         action_spec=data.moments.spec,
         tasks=data.moments.tasks,

@@ -75,7 +75,7 @@ def read_policy_data(settings: PolicySettings, world: World) -> PolicyData:
     say(f"{len(moments):,} moments of {len(episodes)} episodes; tasks: {', '.join(moments.tasks)}")
 
     spec = FeatureSpec(
-        settings.observed_frames, settings.imagined_frames, settings.layer, quick=settings.precision != "float32"
+        settings.observed_frames, settings.imagined_frames, settings.layers, quick=settings.precision != "float32"
     )
     features = cached_features(cache, world, episodes, moments, spec, data=source.key)
     depths, teacher, size = None, None, (world.tokenizer.config.height, world.tokenizer.config.width)

@@ -35,12 +35,12 @@ _FOR_STATISTICS = 256  # moments
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """How far back and ahead is looked: `observed_frames` up to now, `imagined_frames` from here. layer: see
+    """How far back and ahead is looked: `observed_frames` up to now, `imagined_frames` from here. layers: see
     `World.imagine`. quick: as a world prepared for play sees it (`World.prepare_for_inference`), not in float32."""
 
     observed_frames: int
     imagined_frames: int
-    layer: int | None
+    layers: tuple[int, ...]
     quick: bool
 
     def offsets(self, stride: int) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ def _fill(path: Path, world: World, episodes: Sequence[EpisodeArrays], moments: 
         for first in range(0, len(moments), _AT_ONCE):
             chosen = range(first, min(first + _AT_ONCE, len(moments)))
             clip = context(episodes, moments, chosen, num_frames=spec.observed_frames, stride=world.config.frame_stride)
-            _, features = world.imagine(clip.to(world.device), spec.imagined_frames, layer=spec.layer)
+            _, features = world.imagine(clip.to(world.device), spec.imagined_frames, layers=spec.layers)
             if kept is None:
                 shape = (len(moments), *features.shape[1:])
                 what = f"features of {len(moments):,} moments take"

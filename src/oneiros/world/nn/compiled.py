@@ -34,11 +34,12 @@ class CompiledDynamics:
         periods: Sequence[float],
         window: int,
         num_meta_tokens: int,
+        of_meta: tuple[Tensor, Tensor],
     ) -> None:
-        """periods: of the rotary positions in time, rows and columns."""
+        """periods: of the rotary positions in time, rows and columns. of_meta: keys and values of the meta tokens."""
         self._weights, self._head = _weights_of(blocks), head
         self.contents, self.positions = contents.detach(), positions.detach()
-        self._layout, self._window, self._num_meta = layout, window, num_meta_tokens
+        self._layout, self._window, self._num_meta, self.of_meta = layout, window, num_meta_tokens, of_meta
         in_time, *in_space = frequencies(blocks[0].attention.head_dim, periods)
         angles = [axis[:, None] * of for axis, of in zip((layout.row, layout.column), in_space, strict=True)]
         steps = torch.cat(angles, 1).unflatten(0, (layout.num_steps, -1))

@@ -11,7 +11,7 @@ channels of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import torch
@@ -131,7 +131,19 @@ class Dynamics(nn.Module):
             periods=self.periods,
             window=self.window,
             num_meta_tokens=self.num_meta_tokens,
+            of_meta=self._of_meta(),
         )
+
+    def _of_meta(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the meta tokens, which see one another alone, (layers, 1, heads, M, d) each."""
+        if not self.num_meta_tokens:
+            nothing = self.meta.new_zeros(len(self.blocks), 1, self.heads, 0, self.head_dim)
+            return nothing, nothing
+        memory, x = ClipMemory(self, 0, self.meta.device, keep=True), self.meta[None]
+        none = torch.zeros(0, dtype=torch.long, device=x.device)
+        self.run(x, memory, x.new_zeros(2, x.shape[1], self.rotary(none, none).shape[-1]))
+        keys, values = zip(*memory.kept or (), strict=True)
+        return torch.stack(keys).float(), torch.stack(values).float()
 
     def train(self, mode: bool = True) -> Dynamics:
         if mode:
@@ -189,18 +201,20 @@ class Dynamics(nn.Module):
         row, column = self.layout.row.to(times.device)[elements], self.layout.column.to(times.device)[elements]
         return rotary_table(torch.stack([times, row, column], 1), self.head_dim, self.periods)
 
-    def run(self, x: Tensor, memory: Memory, rotary: Tensor, *, num_blocks: int | None = None) -> Tensor:
-        """All blocks, or the first `num_blocks`, over elements x (B, L, D). Returns outputs (B, L, D), streams
-        averaged."""
+    def run(self, x: Tensor, memory: Memory, rotary: Tensor, *, layers: Sequence[int] = ()) -> Tensor:
+        """All blocks over elements x (B, L, D). Returns outputs (B, L, D), streams averaged. layers: instead, outputs
+        of these blocks, joined (B, L, len(layers) * D); what lies above the last of them does not run."""
         entered = x.dtype
         x = x.to(self._stream_dtype(x.device.type))
         if self.streams > 1:
             x = x[:, :, None].expand(-1, -1, self.streams, -1)
-        first_values = None
-        for block in islice(self.blocks, num_blocks):
+        first_values, read, last = None, {}, len(self.blocks) - 1
+        for number, block in enumerate(islice(self.blocks, max(layers, default=last) + 1)):
             x, values = block(x, memory, rotary, first_values)
             first_values = values if first_values is None else first_values
-        return (x.mean(2) if self.streams > 1 else x).to(entered)
+            if number in (layers or (last,)):
+                read[number] = (x.mean(2) if self.streams > 1 else x).to(entered)
+        return torch.cat([read[number] for number in layers or (last,)], -1)
 
     def _stream_dtype(self, device_type: str) -> torch.dtype:
         """Elements travel in the products' own type: in training, their bytes cost as much as the products."""
@@ -217,12 +231,12 @@ class Dynamics(nn.Module):
         *,
         memory: ClipMemory | None = None,
         first_time: int = 0,
-        num_blocks: int | None = None,
+        layers: Sequence[int] = (),
     ) -> Tensor:
         """Outputs (B, T, E, D) of a clip in one causal pass (teacher forcing).
 
         codes: int64 (B, T, N), raster order. conditions: (B, T, D), of the action that led into each frame.
-        first_time: frame index of the first frame; only differences matter. num_blocks: stop after as many.
+        first_time: frame index of the first frame; only differences matter. layers: see `run`.
         """
         (batch, frames), elements = codes.shape[:2], self.layout.num_elements
         x = self.elements(codes, conditions).flatten(1, 2)
@@ -231,7 +245,7 @@ class Dynamics(nn.Module):
         rotary = self.rotary(times, torch.arange(elements, device=codes.device).repeat(frames))
         rotary = torch.cat([rotary.new_zeros(2, self.num_meta_tokens, rotary.shape[-1]), rotary], 1)
         memory = memory or ClipMemory(self, frames, codes.device)
-        outputs = self.run(x, memory, rotary, num_blocks=num_blocks)[:, self.num_meta_tokens :]
+        outputs = self.run(x, memory, rotary, layers=layers)[:, self.num_meta_tokens :]
         return outputs.unflatten(1, (frames, elements))
 
     def predictions(self, outputs: Tensor) -> Tensor:

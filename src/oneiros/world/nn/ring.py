@@ -34,26 +34,23 @@ class Ring:
     def filled(
         cls, dynamics: Dynamics, codes: Tensor, conditions: Tensor, *, first_time: int = 0
     ) -> tuple[Ring, Tensor]:
-        """A ring holding the last frames of a clip, and the outputs (B, E, D) of its newest frame.
+        """A ring holding the last frames of a clip, and the outputs (B, T, E, D) of all its frames.
 
         codes: (B, T, N); conditions: (B, T, D); first_time: frame index of the clip's first frame.
         """
         layout, frames = dynamics.layout, codes.shape[1]
+        meta, elements, num_slots = dynamics.num_meta_tokens, layout.num_elements, dynamics.window + 1
+        if dynamics.compiled is not None and codes.device.type == "cpu" and frames <= num_slots:
+            ring = cls._empty(dynamics, dynamics.compiled.of_meta, len(codes))
+            places = [(first_time + frame, step) for frame in range(frames) for step in range(layout.num_steps)]
+            outputs = ring.run(dynamics.elements(codes, conditions).flatten(1, 2), places)
+            return ring, outputs.unflatten(1, (frames, elements))
         memory = ClipMemory(dynamics, frames, codes.device, keep=True)
         outputs = dynamics(codes, conditions, memory=memory, first_time=first_time)
         assert memory.kept is not None
         keys = torch.stack([key for key, _ in memory.kept])
         values = torch.stack([value for _, value in memory.kept])
-        meta, elements, num_slots = dynamics.num_meta_tokens, layout.num_elements, dynamics.window + 1
-        shape = (*keys.shape[:3], meta + num_slots * elements, keys.shape[-1])
-        dtype = keys.dtype if dynamics.compiled is None else torch.float32
-        ring = cls(
-            dynamics,
-            keys.new_zeros(shape, dtype=dtype),
-            values.new_zeros(shape, dtype=dtype),
-            torch.full((len(codes), num_slots), _UNWRITTEN, device=codes.device),
-        )
-        ring.keys[..., :meta, :], ring.values[..., :meta, :] = keys[..., :meta, :], values[..., :meta, :]
+        ring = cls._empty(dynamics, (keys[..., :meta, :], values[..., :meta, :]), len(codes))
         for frame in range(max(0, frames - num_slots), frames):
             time = first_time + frame
             source = slice(meta + frame * elements, meta + (frame + 1) * elements)
@@ -61,7 +58,20 @@ class Ring:
             ring.keys[..., start : start + elements, :] = keys[..., source, :]
             ring.values[..., start : start + elements, :] = values[..., source, :]
             ring.slots[:, time % num_slots] = time
-        return ring, outputs[:, -1]
+        return ring, outputs
+
+    @classmethod
+    def _empty(cls, dynamics: Dynamics, of_meta: tuple[Tensor, Tensor], batch: int) -> Ring:
+        """A ring that holds no frames yet, for a batch. of_meta: keys and values of the meta tokens, of every sample or
+        of one for all."""
+        num_slots, (keys, values) = dynamics.window + 1, of_meta
+        layers, _, heads, meta, width = keys.shape
+        shape = (layers, batch, heads, meta + num_slots * dynamics.layout.num_elements, width)
+        dtype = keys.dtype if dynamics.compiled is None else torch.float32
+        slots = torch.full((batch, num_slots), _UNWRITTEN, device=keys.device)
+        ring = cls(dynamics, keys.new_zeros(shape, dtype=dtype), values.new_zeros(shape, dtype=dtype), slots)
+        ring.keys[..., :meta, :], ring.values[..., :meta, :] = keys, values
+        return ring
 
     def run(self, x: Tensor, places: list[tuple[int, int]]) -> Tensor:
         """Outputs of a few steps' elements x (B, len(places) * m, D); places: (frame index, step) of each m of them.
