@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oneiros.data import video
-from oneiros.data.video import DamagedVideoError, VideoEncoder, decode, is_complete, join, probe
+from oneiros.data.video import (
+    DamagedVideoError,
+    VideoEncoder,
+    can_be_kept,
+    decode,
+    frame_times,
+    is_complete,
+    join,
+    keep,
+    probe,
+)
 
 FPS = 7
 
@@ -194,3 +204,38 @@ def test_a_film_of_another_size_from_the_middle_on(tmp_path, monkeypatch, counte
     monkeypatch.setattr(video, "_frames_from", lambda *_: [(0, Larger())])
     with pytest.raises(DamagedVideoError, match="frame 0 is 32 x 24, the film 16 x 24"):
         list(decode(counted, 0, 3))
+
+
+def filmed(path, frames=24, **options):
+    """Bars that wander, coded as ffmpeg does by itself: frames are coded before those that are shown earlier."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "3", "g": "8", **options})
+        stream.height, stream.width, stream.pix_fmt = 64, 80, "yuv420p"
+        for number in range(frames):
+            picture = np.zeros((64, 80, 3), np.uint8)
+            picture[:, number * 3 : number * 3 + 9] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_film_is_kept_as_it_is_coded_and_shown_at_a_steady_rate(tmp_path, name):
+    path, kept = filmed(tmp_path / name), tmp_path / "kept.mp4"
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert any(packet.pts != packet.dts for packet in packets)
+    assert can_be_kept(path)
+    keep(path, kept, fps=7)
+    assert (probe(kept).fps, probe(kept).num_frames, is_complete(kept)) == (7, 24, True)
+    assert len(np.unique(np.diff(frame_times(kept)))) == 1
+    before = list(decode(path, 0, 24))
+    np.testing.assert_array_equal(list(decode(kept, 0, 24)), before)
+    np.testing.assert_array_equal(list(decode(kept, 11, 14)), before[11:14])
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "options"), [("a.mp4", 320, {"g": "999", "sc_threshold": "0"}), ("a.avi", 24, {"bf": "0"})]
+)
+def test_a_film_of_few_key_frames_or_in_another_box_is_not_kept(tmp_path, name, frames, options):
+    assert not can_be_kept(filmed(tmp_path / name, frames, **options))

@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -35,6 +37,8 @@ _CONTAINERS = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3g
 
 MOST_PIXELS = 2**25  # of a frame: 7680 x 4320 is the largest that cameras make; a codec's header may claim more
 _MOST_BOXES = 100_000  # at the top of an mp4 file
+_KEPT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers whose packets mp4 takes as they are
+_MOST_BETWEEN_KEYS = 300  # x264 and cameras place a key frame at least that often
 # What PyAV raises where a header has no rate, no time, or one without end
 _WRONG = (av.error.FFmpegError, OSError, ArithmeticError, AttributeError, TypeError, MemoryError)
 
@@ -269,6 +273,44 @@ def join(paths: Sequence[Path], out: Path) -> None:
                     packet.stream = stream
                     target.mux(packet)
                 num_frames += video.frames
+
+
+def can_be_kept(path: Path) -> bool:
+    """Whether `keep` can take a film over: H.264 as it is written here, upright, whose every packet is a frame that is
+    shown, and key frames that come often enough to begin in the middle."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        codec = stream.codec_context
+        if codec.name != "h264" or codec.pix_fmt != "yuv420p" or container.format.name not in _KEPT:
+            return False
+        if next(container.decode(stream)).rotation:
+            return False
+        container.seek(stream.start_time or 0, stream=stream)
+        keys = [packet.is_keyframe for packet in container.demux(stream) if packet.size]
+    if len(keys) != len(frame_times(path)) or not keys[0]:
+        return False
+    starts = [number for number, key in enumerate(keys) if key]
+    return max(stop - start for start, stop in pairwise([*starts, len(keys)])) <= _MOST_BETWEEN_KEYS
+
+
+def keep(path: Path, out: Path, *, fps: int) -> None:
+    """Write a film that `can_be_kept` as mp4, its frames as they are coded, shown at a steady rate."""
+    times = frame_times(path)
+    with _open(path) as source:
+        video = source.streams.video[0]
+        shown = [packet.pts - (video.start_time or 0) for packet in source.demux(video) if packet.size]
+    places = np.searchsorted(times, shown).tolist()
+    late = max(number - place for number, place in enumerate(places))  # frames may be coded before those shown earlier
+    with _open(path) as source, av.open(str(out), "w", format="mp4") as target:
+        video = source.streams.video[0]
+        stream = target.add_stream_from_template(video)
+        stream.time_base = Fraction(1, fps * 512)
+        packets = (packet for packet in source.demux(video) if packet.size)
+        for number, (packet, place) in enumerate(zip(packets, places, strict=True)):
+            packet.time_base = Fraction(1, fps)
+            packet.pts, packet.dts, packet.duration = place, number - late, 1
+            packet.stream = stream
+            target.mux(packet)
 
 
 def _open(path: Path) -> Any:

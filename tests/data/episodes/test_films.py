@@ -19,12 +19,12 @@ FPS = Counting.fps
 FILM = VIDEO.format(video_key=KEY, chunk_index=0, file_index=0)
 
 
-def film(path, numbers, *, rate=FPS, times=None, **options):
+def film(path, numbers, *, rate=FPS, times=None, pixels="yuv420p", **options):
     """Numbers as frames; times: when each is shown, in 1/90000 s."""
     path.unlink(missing_ok=True)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "10", "bf": "0", **options})
-        stream.height, stream.width, stream.pix_fmt = 32, 40, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = 32, 40, pixels
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 90000)
         for place, number in enumerate(numbers):

@@ -18,7 +18,7 @@ from oneiros.data.depth import MAX_CODE, codes_to_depth, depth_to_codes
 from oneiros.data.episodes.features import ACTION, CONFIDENCE, DONE, REWARD, STATE, TRUNCATED
 from oneiros.data.episodes.format import RecordingFormat
 from oneiros.data.episodes.statistics import ImageStatistics, Statistics
-from oneiros.data.video import VideoEncoder
+from oneiros.data.video import VideoEncoder, keep
 from oneiros.records import ActionSpec, Camera
 
 
@@ -27,7 +27,8 @@ class RecordedEpisode:
     """A complete episode that is in no dataset yet.
 
     videos: files by camera. columns: actions, how sure they are, states and outcomes, a row for each frame. statistics:
-    of images by camera: colours in [0, 1], depth in millimetres, labels as they are.
+    of images by camera: colours in [0, 1], depth in millimetres, labels as they are. foreign: its film is coded by
+    others, so that it is joined to no other.
     """
 
     task: str
@@ -35,6 +36,7 @@ class RecordedEpisode:
     videos: Mapping[str, Path]
     columns: Mapping[str, np.ndarray]
     statistics: Mapping[str, Statistics]
+    foreign: bool = False
 
 
 class EpisodeApart:
@@ -73,7 +75,14 @@ class EpisodeWriter:
         self._encoders: dict[str, VideoEncoder] = {}
         self._statistics = {camera.name: _image_statistics(camera) for camera in fmt.cameras}
         self._ended = False
+        self.kept_film: Path | None = None
         self.num_rows = 0
+
+    def keep_film(self, path: Path) -> None:
+        """Of the only camera, store this film's frames as they are coded (see `video.can_be_kept`), instead of encoding
+        those that `add` is given, which are the same, and all of them."""
+        assert len(self._format.cameras) == 1
+        self.kept_film = path
 
     def add(
         self,
@@ -113,7 +122,8 @@ class EpisodeWriter:
             self._states.append(self._check_state(state))
         try:
             for name, frame in frames.items():
-                self._encoder(name).add(frame)
+                if self.kept_film is None:
+                    self._encoder(name).add(frame)
                 self._statistics[name].add(frame)
         except (av.error.FFmpegError, OSError) as error:
             raise save_error(self._name, error) from error
@@ -124,6 +134,8 @@ class EpisodeWriter:
         if self.num_rows == 0:
             raise ValueError(f"{self._name} has no frames; add at least one")
         try:
+            if self.kept_film is not None:
+                keep(self.kept_film, self._video(self._format.cameras[0]), fps=self._format.fps)
             for encoder in self._encoders.values():
                 encoder.close()
         except (av.error.FFmpegError, OSError) as error:
@@ -131,7 +143,7 @@ class EpisodeWriter:
         self._encoders = {}
         videos = {camera.name: self._video(camera) for camera in self._format.cameras}
         statistics = {each.name: self._statistics[each.name].result(_meaning(each)) for each in self._format.cameras}
-        return RecordedEpisode(task, self.num_rows, videos, self._columns(), statistics)
+        return RecordedEpisode(task, self.num_rows, videos, self._columns(), statistics, self.kept_film is not None)
 
     def abandon(self) -> None:
         """Let go of whatever is still open."""

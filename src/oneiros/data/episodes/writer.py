@@ -85,11 +85,15 @@ class Recordable(Protocol):
 
 @dataclass(frozen=True)
 class _Part:
-    """The files of one number, still growing: an episode's rows of data and its row in the table of episodes."""
+    """The files of one number, still growing: an episode's rows of data and its row in the table of episodes.
+
+    foreign: see `RecordedEpisode`.
+    """
 
     number: int
     tables: tuple[pa.Table, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
+    foreign: bool = False
 
     @property
     def place(self) -> dict[str, int]:
@@ -290,7 +294,7 @@ class DatasetWriter:
         statistics |= episode.statistics
         part = self._part if self._has_room(episode) else _Part(self._part.number + 1)
         row = self._row(part, table.num_rows, task, statistics)
-        grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row))
+        grown = replace(part, tables=(*part.tables, table), rows=(*part.rows, row), foreign=episode.foreign)
         combined = {
             name: combine([self._statistics[name], new]) if name in self._statistics else new
             for name, new in statistics.items()
@@ -317,6 +321,8 @@ class DatasetWriter:
         """Whether the files in progress can take this episode too."""
         if not self._part.rows:
             return True
+        if self._part.foreign or episode.foreign:
+            return False
         videos = [
             (self.path / VIDEO.format(video_key=camera.name, **self._part.place)).stat().st_size
             + episode.videos[camera.name].stat().st_size

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from oneiros.data.episodes.dataset import Dataset
+from oneiros.data.episodes.inspection.checks import run_checks
 from oneiros.data.episodes.writer import DatasetWriter
+from oneiros.data.video import decode
 from tests.data.conftest import Counting
 from tests.data.episodes.imports.command import run
 from tests.data.episodes.test_films import film
@@ -191,3 +193,28 @@ def test_links_that_lead_out_are_refused(films, tmp_path, capsys):
     os.symlink(tmp_path / "secret.mp4", films / "c.mp4")
     assert run(films, "--out", tmp_path / "data") == 2
     assert "leads out of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_films_are_taken_over_as_they_are_coded_where_every_frame_is_a_row(films, tmp_path, shift):
+    for name, numbers in (("a", range(6)), ("b", range(6, 11))):
+        table(films / f"{name}.csv", [{"steer": n / 4} for n in numbers])
+    assert run(films, "--out", tmp_path / "data", "--shift", shift) == 0
+    data = Dataset.open(tmp_path / "data", strict=True)
+    assert Counting.numbers(data, 1) == [6, 7, 8, 9, 10][: 5 - shift]
+    files = sorted((tmp_path / "data/videos").rglob("*.mp4"))
+    source = list(decode(films / "b.mp4", 0, 5 - shift))
+    assert len(files) == (1 if shift else 2)
+    assert np.array_equal(list(data.frames(1)), source) == (not shift)
+    assert not [problem for check in run_checks(data) for problem in check.problems]
+
+
+def test_what_is_encoded_is_not_joined_to_what_was_taken_over(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for place, name in enumerate("abcd"):
+        film(folder / f"{name}.mp4", range(4 * place, 4 * place + 4), pixels="yuv444p" if name in "bc" else "yuv420p")
+    assert run(folder, "--out", tmp_path / "data") == 0
+    data = Dataset.open(tmp_path / "data", strict=True)
+    assert [Counting.numbers(data, index)[0] for index in range(4)] == [0, 4, 8, 12]
+    assert len([*(tmp_path / "data/videos").rglob("*.mp4")]) == 3

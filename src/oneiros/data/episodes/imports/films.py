@@ -95,7 +95,14 @@ def _recording(
         return ({_CAMERA: frame} for frame in film.frames())
 
     actions = None if table is None or spec is None else partial(table.read, spec, column, film.times, film.fps)
-    return ImportedEpisode(name, options.task or f"film {Path(name).stem}", len(film.times), images, actions)
+    return ImportedEpisode(
+        name=name,
+        task=options.task or f"film {Path(name).stem}",
+        length=len(film.times),
+        images=images,
+        actions=actions,
+        film=film.path if film.path.suffix.lower() in FILMS else None,
+    )
 
 
 def open_film(path: Path) -> FoundFilm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class ImportedEpisode:
     metres or labels. actions: makes one for each row, (T,) or (T, A), or fewer by one; None where there are none.
     state: (T, S) or None. outcomes: of the steps of the actions (T,), or None. confidence: of each row's action, (T,);
     None = 1, or 0 where there are no actions. All are called when the episode is written, and raise ValueError or
-    OSError then.
+    OSError then. film: whose frames, all of them, are those of the only camera.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ImportedEpisode:
     state: Callable[[], np.ndarray] | None = None
     outcomes: Callable[[], Outcomes] | None = None
     confidence: Callable[[], np.ndarray] | None = None
+    film: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from oneiros.data.episodes.imports.recording import ImportedEpisode, Source
 from oneiros.data.episodes.writer import DatasetWriter
+from oneiros.data.video import can_be_kept
 from oneiros.disk import replacing
 from oneiros.json_file import read_json
 from oneiros.records import Outcomes
@@ -79,6 +80,8 @@ def _write(recording: ImportedEpisode, writer: DatasetWriter, shift: int) -> int
     if stop - first < 2:
         raise ValueError(f"{recording.name}: has {recording.length} frames; {max(0, stop - first)} are left of them")
     with writer.episode(task=recording.task) as episode:
+        if recording.film is not None and stop - first == recording.length and can_be_kept(recording.film):
+            episode.keep_film(recording.film)
         row = first
         for row, images in zip(range(first, stop), islice(recording.images(), first, stop), strict=False):
             action, confidence = None, 1.0 if actions is not None else 0.0
