@@ -128,10 +128,10 @@ def test_what_does_not_fit_is_left_out_and_listed_and_the_rest_stays(films, tmp_
 def test_an_import_that_was_stopped_goes_on(films, tmp_path, monkeypatch):
     saved = DatasetWriter._save
 
-    def once(self, episode, task):
+    def once(self, episode):
         if self.num_episodes == 1:
             raise KeyboardInterrupt
-        saved(self, episode, task)
+        saved(self, episode)
 
     monkeypatch.setattr(DatasetWriter, "_save", once)
     assert run(films, "--out", tmp_path / "data") == 130
