@@ -158,6 +158,16 @@ def test_a_record_of_bytes_that_no_point_has(tmp_path):
     assert np.array_equal(copy.read().xyz, open_cloud(source).read().xyz)
 
 
+def test_a_record_of_more_bytes_than_points_have_is_named(tmp_path):
+    def promise(head: Head) -> None:
+        head.drop(EXTRA)
+        head.records.append(LasRecord.new(EXTRA, _descriptor("one", 3, 0) + _descriptor("more", 9, 0), ""))
+
+    source = with_records(las_file(tmp_path / "a.las", extra=(("one", "u2"),)), promise)
+    with pytest.raises(ValueError, match=r"its points have 32 bytes, .*records of extra bytes describe 36"):
+        open_cloud(source)
+
+
 def test_header_bounds_that_are_no_numbers_are_one_line(tmp_path, capsys):
     path = las_file(tmp_path / "a.las")
     raw = bytearray(path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,6 +20,8 @@ from oneiros.data.clouds.las.head import check_head
 from oneiros.data.clouds.las.laz import check_laz
 
 lazrs: Any = import_module("lazrs")  # compiled, without types
+
+_POINT_SIZES = re.compile(r"point size, header says (\d+) \w+ created says (\d+)")  # as laspy complains
 
 
 class LasFile(CloudFile):
@@ -114,7 +117,10 @@ def understanding(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust, which lazrs is in
             raise
-        raise ValueError(f"{path}: cannot be read as LAS or LAZ: damaged or cut off ({error})") from error
+        why = f"damaged or cut off ({error})"
+        if sizes := _POINT_SIZES.search(str(error)):
+            why = f"its points have {sizes[1]} bytes, its point format and records of extra bytes describe {sizes[2]}"
+        raise ValueError(f"{path}: cannot be read as LAS or LAZ: {why}") from error
 
 
 @contextmanager
