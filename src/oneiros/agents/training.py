@@ -25,7 +25,7 @@ from oneiros.agents.starts import recorded_starts, save_starts
 from oneiros.agents.states import check_learns
 from oneiros.agents.vector import WorldVector
 from oneiros.console import bars, say
-from oneiros.data.episodes.hub import located
+from oneiros.data.episodes.remote.hub import located
 from oneiros.records import CodeClip
 from oneiros.run_folder import CONFIG, WEIGHTS, read_config, read_origin
 from oneiros.sampling import Sampling

@@ -171,7 +171,7 @@ def _print_dataset(dataset: Dataset, offset: Offset | None, checks: tuple[Check,
 
 def _summary(dataset: Dataset, offset: Offset | None) -> Table:
     from oneiros.data.episodes.features import unused_features
-    from oneiros.data.episodes.hub import revision_of
+    from oneiros.data.episodes.remote.hub import revision_of
 
     shown = table(str(dataset.path))
     frames = sum(episode.length for episode in dataset.episodes)

@@ -14,7 +14,7 @@ import pytest
 
 from oneiros.cli import main
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.hub import revision_of
+from oneiros.data.episodes.remote.hub import revision_of
 from oneiros.data.episodes.source import origin_of
 
 pytest.importorskip("huggingface_hub")

@@ -31,7 +31,6 @@ from oneiros.data.episodes.features import (
     state_column,
 )
 from oneiros.data.episodes.films import place_films
-from oneiros.data.episodes.hub import located
 from oneiros.data.episodes.metadata import (
     INFO,
     DatasetMetadata,
@@ -43,6 +42,7 @@ from oneiros.data.episodes.metadata import (
     uncounted,
 )
 from oneiros.data.episodes.parquet import column_names
+from oneiros.data.episodes.remote.hub import located
 from oneiros.data.episodes.statistics import Statistics, of_column
 from oneiros.data.episodes.stills import decode_stills
 from oneiros.data.frames import resize

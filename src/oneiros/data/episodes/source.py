@@ -12,7 +12,7 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.console import say
 from oneiros.data.episodes.clips import Clips, EpisodeArrays, fully_known, load_frames, split_episodes
 from oneiros.data.episodes.dataset import Dataset
-from oneiros.data.episodes.hub import revision_of
+from oneiros.data.episodes.remote.hub import revision_of
 from oneiros.data.frames import resized
 from oneiros.disk import alone, check_room
 from oneiros.records import ActionSpec, Camera

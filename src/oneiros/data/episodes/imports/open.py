@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from oneiros.data.episodes.hub import located
 from oneiros.data.episodes.imports.recording import Options, Source
 from oneiros.data.episodes.metadata import INFO
+from oneiros.data.episodes.remote.hub import located
 
 Kind = Literal["films", "hdf5", "minari", "zarr", "npz", "lerobot"]
 

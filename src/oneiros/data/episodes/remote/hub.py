@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from oneiros.data.episodes.metadata import INFO
+from oneiros.data.episodes.remote.stores import address_of, mirrored
 
 _NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 _SNAPSHOTS, _PREFIX = "snapshots", "datasets--"  # CACHE/datasets--OWNER--NAME/snapshots/COMMIT
@@ -15,10 +16,13 @@ _PARTS = ("data/*", "videos/*")
 
 def located(path: Path) -> Path:
     """The folder of a dataset: `path` as it is, or the downloaded one where it is no file or folder, but may be a name,
-    OWNER/NAME or OWNER/NAME@REVISION. Without a network, what was downloaded before.
+    OWNER/NAME or OWNER/NAME@REVISION, or an address (see `stores`). Without a network, what was downloaded before.
 
     ValueError where it is neither, or the download needs a package, a network or a permission that is not there.
     """
+    address = address_of(path)
+    if address is not None and not path.exists():
+        return mirrored(address)
     name = _NAME.fullmatch(path.as_posix())
     return path if name is None or path.exists() else _downloaded(name[1], name[2])
 

@@ -1,0 +1,1 @@
+"""Datasets that are elsewhere: by name on a hub, by address on an object store."""
