@@ -218,3 +218,17 @@ def test_what_is_encoded_is_not_joined_to_what_was_taken_over(tmp_path):
     data = Dataset.open(tmp_path / "data", strict=True)
     assert [Counting.numbers(data, index)[0] for index in range(4)] == [0, 4, 8, 12]
     assert len([*(tmp_path / "data/videos").rglob("*.mp4")]) == 3
+
+
+def test_actions_without_any_film_and_archives_are_told_from_what_is_unknown(tmp_path, capsys):
+    (tmp_path / "drive").mkdir()
+    table(tmp_path / "drive/a.csv", [{"steer": 1}])
+    (tmp_path / "drive.zip").write_bytes(b"PK")
+    for name, told in (
+        ("drive", "a.csv: is a table of actions, but nowhere in"),
+        ("drive.zip", "is an archive; unpack"),
+    ):
+        assert run(tmp_path / name, "--out", tmp_path / "data") == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1

@@ -9,6 +9,7 @@ from oneiros.data.episodes.imports.recording import Options, Source
 from oneiros.data.episodes.metadata import INFO
 from oneiros.data.episodes.remote.hub import located
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 Kind = Literal["films", "hdf5", "minari", "zarr", "npz", "lerobot"]
 
 
@@ -79,10 +80,22 @@ def _kind(path: Path) -> Kind:
 
         if path.suffix.lower() in (*FILMS, GIF):
             return "films"
+    _explain(path)
     raise ValueError(
         f"{path}: is of no kind that is known here: a LeRobot dataset, films or folders of pictures, HDF5 of robomimic "
         "or ALOHA, Minari, zarr of diffusion policy, npz of DreamerV3 or CALVIN"
     )
+
+
+def _explain(path: Path) -> None:
+    """ValueError for what is nearly of a kind."""
+    from oneiros.data.episodes.imports.films import TABLES
+
+    if path.is_file() and path.suffix.lower() in _ARCHIVES:
+        raise ValueError(f"{path}: is an archive; unpack it, and import the folder")
+    lonely = next((each for ending in TABLES for each in path.rglob(f"*{ending}")), None) if path.is_dir() else None
+    if lonely is not None:
+        raise ValueError(f"{lonely}: is a table of actions, but nowhere in {path} is a film or a folder of pictures")
 
 
 def _with(path: Path, ending: str) -> bool:
