@@ -84,6 +84,9 @@ class RecordSettings:
     camera: Literal["auto", "ray", "renderer"] = "auto"
     """What draws Meta-World: ray needs no OpenGL, renderer is MuJoCo's own (slower, with textures), auto takes that one
     where MUJOCO_GL is set and works. Policies want the camera that their demonstrations were recorded with."""
+    look: tuple[str, ...] = ()
+    """How Meta-World is to look otherwise, by rays: table=0.7,0.2,0.2 (its colour), brightness=0.6, light=1,0,1 (where
+    it comes from), shift=0.03,0,0 (metres, of the camera)."""
     state: bool = True
     """Record the numbers that a Gymnasium environment observes, too, where that is a vector."""
     env_args: tuple[str, ...] = ()
@@ -141,6 +144,7 @@ class _Stage:
     """The environment of a recording, and who plays in it."""
 
     def __init__(self, command: RecordSettings) -> None:
+        from oneiros.envs.look import read_look
         from oneiros.envs.make import make_env, read_arguments
 
         self.command = command
@@ -154,6 +158,7 @@ class _Stage:
             camera=command.camera,
             state=command.state,
             arguments=read_arguments(command.env_args),
+            look=read_look(command.look),
         )
         self._make_policy = _policy_of(command, self.env)
 

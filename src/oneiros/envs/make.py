@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oneiros.envs.look import Look
 from oneiros.envs.pixel_env import CameraKind, PixelEnv
 
 _PACKAGES = {"doom": "vizdoom", "metaworld": "metaworld"}  # of a family of environments
@@ -27,6 +28,7 @@ def make_env(
     camera: CameraKind = "auto",
     state: bool = True,
     arguments: Mapping[str, Any] | None = None,
+    look: Look | None = None,
 ) -> PixelEnv:
     """The environment `doom:SCENARIO` (doom:PATH.cfg is a scenario of one's own), `metaworld:TASK` (also tasks joined
     by commas, MT10, MT50) or `gym:ENV_ID`; `gym:MODULE:ENV_ID` where a module of one's own registers it.
@@ -36,7 +38,7 @@ def make_env(
     near as it can, and its own `fps` tells how near. depth, labels: more cameras, ViZDoom and Meta-World only. camera:
     what draws Meta-World: `ray` needs no OpenGL, `renderer` is MuJoCo's own, `auto` takes that where MUJOCO_GL is set
     and works. state: of a Gymnasium environment, its observation, where that is a vector. arguments: of
-    `gymnasium.make`.
+    `gymnasium.make`. look: how Meta-World is to look otherwise.
 
     Raises ValueError for a name that does not exist, naming near ones, and for an environment that cannot be recorded;
     ModuleNotFoundError when what an environment runs on is not installed.
@@ -56,6 +58,7 @@ def make_env(
         camera=camera,
         state=state,
         arguments=arguments,
+        look=look,
     )
     env = opened(frame_skip=frame_skip)
     if fps is None:
@@ -144,10 +147,13 @@ def _open(
     camera: CameraKind,
     state: bool,
     arguments: Mapping[str, Any] | None,
+    look: Look | None,
 ) -> PixelEnv:
     family, _, identity = name.partition(":")
     if camera != "auto" and family != "metaworld":
         raise ValueError(f"{name} draws itself; a camera ({camera}) can be chosen for metaworld:TASK only")
+    if look is not None and family != "metaworld":
+        raise ValueError(f"{name} draws itself; only metaworld:TASK can be made to look otherwise")
     if family == "doom" and identity:
         from oneiros.envs.doom import DoomEnv
 
@@ -166,6 +172,7 @@ def _open(
             depth=depth,
             labels=labels,
             camera=camera,
+            look=look,
         )
     if family == "gym" and identity:
         from oneiros.envs.rendered import RenderedEnv

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from oneiros.envs.look import Look
 from oneiros.envs.metaworld.libraries import load_metaworld
 from oneiros.envs.metaworld.ray_camera import RayCamera, Shot, Sphere
 from oneiros.envs.metaworld.renderer_camera import RendererCamera, is_wanted, opengl_works
@@ -44,7 +45,8 @@ class MetaWorldEnv(PixelEnv):
         observation.labels.corner4  uint16 (height, width), indices of `tasks.LABELS`, with labels=True
         observation.state           float32 (4,): the gripper's x, y, z in metres and its opening, 0 to 1
     camera: `ray` needs no OpenGL; `renderer` is MuJoCo's own; `auto` is that one where MUJOCO_GL names an OpenGL that
-    works. `camera_kind` says which it became. Goals are shown as spheres where Meta-World marks them by a site.
+    works. `camera_kind` says which it became. Goals are shown as spheres where Meta-World marks them by a site. look:
+    how the scene looks otherwise, of rays alone.
     A step that reaches success terminates the episode; 500 steps of the simulation truncate it.
 
     `reset(seed=s)` starts from a state that follows from s alone; `reset(options={"start": i})` from the i-th of 50
@@ -67,6 +69,7 @@ class MetaWorldEnv(PixelEnv):
         depth: bool = False,
         labels: bool = False,
         camera: CameraKind = "auto",
+        look: Look | None = None,
     ) -> None:
         check_frame_skip(frame_skip, "step of the simulation")
         check_size(height, width)
@@ -77,7 +80,9 @@ class MetaWorldEnv(PixelEnv):
         self.camera_kind = camera
         if camera == "auto":
             self.camera_kind = "renderer" if is_wanted() and opengl_works() else "ray"
-        self._size, self._next = (height, width), 0
+        if look is not None and self.camera_kind != "ray":
+            raise ValueError(f"a look is of the camera of rays (--camera ray); this is {self.camera_kind}")
+        self._size, self._next, self._appearance = (height, width), 0, look
         self._scenes: dict[str, tuple[Any, RayCamera | RendererCamera]] = {}
         self._enter(self.tasks[0])
         self.cameras = make_cameras(
@@ -156,8 +161,13 @@ class MetaWorldEnv(PixelEnv):
             if len(self._scenes) == _SCENES_KEPT:
                 self._leave(next(iter(self._scenes)))
             scene, (height, width) = _quiet_scene(task), self._size
-            make = RayCamera if self.camera_kind == "ray" else RendererCamera
-            eye = make(scene.model, _VIEW, height=height, width=width, rolled=True, far=_DEPTH[1])
+            options = {"height": height, "width": width, "rolled": True, "far": _DEPTH[1]}
+            if self.camera_kind == "ray":
+                bodies = [label(scene.model.body(body).name) for body in scene.model.geom_bodyid]
+                table = [geom for geom, is_of in enumerate(bodies) if is_of == LABELS.index("Table")]
+                eye = RayCamera(scene.model, _VIEW, **options, look=self._appearance, table=table)
+            else:
+                eye = RendererCamera(scene.model, _VIEW, **options)
             self._scenes[task] = scene, eye
         self._scene, self._eye = self._scenes[task]
         self._task, self.task = task, instruction(task)

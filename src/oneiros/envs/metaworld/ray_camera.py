@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from oneiros.envs.look import Look
 from oneiros.envs.metaworld.libraries import load_mujoco
 
 # MuJoCo's own choice of what is drawn: groups 0, 1 and 2, while scenes keep what only collides in groups 3 to 5.
@@ -46,13 +47,24 @@ class Shot:
 class RayCamera:
     """A camera of the model, by name; fixed in the world.
 
-    rolled: the picture is turned by 180 degrees, for cameras that were mounted upside down.
+    rolled: the picture is turned by 180 degrees, for cameras that were mounted upside down. look: how the scene looks
+    otherwise; table: which geoms are the table, for that.
     Camera coordinates are x right, y down, z ahead; pixel centres are whole numbers: x = (u - cx) / fx * z.
     """
 
     def __init__(
-        self, model: Any, name: str, *, height: int, width: int, rolled: bool = False, far: float = 10.0
+        self,
+        model: Any,
+        name: str,
+        *,
+        height: int,
+        width: int,
+        rolled: bool = False,
+        far: float = 10.0,
+        look: Look | None = None,
+        table: Sequence[int] = (),
     ) -> None:
+        look = look or Look()
         camera = model.camera(name)
         self._model, self._far = model, np.float32(far)
         self.focal = focal_length(model, name, height)
@@ -62,7 +74,7 @@ class RayCamera:
         side = -1.0 if rolled else 1.0
         # MuJoCo's cameras look along -z with y up
         self._axes = axes.reshape(3, 3) * (side, -side, -1.0)
-        self._position = np.array(camera.pos, np.float64)
+        self._position = np.array(camera.pos, np.float64) + look.shift
         columns = (np.arange(width) - (width - 1) / 2) / self.focal
         rows = (np.arange(height) - (height - 1) / 2) / self.focal
         across, down = np.meshgrid(columns, rows)
@@ -72,8 +84,11 @@ class RayCamera:
         self._unit = (ahead / length).astype(np.float32)
         self._across, self._down = across.astype(np.float32), down.astype(np.float32)
         self._cosine = (1 / length[..., 0]).astype(np.float32)
-        self._above = (self._axes.T @ (0.0, 0.0, 1.0)).astype(np.float32)
+        self._above = (self._axes.T @ (np.array(look.light) / np.linalg.norm(look.light))).astype(np.float32)
+        self._brightness = np.float32(look.brightness[0])
         self._colours = _colours(model)
+        if look.table:
+            self._colours[np.array(table, np.int64)] = look.table
         bodies = model.geom_bodyid
         self._still = (model.body_weldid[bodies] == 0) & (model.body_mocapid[model.body_rootid[bodies]] < 0)
         self._background: tuple[np.ndarray, np.ndarray] | None = None
@@ -134,7 +149,7 @@ class RayCamera:
         from_above = np.maximum(normals @ self._above, 0)
         from_camera = np.abs(np.einsum("hwc,hwc->hw", normals, self._unit))
         light = _AMBIENT + _FROM_ABOVE * from_above + _FROM_CAMERA * from_camera
-        return np.where(hit == -1, 1, light)
+        return np.where(hit == -1, 1, light) * self._brightness
 
     def normals(self, depth: np.ndarray) -> np.ndarray:
         """Unit normals towards the camera, float32 (H, W, 3) in camera coordinates.

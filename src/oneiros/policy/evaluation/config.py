@@ -22,6 +22,9 @@ class PolicyEvalConfig:
     """Episodes of the policy to film, the first starts of all tasks in turns."""
     decisions: int = 25
     """How many decisions are timed; 0 leaves it out."""
+    look: tuple[str, ...] = ()
+    """How Meta-World is to look otherwise than where it was learned from: table=0.7,0.2,0.2 (its colour),
+    brightness=0.6, light=1,0,1 (where it comes from), shift=0.03,0,0 (metres, of the camera)."""
     seed: int = 0
     """Of the policies' noise and of the random actions: the same seed gives the same figures, times apart."""
 

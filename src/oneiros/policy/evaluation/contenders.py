@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
+from oneiros.envs.look import Look
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.policy.evaluation.jobs import Contender
 from oneiros.policy.evaluation.kinds import LEARNED
@@ -20,14 +22,14 @@ from oneiros.world.model import TOKENIZER
 
 
 def find_contenders(
-    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int
+    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int, look: Look | None = None
 ) -> tuple[tuple[Contender, ...], tuple[str | None, ...]]:
     """Everyone who plays, the policy of `run` first, and the environment's tasks; (None,) where it has no several.
 
     Raises ValueError for a run that is no policy, an environment that does not fit one of them, a task that one was
     never taught, and runs of different speeds.
     """
-    opened = [_open(path, beside=number > 0) for number, path in enumerate((run, *beside))]
+    opened = [_open(path, look, beside=number > 0) for number, path in enumerate((run, *beside))]
     spec = opened[0][1]
     tasks, instructions, has_expert = _look_at(env, spec)
     family = env if tasks == (None,) else env.partition(":")[0]  # every row names its task
@@ -79,7 +81,7 @@ def observation_spec_of(run: Path, model: Any) -> ObservationSpec:
     )
 
 
-def _open(run: Path, *, beside: bool) -> tuple[Any, ObservationSpec]:
+def _open(run: Path, look: Look | None, *, beside: bool) -> tuple[Any, ObservationSpec]:
     kind = read_config(run).kind
     if kind not in LEARNED:
         where = f"--beside {run}" if beside else str(run)
@@ -87,7 +89,7 @@ def _open(run: Path, *, beside: bool) -> tuple[Any, ObservationSpec]:
             f"{where} holds a {kind}; what acts is a {' or a '.join(LEARNED)} (oneiros train policy --help)"
         )
     model: Any = LEARNED[kind].load(run)
-    return model, observation_spec_of(run, model)
+    return model, replace(observation_spec_of(run, model), look=look)
 
 
 def _look_at(env: str, spec: ObservationSpec) -> tuple[tuple[str | None, ...], list[str], bool]:

@@ -16,6 +16,7 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.data.depth import codes_to_depth, depth_to_codes
 from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
 from oneiros.data.video import as_stored
+from oneiros.envs.look import Look
 from oneiros.envs.make import make_env
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera, Observation
@@ -32,7 +33,7 @@ class ObservationSpec:
     depth_camera: how the recording coded metres, None = as the environment does. metres: whether depth in metres is
     given beside the frames. state_size: numbers of proprioception, 0 = none. action_spec: of the model. instruction:
     what to tell the model where the environment does not say what is to be done. lossless: whether the recording kept
-    colours as they were.
+    colours as they were. look: how the environment looks otherwise than there.
     """
 
     height: int
@@ -47,6 +48,7 @@ class ObservationSpec:
     state_size: int = 0
     instruction: str = ""
     lossless: bool = False
+    look: Look | None = None
 
     @property
     def depth(self) -> bool:
@@ -59,7 +61,7 @@ def open_env(name: str, spec: ObservationSpec) -> PixelEnv:
     Raises ValueError where it has other actions, no such camera, no state though one is needed, or cannot run as fast.
     """
     height, width = spec.rendered
-    env = make_env(name, height=height, width=width, depth=spec.depth, fps=spec.fps)
+    env = make_env(name, height=height, width=width, depth=spec.depth, fps=spec.fps, look=spec.look)
     try:
         _check(name, env, spec)
     except ValueError:

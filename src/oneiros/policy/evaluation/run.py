@@ -17,6 +17,7 @@ from typing import Any
 from oneiros.cluster import work_through
 from oneiros.console import Track, silent
 from oneiros.disk import alone
+from oneiros.envs.look import read_look
 from oneiros.json_file import parse_json
 from oneiros.machine import describe
 from oneiros.policy.evaluation.config import PolicyEvalConfig
@@ -49,7 +50,8 @@ def evaluate_policy(
     Returns what metrics.json holds. Raises ValueError for runs and environments that do not fit each other.
     """
     config = config or PolicyEvalConfig()
-    contenders, tasks = find_contenders(run, beside, env=env, max_steps=config.max_steps, seed=config.seed)
+    settings = {"max_steps": config.max_steps, "seed": config.seed, "look": read_look(config.look)}
+    contenders, tasks = find_contenders(run, beside, env=env, **settings)
     plan = Plan(env, contenders, config.max_steps, config.seed, device)
     with alone(out / EPISODES):
         rows, films = _play(plan, tasks, out, config, track)
