@@ -75,3 +75,11 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "_CONNECTING", 0.5)
     with pytest.raises(OSError, match=r"--cluster tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         list(work_through(square, range(2), cluster="tcp://127.0.0.1:9"))
+
+
+def sum_of_squares(numbers: tuple[int, ...]) -> int:
+    return sum(result for _, (result, _) in work_through(square, numbers))
+
+
+def test_a_job_may_split_its_own_work():
+    assert dict(work_through(sum_of_squares, [(1,), (2, 3)])) == {(1,): 1, (2, 3): 13}

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 _MOST_DEATHS = 3  # in a row, without a job done between: then it is the work that kills
 _CONNECTING = 10  # seconds
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = threading.RLock()  # a job may split its own work
 
 
 def work_through(

@@ -34,6 +34,7 @@ POLICY_PRESETS = {
             "encoder_depth": 2,
             "decoder_depth": 3,
             "noise_draws": 2,
+            "denoising_steps": 5,
         },
         fit={
             "steps": 4000,
@@ -68,7 +69,7 @@ POLICY_PRESETS = {
 
 CLONING_PRESETS = {name: Preset(model={}, fit=POLICY_PRESETS[name].fit) for name in ("tiny", "small", "base")}
 
-_OF_DIFFUSION = ("dim", "heads", "encoder_depth", "decoder_depth", "noise_draws")
+_OF_DIFFUSION = ("dim", "heads", "encoder_depth", "decoder_depth", "noise_draws", "denoising_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
