@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oneiros.envs.look import Look, read_look
+from oneiros.envs.look import Appearance, read_look
 from oneiros.envs.make import make_env
 
 ENV, COLOUR = "metaworld:drawer-open-v3", "observation.images.corner4"
@@ -11,7 +11,7 @@ ENV, COLOUR = "metaworld:drawer-open-v3", "observation.images.corner4"
 
 def test_words_become_a_look():
     assert read_look(()) is None
-    assert read_look(("table=1,0,0.5", "shift=0.03,0,-0.01")) == Look(table=(1, 0, 0.5), shift=(0.03, 0, -0.01))
+    assert read_look(("table=1,0,0.5", "shift=0.03,0,-0.01")) == Appearance(table=(1, 0, 0.5), shift=(0.03, 0, -0.01))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_words_that_are_none_are_one_clear_line(word, message):
 
 def test_what_draws_itself_has_no_look():
     with pytest.raises(ValueError, match="draws itself"):
-        make_env("gym:CartPole-v1", look=Look())
+        make_env("gym:CartPole-v1", look=Appearance())
 
 
 def test_each_look_changes_what_it_says_and_nothing_else():

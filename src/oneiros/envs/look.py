@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """table: its colour, each number 0 to 1; empty is its own. brightness: how many times as bright all is. light: the
     direction that light comes from, up being (0, 0, 1). shift: metres by which the camera is moved, along the world's
     x, y and z."""
@@ -31,10 +31,10 @@ class Look:
             raise ValueError("look light is 0, 0, 0; it must come from somewhere")
 
 
-def read_look(words: Sequence[str]) -> Look | None:
+def read_look(words: Sequence[str]) -> Appearance | None:
     """`table=0.7,0.2,0.2`, `brightness=0.6`, `light=1,0,1`, `shift=0.03,0,0` -> how a scene looks; None of none."""
     given: dict[str, tuple[float, ...]] = {}
-    names = [each.name for each in fields(Look)]
+    names = [each.name for each in fields(Appearance)]
     for word in words:
         name, _, numbers = word.partition("=")
         if name not in names:
@@ -43,4 +43,4 @@ def read_look(words: Sequence[str]) -> Look | None:
             given[name] = tuple(float(number) for number in numbers.split(","))
         except ValueError:
             raise ValueError(f"look {word!r} has something that is no number; write such as {name}=0.5,0,0") from None
-    return Look(**given) if given else None
+    return Appearance(**given) if given else None

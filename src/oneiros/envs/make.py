@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from oneiros.envs.look import Look
+from oneiros.envs.look import Appearance
 from oneiros.envs.pixel_env import CameraKind, PixelEnv
 
 _PACKAGES = {"doom": "vizdoom", "metaworld": "metaworld"}  # of a family of environments
@@ -28,7 +28,7 @@ def make_env(
     camera: CameraKind = "auto",
     state: bool = True,
     arguments: Mapping[str, Any] | None = None,
-    look: Look | None = None,
+    look: Appearance | None = None,
 ) -> PixelEnv:
     """The environment `doom:SCENARIO` (doom:PATH.cfg is a scenario of one's own), `metaworld:TASK` (also tasks joined
     by commas, MT10, MT50) or `gym:ENV_ID`; `gym:MODULE:ENV_ID` where a module of one's own registers it.
@@ -147,7 +147,7 @@ def _open(
     camera: CameraKind,
     state: bool,
     arguments: Mapping[str, Any] | None,
-    look: Look | None,
+    look: Appearance | None,
 ) -> PixelEnv:
     family, _, identity = name.partition(":")
     if camera != "auto" and family != "metaworld":

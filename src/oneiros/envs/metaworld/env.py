@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from oneiros.envs.look import Look
+from oneiros.envs.look import Appearance
 from oneiros.envs.metaworld.libraries import load_metaworld
 from oneiros.envs.metaworld.ray_camera import RayCamera, Shot, Sphere
 from oneiros.envs.metaworld.renderer_camera import RendererCamera, is_wanted, opengl_works
@@ -69,7 +69,7 @@ class MetaWorldEnv(PixelEnv):
         depth: bool = False,
         labels: bool = False,
         camera: CameraKind = "auto",
-        look: Look | None = None,
+        look: Appearance | None = None,
     ) -> None:
         check_frame_skip(frame_skip, "step of the simulation")
         check_size(height, width)

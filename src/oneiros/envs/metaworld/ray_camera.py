@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from oneiros.envs.look import Look
+from oneiros.envs.look import Appearance
 from oneiros.envs.metaworld.libraries import load_mujoco
 
 # MuJoCo's own choice of what is drawn: groups 0, 1 and 2, while scenes keep what only collides in groups 3 to 5.
@@ -61,10 +61,10 @@ class RayCamera:
         width: int,
         rolled: bool = False,
         far: float = 10.0,
-        look: Look | None = None,
+        look: Appearance | None = None,
         table: Sequence[int] = (),
     ) -> None:
-        look = look or Look()
+        look = look or Appearance()
         camera = model.camera(name)
         self._model, self._far = model, np.float32(far)
         self.focal = focal_length(model, name, height)

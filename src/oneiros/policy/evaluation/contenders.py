@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oneiros.agreement import Controls, check_agreement
-from oneiros.envs.look import Look
+from oneiros.envs.look import Appearance
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.policy.evaluation.jobs import Contender
 from oneiros.policy.evaluation.kinds import LEARNED
@@ -22,7 +22,7 @@ from oneiros.world.model import TOKENIZER
 
 
 def find_contenders(
-    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int, look: Look | None = None
+    run: Path, beside: Sequence[Path], *, env: str, max_steps: int, seed: int, look: Appearance | None = None
 ) -> tuple[tuple[Contender, ...], tuple[str | None, ...]]:
     """Everyone who plays, the policy of `run` first, and the environment's tasks; (None,) where it has no several.
 
@@ -81,7 +81,7 @@ def observation_spec_of(run: Path, model: Any) -> ObservationSpec:
     )
 
 
-def _open(run: Path, look: Look | None, *, beside: bool) -> tuple[Any, ObservationSpec]:
+def _open(run: Path, look: Appearance | None, *, beside: bool) -> tuple[Any, ObservationSpec]:
     kind = read_config(run).kind
     if kind not in LEARNED:
         where = f"--beside {run}" if beside else str(run)

@@ -16,7 +16,7 @@ from oneiros.agreement import Controls, check_agreement
 from oneiros.data.depth import codes_to_depth, depth_to_codes
 from oneiros.data.frames import codes_to_model, resize, resize_nearest, to_model
 from oneiros.data.video import as_stored
-from oneiros.envs.look import Look
+from oneiros.envs.look import Appearance
 from oneiros.envs.make import make_env
 from oneiros.envs.pixel_env import PixelEnv
 from oneiros.records import ActionSpec, Camera, Observation
@@ -48,7 +48,7 @@ class ObservationSpec:
     state_size: int = 0
     instruction: str = ""
     lossless: bool = False
-    look: Look | None = None
+    look: Appearance | None = None
 
     @property
     def depth(self) -> bool:
