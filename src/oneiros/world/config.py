@@ -27,9 +27,10 @@ class WorldConfig:
     action_noise: standard deviation of the noise that training adds to standardised continuous actions; a few episodes
     can be told apart by their exact actions, and then are recited.
     corruption: up to this fraction of a clip's context codes are replaced at random, which steadies long dreams.
-    target_spread: codes this near one another, in units of the codebook's standard deviation, share their target, which
-    makes the likeliest code a good guess; 0 is plain cross-entropy. motion_weight: how much more codes count where
-    something has just moved, see `motion_weights`. learn_first_frame: also learn to dream a first frame from nothing.
+    target_spread: codes this near one another, in units of the codebook's standard deviation, share their target: the
+    likeliest code is a better guess then, and drawn ones are noisier; 0 is plain cross-entropy. motion_weight: how much
+    more codes count where something has just moved, see `motion_weights`. learn_first_frame: also learn to dream a
+    first frame from nothing.
     carry_detail: what worlds had for a camera that stands still before tokenizers had a `reference_frame`.
     state_weight: of the codes' cross-entropy in the loss. action_weight: of the action head's loss; 0 builds no head.
     reward_values: what a step can pay, ascending: the values that the data knows, or the centres of buckets; empty =
