@@ -79,6 +79,7 @@ def test_shared_are_fields_of_the_same_name_and_type(tmp_path):
         "observed_frames": 2,
         "action_horizon": 10,
         "execute": 3,
+        "diffusion": False,
     }  # not depth: of a picture here, of a network there
 
 
