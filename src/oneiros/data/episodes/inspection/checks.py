@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from oneiros.data.episodes.features import DONE
 from oneiros.data.episodes.inspection.clocks import check_clocks
 from oneiros.data.episodes.metadata import INFO, STATS, read_tasks
 from oneiros.data.video import DamagedVideoError
+from oneiros.records import ActionSpec
 
 
 def run_checks(dataset: Dataset) -> tuple[Check, ...]:
@@ -21,11 +22,16 @@ def run_checks(dataset: Dataset) -> tuple[Check, ...]:
 
     A problem is fatal where training on the dataset, as it is without options, would stop.
     """
+    spec, (read, unreadable) = dataset.action_spec, _read_actions(dataset)
     return (
         Check("files of every episode are there and whole", tuple(map(Problem, dataset.problems))),
         Check("there is enough to train on", tuple(_check_enough(dataset))),
         Check("films agree with the metadata in size, rate and length", tuple(_check_films(dataset))),
-        Check("actions are numbers, and move within their bounds", tuple(_check_actions(dataset)), _held(dataset)),
+        Check(
+            "actions are numbers, and move within their bounds",
+            (*unreadable, *_check_actions(spec, read)),
+            "" if unreadable else _held(spec, read),
+        ),
         Check("rewards are numbers, and ends are where episodes end", tuple(_check_outcomes(dataset))),
         Check("rows are in order and stamped at the dataset's rate", tuple(check_clocks(dataset))),
         Check("the metadata counts what is there", tuple(_check_totals(dataset))),
@@ -56,16 +62,22 @@ def _check_films(dataset: Dataset) -> Iterator[Problem]:
                 yield Problem(str(error), fatal=camera == taken)
 
 
-def _check_actions(dataset: Dataset) -> Iterator[Problem]:
-    spec, whole = dataset.action_spec, []
+def _read_actions(dataset: Dataset) -> tuple[list[np.ndarray], list[Problem]]:
+    """The actions of each episode that has some and can be read, and why others cannot."""
+    read, problems = [], []
     for episode in dataset.episodes:
         try:
-            whole.append(dataset.actions(episode.index))
+            if (actions := dataset.actions(episode.index)) is not None:
+                read.append(actions)
         except ValueError as error:
-            yield Problem(str(error), fatal=True)
-    if spec is None or not whole:
+            problems.append(Problem(str(error), fatal=True))
+    return read, problems
+
+
+def _check_actions(spec: ActionSpec | None, read: Sequence[np.ndarray]) -> Iterator[Problem]:
+    if spec is None or not read:
         return
-    actions = np.concatenate(whole)
+    actions = np.concatenate(read)
     if len(actions) > 1 and (actions == actions[:1]).all():
         yield Problem("every action is the same; nothing can be learned of what it does")
     if spec.kind != "continuous":
@@ -81,19 +93,12 @@ def _check_actions(dataset: Dataset) -> Iterator[Problem]:
             )
 
 
-def _held(dataset: Dataset) -> str:
+def _held(spec: ActionSpec | None, read: Sequence[np.ndarray]) -> str:
     """Numbers of the action that never move, which many robots have."""
-    spec = dataset.action_spec
-    if spec is None or spec.kind != "continuous":
+    if spec is None or spec.kind != "continuous" or not read:
         return ""
-    try:
-        whole = [dataset.actions(episode.index) for episode in dataset.episodes]
-    except ValueError:  # a problem of its own
-        return ""
-    if not (known := [actions for actions in whole if actions is not None]):
-        return ""
-    actions = np.concatenate(known)
-    still = [name for name, moves in zip(spec.names, np.ptp(actions, axis=0) > 0, strict=True) if not moves]
+    moves = np.ptp(np.concatenate(read), axis=0) > 0
+    still = [name for name, moving in zip(spec.names, moves, strict=True) if not moving]
     if not 0 < len(still) < spec.size:
         return ""
     return f"action {', '.join(still)} never changes; a policy holds it there, and a world learns nothing of it"
