@@ -29,11 +29,9 @@ from oneiros.policy.nn.action_numbers import from_numbers, to_numbers
 from oneiros.policy.nn.chunks import chunk_losses, denoised_chunks
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.head import PolicyHead
-from oneiros.policy.nn.image_encoder import ImageEncoder
+from oneiros.policy.nn.image_encoder import TOKENS, ImageEncoder
 from oneiros.records import ActionSpec, Loss, Observation, PolicyBatch, Trainable
 from oneiros.run_folder import Origin, from_json, load_model, read_config, save_model
-
-_IMAGE_TOKENS = 17  # that an `ImageEncoder` makes
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Cloning(Trainable):
                 heads=config.heads,
                 encoder_depth=config.encoder_depth,
                 decoder_depth=config.decoder_depth,
-                num_tokens=1 + _IMAGE_TOKENS + (self.state is not None),
+                num_tokens=1 + TOKENS + (self.state is not None),
                 horizon=config.action_horizon,
                 action_dim=config.action_spec.size,
             )

@@ -116,10 +116,9 @@ class Policy(Trainable):
         random = PerSample.of(evenly if batch.seeds is None else batch.seeds, batch_size, self.device)
         forgotten = random.less_than(config.goal_dropout) if self.training else None
         context, geometry = self._context(batch.features, batch.goal, batch.state, batch.depth, forgotten, random)
-        losses = chunk_losses(
+        denoising, guess, error = chunk_losses(
             self.head, context, batch.actions, batch.valid, random, config.action_spec, config.noise_draws
         )
-        denoising, guess, error = losses
         parts = {"policy/denoising": denoising, "policy/guess": guess, "policy/action_error": error}
         total = denoising + guess
         if geometry is not None and batch.teacher is not None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TOKENS = 1 + 4 * 4  # that `ImageEncoder.tokens` makes
 _WIDTHS = (1, 2, 4, 4)  # channels of each stage, in units of the first's
 
 
