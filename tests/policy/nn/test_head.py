@@ -13,7 +13,7 @@ from oneiros.policy.nn.diffusion import (
 )
 from oneiros.policy.nn.goals import Goals
 from oneiros.policy.nn.head import PolicyHead
-from oneiros.policy.nn.image_encoder import ImageEncoder, spatial_softmax
+from oneiros.policy.nn.image_encoder import TOKENS, ImageEncoder, spatial_softmax
 from tests.world.worlds import scramble
 
 
@@ -167,6 +167,20 @@ def test_a_spatial_softmax_says_where_a_peak_is():
     maps = torch.zeros(1, 2, 5, 9)
     maps[0, 0, 0, 8] = maps[0, 1, 2, 4] = 50.0
     torch.testing.assert_close(spatial_softmax(maps), torch.tensor([[-1.0, 0.0, 1.0, 0.0]]))
+
+
+def test_tokens_of_places_tell_what_is_there():
+    torch.manual_seed(0)
+    encoder = ImageEncoder(channels=3, size=(64, 64), width=8, dim=12, places=True).eval()
+    frames = torch.randn(1, 1, 3, 64, 64)
+    other = frames.clone()
+    other[..., :16, :16] += 1  # the first of 4 x 4 places
+    seen, changed = encoder.tokens(frames), encoder.tokens(other)
+    assert seen.shape == (1, TOKENS, 12)
+    assert torch.equal(seen[:, 0], encoder(frames))
+    moved = (seen - changed)[0, 1:].norm(dim=-1)
+    assert moved.argmax() == 0
+    assert moved[0] > 0
 
 
 def test_an_image_encoder_sees_every_frame_and_place():

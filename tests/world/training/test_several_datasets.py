@@ -89,6 +89,8 @@ def test_a_world_learns_from_demonstrations_and_films(spec, recording, tokenizer
     origin, alone = read_origin(tmp_path / "run"), Dataset.open(films)
     assert origin.path == str(recording)
     assert [each.path for each in origin.further] == [str(films)]
+    assert origin.of(alone.fingerprint()) == origin.further[0]
+    assert origin.of("another") is None
     assert held_out_episodes(tmp_path / "run", alone) == (2,)
     assert held_out_episodes(tmp_path / "run", Dataset.open(recording)) == (5,)
     assert load(tmp_path / "run").config.action_spec.names == SPEC.names
